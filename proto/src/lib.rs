@@ -1,0 +1,1 @@
+//! The CRI v1 API and `corten.admin.v1`, as generated code.

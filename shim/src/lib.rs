@@ -1,0 +1,1 @@
+//! The per-container process of Corten, and the protocol that the daemon speaks with it.

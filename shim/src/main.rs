@@ -1,0 +1,2 @@
+//! `corten-shim`: see the library.
+fn main() {}

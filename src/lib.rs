@@ -1,0 +1,1 @@
+//! Corten: the daemon.

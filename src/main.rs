@@ -1,0 +1,2 @@
+//! `corten`: argv to a running daemon.
+fn main() {}
