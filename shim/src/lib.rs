@@ -1,1 +1,7 @@
 //! The per-container process of Corten, and the protocol that the daemon speaks with it.
+//!
+//! The daemon uses [`api`] (the messages) and [`packet`] (how one travels); everything else is
+//! the program's own. See `README.md` for how data flows through it.
+
+pub mod api;
+pub mod packet;

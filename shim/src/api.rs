@@ -1,0 +1,426 @@
+//! What the daemon and the programs of `corten-shim` say to each other.
+//!
+//! Every verb of the binary is started with one end of a `SEQPACKET` socket pair as descriptor 0
+//! and hears its first request there. `run` also listens on a socket of its own, so that a daemon
+//! that was restarted finds it again. One message is one packet (see [`crate::packet`]).
+//!
+//! Invariant: these types are the protocol. A change that an older peer would misread takes a new
+//! [`NEWEST`], and a daemon speaks that version and the one before.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The newest protocol version that this build speaks.
+pub const NEWEST: u16 = 1;
+/// The oldest protocol version that this build speaks.
+pub const OLDEST: u16 = 1;
+
+// === corten-shim run ===
+
+/// A request to `corten-shim run`, with a number that its [`Answer`] repeats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// Chosen by the caller, unique on its connection.
+    pub id: u64,
+    /// What is asked for.
+    pub request: Request,
+}
+
+/// The verbs of `corten-shim run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Must be the first on a connection. Answered with [`Reply::Hello`].
+    Hello {
+        /// The oldest version that the daemon speaks.
+        oldest: u16,
+        /// The newest version that the daemon speaks.
+        newest: u16,
+    },
+    /// Makes the container up to the point where its program could be executed.
+    /// Answered with [`Reply::Status`] and the pidfd of its init.
+    Create(CreateRequest),
+    /// Executes the container's program. Answered when `execve` has succeeded or failed; a failure
+    /// is a [`Failure`] of kind [`FailureKind::Start`] and also ends the container with code 128.
+    Start,
+    /// Answered with [`Reply::Status`] and, while the init lives, its pidfd.
+    Status,
+    /// Sets the size of the container's terminal.
+    Resize {
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+    /// Closes the log file and opens its path anew; answered when the new file exists.
+    ReopenLog,
+    /// Joins the container's streams. Answered with [`Reply::Attached`] and the descriptors that
+    /// were asked for, in the order stdin, stdout, stderr (with a terminal: one stream socket).
+    Attach {
+        /// Wants to write to the container's stdin.
+        stdin: bool,
+        /// Wants the container's stdout from now on.
+        stdout: bool,
+        /// Wants the container's stderr from now on.
+        stderr: bool,
+    },
+    /// Writes new limits: the JSON of an OCI `LinuxResources` that holds only what changes.
+    Update {
+        /// The JSON text.
+        resources: String,
+    },
+    /// Answered with [`Reply::Health`].
+    Health,
+    /// Every event up to this number was handled and need not be kept for a later connection.
+    Acknowledge {
+        /// The highest number that was handled.
+        up_to: u64,
+    },
+    /// The container has ended and its record was read, or it was never started: remove what is
+    /// left of it (kills it where it still lives) and end. Answered before the shim ends.
+    Shutdown,
+}
+
+/// What `corten-shim run` needs to make a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CreateRequest {
+    /// The container's id: 64 hex digits.
+    pub id: String,
+    /// The OCI bundle: `config.json` and `rootfs/`; beside them `rootfs.json`, a list of
+    /// [`RootfsMount`] to be mounted at `rootfs/` (absent where the bundle's rootfs is ready).
+    pub bundle: PathBuf,
+    /// The CRI log file; `None` reads the streams and drops them.
+    pub log_path: Option<PathBuf>,
+    /// Keeps the container's stdin open for those who attach.
+    pub stdin: bool,
+    /// Closes the container's stdin when the first client that attached to it has gone.
+    pub stdin_once: bool,
+    /// The classic BPF program of the container's seccomp profile, as an array of `sock_filter`;
+    /// its flags are those of the bundle's `linux.seccomp.flags`. `None`: unconfined.
+    pub seccomp_filter: Option<PathBuf>,
+    /// Where the [`ExitRecord`] is to be written, as JSON.
+    pub exit_record: PathBuf,
+}
+
+/// One mount below a bundle's `rootfs/`, kept in the bundle's `rootfs.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RootfsMount {
+    /// The file system type, such as `overlay`, or `bind`.
+    pub fs_type: String,
+    /// The source; for overlay any word.
+    pub source: String,
+    /// Flags and file system options. An overlay's layers are repeated `lowerdir+=PATH` options,
+    /// the topmost first, so that their number is not bounded by one page.
+    pub options: Vec<String>,
+}
+
+/// What `corten-shim run` sends: answers to calls, and events without being asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// The answer to a [`Call`].
+    Answer(Answer),
+    /// Something happened to the container.
+    Event(Event),
+}
+
+/// The answer to the [`Call`] with the same number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The number of the call.
+    pub id: u64,
+    /// What came of it.
+    pub result: Result<Reply, Failure>,
+}
+
+/// The successful end of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The call has nothing to tell.
+    Done,
+    /// To [`Request::Hello`].
+    Hello {
+        /// The version to be spoken from here on.
+        version: u16,
+        /// The shim's own process id.
+        pid: i32,
+    },
+    /// To [`Request::Create`], [`Request::Start`] and [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Attach`]; the descriptors travel with the packet.
+    Attached,
+    /// To [`Request::Health`].
+    Health(Health),
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// No container was made yet.
+    Empty,
+    /// Its init waits to execute the program.
+    Created,
+    /// Its program runs.
+    Running,
+    /// It has ended; the exit record is on disk.
+    Exited,
+}
+
+/// A container as its shim sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Where it is in its life.
+    pub state: State,
+    /// The process id of its init as the host sees it; 0 before Create.
+    pub pid: i32,
+    /// The init's start time in clock ticks since boot (field 22 of `/proc/PID/stat`): with the
+    /// pid it names one process for ever.
+    pub start_time: u64,
+    /// Nanoseconds since the epoch at which the program was executed; 0 before.
+    pub started_at: i64,
+    /// How it ended, once it has.
+    pub exit: Option<ExitRecord>,
+}
+
+/// Something that happened to a container; numbered from 1 without gaps, and told again on a new
+/// connection until it was acknowledged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its number.
+    pub seq: u64,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What can happen to a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// It has ended, and its record is on disk.
+    Exited(ExitRecord),
+    /// A process of its cgroup was killed for memory while the container lives on.
+    OutOfMemory,
+}
+
+/// How a container ended. Written as JSON before anyone is told, so that no kill loses it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// The process id that its init had.
+    pub pid: i32,
+    /// The exit code; 128 + the signal's number where a signal ended it.
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Why, in the words of the CRI.
+    pub reason: ExitReason,
+    /// More about the reason, for a person; may be empty.
+    pub message: String,
+    /// Nanoseconds since the epoch at which the program was executed; 0 if it never was.
+    pub started_at: i64,
+    /// Nanoseconds since the epoch at which the end was seen.
+    pub finished_at: i64,
+}
+
+/// Why a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitReason {
+    /// Exit code 0.
+    Completed,
+    /// Any other exit code, or a signal.
+    Error,
+    /// Killed by the kernel for the memory limit of its own cgroup.
+    #[serde(rename = "OOMKilled")]
+    OomKilled,
+    /// The program could not be executed (code 128).
+    StartError,
+    /// Nobody saw the end (code 255): a new boot, or a shim that was killed.
+    Unknown,
+}
+
+/// How a shim fares.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Bytes written to the log since the start.
+    pub logged_bytes: u64,
+    /// Lines that could not be written to the log (disk full, quota, I/O error).
+    pub dropped_lines: u64,
+    /// The errno of the last failed write to the log; 0 if none failed.
+    pub log_errno: i32,
+    /// Clients that are attached now.
+    pub attached: u32,
+    /// Clients that were disconnected because they did not read.
+    pub slow_clients: u64,
+    /// Processes of the container's cgroup that were killed for memory.
+    pub oom_kills: u64,
+    /// Events that nobody has acknowledged yet.
+    pub unacknowledged: u32,
+}
+
+// === corten-shim exec ===
+
+/// The one request to `corten-shim exec`; the pidfd of the container's init travels with it.
+///
+/// Answered with [`ExecReply::Started`] and, in this order, the daemon's ends of stdin (only where
+/// asked for), stdout and stderr; or with the terminal's master alone. Then, once, with
+/// [`ExecReply::Exited`]. When the socket is closed before that, the process and all that
+/// descend from it are killed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// The container's init.
+    pub pid: i32,
+    /// The container's bundle: its namespaces, cgroup and seccomp flags are read there.
+    pub bundle: PathBuf,
+    /// The JSON of an OCI `Process`: arguments, environment, user, capabilities, terminal …
+    pub process: String,
+    /// As in [`CreateRequest`].
+    pub seccomp_filter: Option<PathBuf>,
+    /// Gives the process a stdin; else it reads `/dev/null`.
+    pub stdin: bool,
+    /// Milliseconds after which the process and its descendants are killed; 0: never.
+    pub timeout_ms: u64,
+}
+
+/// What may follow an [`ExecRequest`] on the same socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ExecControl {
+    /// Sets the size of the terminal.
+    Resize {
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+    /// Sends a signal to the process.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+}
+
+/// What `corten-shim exec` sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ExecReply {
+    /// The program runs.
+    Started {
+        /// Its process id as the host sees it.
+        pid: i32,
+    },
+    /// The program has ended.
+    Exited {
+        /// The exit code; 128 + the signal's number where a signal ended it.
+        code: i32,
+        /// It was killed because its time was up.
+        timed_out: bool,
+    },
+    /// It could not be started.
+    Failed(Failure),
+}
+
+// === corten-shim sandbox ===
+
+/// The one request to `corten-shim sandbox`, answered with one [`SandboxReply`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum SandboxRequest {
+    /// Makes and pins a pod's namespaces.
+    Pin(PinRequest),
+    /// Ends the holder and takes the pins, the shm mount and their files away. What is already
+    /// gone is passed over, so that it may be asked for again.
+    Unpin(Pins),
+}
+
+/// Which namespaces of a pod are its own, and where they are pinned.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pins {
+    /// The pod's own network namespace; `None`: the host's.
+    pub network: Option<PathBuf>,
+    /// The pod's own IPC namespace; `None`: the host's.
+    pub ipc: Option<PathBuf>,
+    /// The pod's own UTS namespace; `None`: the host's.
+    pub uts: Option<PathBuf>,
+    /// The PID namespace that the pod's containers share; `None`: it has none.
+    pub pid: Option<PathBuf>,
+    /// Where the pod's `/dev/shm` is mounted; `None`: the host's is used.
+    pub shm: Option<PathBuf>,
+    /// The process that holds the PID namespace (`corten-shim pause`), once it runs.
+    pub holder: Option<ProcessName>,
+}
+
+/// A process, named so that a reused pid is not mistaken for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessName {
+    /// Its pid as the host sees it.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// What a pod's namespaces are to hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PinRequest {
+    /// Where to pin what; `holder` is ignored.
+    pub pins: Pins,
+    /// The host name of the pod's own UTS namespace.
+    pub hostname: String,
+    /// Names with dots, such as `net.core.somaxconn`, and values. One that does not belong to a
+    /// namespace of the pod's own is refused.
+    pub sysctls: Vec<(String, String)>,
+    /// The size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// The cgroup of shims, where the holder lives; see `corten-shim run --cgroup`.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// What `corten-shim sandbox` sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum SandboxReply {
+    /// The namespaces are pinned. With the packet travel: an rtnetlink socket opened in the
+    /// network namespace (only where the pod has its own), then the holder's pidfd (only where
+    /// there is one).
+    Pinned {
+        /// The process that holds the PID namespace.
+        holder: Option<ProcessName>,
+    },
+    /// All that was named is gone.
+    Unpinned,
+    /// It could not be done; what was made is taken back.
+    Failed(Failure),
+}
+
+// === failures ===
+
+/// Why a shim could not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub kind: FailureKind,
+    /// The step that failed, such as `mount /proc`.
+    pub step: String,
+    /// The kernel's answer, where it was the kernel that refused; else 0.
+    pub errno: i32,
+    /// The cause and its causes, the outermost first; never empty.
+    pub chain: Vec<String>,
+}
+
+/// The kinds of failure that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The bundle or the request cannot be right.
+    Invalid,
+    /// The verb does not fit the container's state.
+    State,
+    /// The program could not be executed.
+    Start,
+    /// The image's user or group does not exist.
+    User,
+    /// A mount of the container failed.
+    Mount,
+    /// The kernel refused a step.
+    System,
+    /// No version that both sides speak.
+    Version,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.step, self.chain.join(": "))
+    }
+}
+
+impl std::error::Error for Failure {}
