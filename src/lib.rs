@@ -1,1 +1,22 @@
-//! Corten: the daemon.
+//! Corten: the daemon of a Kubernetes container runtime.
+//!
+//! # Code map
+//! - [`config`]: what the files say, what is true, what this kernel can.
+//! - [`cri`], [`admin`]: the gRPC edge. Decode, call the engine, encode.
+//! - [`engine`]: the use cases, one verb a file.
+//! - [`model`]: pure data and decisions.
+//! - [`task`], [`network`], [`snapshot`], [`content`], [`registry`], [`store`], [`cgroup`]: ports,
+//!   each a small trait with one real adapter.
+//! - [`unpack`]: a stream of bytes and a directory become a layer.
+//! - [`id`], [`error`]: what all of them speak of.
+//!
+//! # Architecture invariants
+//! - Only `cri` and `admin` name tonic or generated types; they do not know each other.
+//! - `model` does no I/O, is not async and has no clock.
+//! - Adapters never import each other: the engine joins them.
+//! - The daemon never calls mount, clone, setns or unshare: that is the shim's work.
+//! - Nothing is made before the record that says so is on disk.
+
+pub mod error;
+pub mod id;
+pub mod model;

@@ -1,0 +1,9 @@
+//! Pure data and decisions: what pods, containers and images are, and which step may follow which.
+//!
+//! Invariant: no I/O, no async, no clock; imports only `id`, `error` and the OCI types. Times are
+//! given by the caller in nanoseconds since the epoch.
+
+pub mod container;
+pub mod host;
+pub mod resources;
+pub mod sandbox;
