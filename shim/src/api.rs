@@ -176,8 +176,21 @@ pub struct Status {
     pub start_time: u64,
     /// Nanoseconds since the epoch at which the program was executed; 0 before.
     pub started_at: i64,
+    /// Whom its program runs as, from the bundle; `None` before Create.
+    pub user: Option<User>,
     /// How it ended, once it has.
     pub exit: Option<ExitRecord>,
+}
+
+/// The numeric identity of a container's program.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The user id.
+    pub uid: u32,
+    /// The primary group id.
+    pub gid: u32,
+    /// The supplementary group ids.
+    pub groups: Vec<u32>,
 }
 
 /// Something that happened to a container; numbered from 1 without gaps, and told again on a new
