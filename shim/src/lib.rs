@@ -4,4 +4,6 @@
 //! the program's own. See `README.md` for how data flows through it.
 
 pub mod api;
+pub mod failure;
 pub mod packet;
+pub mod sys;
