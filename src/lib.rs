@@ -20,3 +20,4 @@
 pub mod error;
 pub mod id;
 pub mod model;
+pub mod unpack;

@@ -1,0 +1,154 @@
+//! From the blob's bytes to the tar's: the format is told by its first bytes, not by the media
+//! type, which builders and registries are known to get wrong.
+//!
+//! gzip is flate2 on zlib-rs (several members, as pigz and eStargz write, are one stream); zstd is
+//! the reference library (several frames, skippable ones too).
+
+use std::io::{self, BufReader, Chain, Cursor, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
+
+use super::{error::Error, stream::Source};
+use crate::id::Digest;
+
+/// Compressed bytes are read in pieces of this size.
+const INPUT: usize = 64 * 1024;
+/// A zstd window may ask for at most 2^27 bytes (128 MiB), what the format's own tools allow.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// A reader whose first bytes were looked at.
+type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
+
+/// The compressed side: counts and hashes what the decoder takes.
+pub(super) struct Hashed<R> {
+    inner: Whole<R>,
+    hash: Sha256,
+    count: u64,
+    failed: bool,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer).inspect_err(|error| {
+            self.failed |= error.kind() != io::ErrorKind::Interrupted;
+        })?;
+        self.hash.update(&buffer[..read]);
+        self.count += read as u64;
+        Ok(read)
+    }
+}
+
+type Input<R> = BufReader<Hashed<R>>;
+
+/// A decoder chosen by the first bytes of its input.
+pub(super) enum Decoder<R: Read> {
+    /// `1f 8b`.
+    Gzip(Box<MultiGzDecoder<Input<R>>>),
+    /// `28 b5 2f fd`, or a skippable frame.
+    Zstd(zstd::stream::read::Decoder<'static, Input<R>>),
+    /// Anything else: it has to be a tar.
+    Plain(Input<R>),
+}
+
+impl<R: Read> Decoder<R> {
+    /// Looks at the first bytes and chooses.
+    pub fn detect(reader: R) -> Result<Self, Error> {
+        let (magic, reader) = first_four(reader)?;
+        let hashed = Hashed {
+            inner: reader,
+            hash: Sha256::new(),
+            count: 0,
+            failed: false,
+        };
+        let input = BufReader::with_capacity(INPUT, hashed);
+        Ok(match magic {
+            [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(input))),
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+                Self::Zstd(zstd_decoder(input)?)
+            }
+            _ => Self::Plain(input),
+        })
+    }
+
+    fn format(&self) -> &'static str {
+        match self {
+            Self::Gzip(_) => "gzip",
+            Self::Zstd(_) => "zstd",
+            Self::Plain(_) => "none",
+        }
+    }
+
+    fn hashed(&self) -> &Hashed<R> {
+        match self {
+            Self::Gzip(decoder) => decoder.get_ref().get_ref(),
+            Self::Zstd(decoder) => decoder.get_ref().get_ref(),
+            Self::Plain(input) => input.get_ref(),
+        }
+    }
+
+    /// Reads the blob's end and gives its digest and length.
+    pub fn finish(self) -> Result<(Digest, u64), Error> {
+        let mut input = match self {
+            Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Zstd(decoder) => decoder.finish(),
+            Self::Plain(input) => input,
+        };
+        let offset = input.get_ref().count;
+        io::copy(&mut input, &mut io::sink()).map_err(|source| Error::Read { offset, source })?;
+        let hashed = input.into_inner();
+        Ok((super::digest_of(hashed.hash), hashed.count))
+    }
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
+            Self::Plain(input) => input.read(buffer),
+        }
+    }
+}
+
+impl<R: Read> Source for Decoder<R> {
+    fn explain(&mut self, source: io::Error) -> Error {
+        let hashed = self.hashed();
+        if hashed.failed {
+            return Error::Read {
+                offset: hashed.count,
+                source,
+            };
+        }
+        Error::Decompress {
+            format: self.format(),
+            source,
+        }
+    }
+}
+
+/// The first four bytes, and the reader as if they had not been taken. Shorter inputs are padded
+/// with zeros: they are no archive of any kind.
+fn first_four<R: Read>(mut reader: R) -> Result<([u8; 4], Whole<R>), Error> {
+    let mut taken = Vec::with_capacity(4);
+    reader
+        .by_ref()
+        .take(4)
+        .read_to_end(&mut taken)
+        .map_err(|source| Error::Read { offset: 0, source })?;
+    let mut magic = [0; 4];
+    magic[..taken.len()].copy_from_slice(&taken);
+    Ok((magic, Cursor::new(taken).chain(reader)))
+}
+
+fn zstd_decoder<R: Read>(
+    input: Input<R>,
+) -> Result<zstd::stream::read::Decoder<'static, Input<R>>, Error> {
+    let failed = |source| Error::Decompress {
+        format: "zstd",
+        source,
+    };
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
+    Ok(decoder)
+}

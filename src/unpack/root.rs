@@ -1,0 +1,201 @@
+//! The directory that a layer is unpacked into, and how names are found beneath it.
+//!
+//! Every lookup is an `openat2` with `RESOLVE_IN_ROOT`: a symbolic link that the layer made itself
+//! is followed as it would be in the container, never out of it. The last directory stays open,
+//! since tars go directory by directory. Invariant: no path is ever resolved against the host's
+//! root, and the last component of a name is never followed.
+
+use std::{collections::BTreeSet, os::fd::OwnedFd, path::Path};
+
+use rustix::{
+    fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags},
+    io::Errno,
+};
+
+use super::{
+    Usage,
+    error::Error,
+    path::{EntryPath, to_path},
+};
+
+/// Mode of a directory that the layer does not mention.
+const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
+/// The mark of a directory that hides what lower layers have below it.
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// The tree of a layer while it is made.
+pub(super) struct Root {
+    fd: OwnedFd,
+    open: Option<(Vec<u8>, OwnedFd)>,
+    implied: BTreeSet<Vec<u8>>,
+    /// What the tree takes so far.
+    pub usage: Usage,
+}
+
+impl Root {
+    /// Takes an empty directory.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = fs::open(directory, flags, Mode::empty()).map_err(apply("open", b""))?;
+        let mut usage = Usage::default();
+        usage.add_directory();
+        Ok(Self {
+            fd,
+            open: None,
+            implied: BTreeSet::from([Vec::new()]),
+            usage,
+        })
+    }
+
+    /// The directories that were made or left without being mentioned, parents first; the root is
+    /// the empty path.
+    pub fn into_implied(self) -> (BTreeSet<Vec<u8>>, Usage) {
+        (self.implied, self.usage)
+    }
+
+    /// The layer mentions this directory: its attributes are its own.
+    pub fn mentioned(&mut self, path: &EntryPath) {
+        self.implied.remove(path.as_bytes());
+    }
+
+    /// The directory that is to hold `path`, made where it is missing.
+    pub fn parent(&mut self, path: &EntryPath) -> Result<&OwnedFd, Error> {
+        self.directory(path.parent())
+    }
+
+    /// The directory at `path`, made where it is missing.
+    pub fn directory(&mut self, path: &[u8]) -> Result<&OwnedFd, Error> {
+        if path.is_empty() {
+            return Ok(&self.fd);
+        }
+        if self.open.as_ref().is_none_or(|(open, _)| open != path) {
+            let fd = match self.lookup(path) {
+                Err(Errno::NOENT | Errno::NOTDIR) => self.make_all(path)?,
+                found => found.map_err(apply("open the directory", path))?,
+            };
+            self.open = Some((path.to_vec(), fd));
+        }
+        Ok(self.open.as_ref().map_or(&self.fd, |(_, fd)| fd))
+    }
+
+    /// The directory at `path`, if it is there.
+    pub fn existing(&self, path: &[u8]) -> Result<OwnedFd, Error> {
+        self.lookup(path).map_err(apply("open the directory", path))
+    }
+
+    /// The directory at `path` with symbolic links resolved beneath the root.
+    fn lookup(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        fs::openat2(&self.fd, path, flags, Mode::empty(), resolve)
+    }
+
+    /// Makes each missing component of `path`.
+    fn make_all(&mut self, path: &[u8]) -> Result<OwnedFd, Error> {
+        let ends = path
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'/')
+            .map(|(at, _)| at);
+        let ends: Vec<usize> = ends.chain([path.len()]).collect();
+        let mut at = self.lookup(b"").map_err(apply("open", b""))?;
+        let mut start = 0;
+        for end in ends {
+            at = match self.lookup(&path[..end]) {
+                Ok(found) => found,
+                Err(_) => self.make_implied(&at, &path[..end], &path[start..end])?,
+            };
+            start = end + 1;
+        }
+        Ok(at)
+    }
+
+    /// Makes one directory that the layer has not mentioned. One in place of a whiteout is opaque:
+    /// the layer said that what was there is gone.
+    fn make_implied(
+        &mut self,
+        parent: &OwnedFd,
+        path: &[u8],
+        name: &[u8],
+    ) -> Result<OwnedFd, Error> {
+        let failed = |errno| apply("make the directory", path)(errno);
+        let over_whiteout = is_whiteout(parent, name);
+        if over_whiteout {
+            fs::unlinkat(parent, name, AtFlags::empty()).map_err(failed)?;
+        } else {
+            self.usage.add_directory();
+        }
+        fs::mkdirat(parent, name, IMPLIED_MODE).map_err(failed)?;
+        let made = self.lookup(path).map_err(failed)?;
+        fs::fchmod(&made, IMPLIED_MODE).map_err(failed)?;
+        if over_whiteout {
+            make_opaque(&made).map_err(failed)?;
+        } else {
+            self.implied.insert(path.to_vec());
+        }
+        Ok(made)
+    }
+
+    /// Makes room for an entry that is no directory.
+    pub fn clear(&mut self, path: &EntryPath) -> Result<(), Error> {
+        self.open = None;
+        let parent = self.existing(path.parent())?;
+        let failed = |errno| apply("replace", path.as_bytes())(errno);
+        let stat = fs::statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let below = [path.as_bytes(), b"/"].concat();
+            self.implied
+                .retain(|implied| implied != path.as_bytes() && !implied.starts_with(&below));
+            return remove_tree(&parent, path.name(), &mut self.usage).map_err(failed);
+        }
+        fs::unlinkat(&parent, path.name(), AtFlags::empty()).map_err(failed)?;
+        self.usage.take_away(&stat);
+        Ok(())
+    }
+}
+
+/// Removes a directory and all below it without following anything.
+fn remove_tree(parent: &OwnedFd, name: &[u8], usage: &mut Usage) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let directory = fs::openat(parent, name, flags, Mode::empty())?;
+    for entry in fs::Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let stat = fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            remove_tree(&directory, name, usage)?;
+        } else {
+            fs::unlinkat(&directory, name, AtFlags::empty())?;
+            usage.take_away(&stat);
+        }
+    }
+    fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?;
+    usage.take_away_directory();
+    Ok(())
+}
+
+/// Whether overlayfs reads this name as "deleted": a character device 0:0.
+pub(super) fn is_whiteout(parent: &OwnedFd, name: &[u8]) -> bool {
+    fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+    })
+}
+
+/// Marks a directory as hiding what lower layers have below it.
+pub(super) fn make_opaque(directory: &OwnedFd) -> Result<(), Errno> {
+    fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())
+}
+
+/// The error of a system call on a path of the layer.
+pub(super) fn apply(operation: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error {
+    let path = to_path(path);
+    move |errno| Error::Apply {
+        operation,
+        path,
+        source: errno.into(),
+    }
+}
