@@ -17,6 +17,8 @@
 //! - The daemon never calls mount, clone, setns or unshare: that is the shim's work.
 //! - Nothing is made before the record that says so is on disk.
 
+pub mod cgroup;
+pub mod config;
 pub mod error;
 pub mod id;
 pub mod model;

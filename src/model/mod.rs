@@ -4,6 +4,8 @@
 //! given by the caller in nanoseconds since the epoch.
 
 pub mod container;
+pub mod hierarchies;
 pub mod host;
 pub mod resources;
 pub mod sandbox;
+pub mod stats;

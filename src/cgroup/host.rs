@@ -1,0 +1,177 @@
+//! The real adapter: the hierarchies of this node, found once.
+
+use super::{CgroupError, Cgroups, below_root, kill, remove, usage};
+use crate::model::hierarchies::Hierarchies;
+use crate::model::stats::CgroupUsage;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The cgroups of the node that this process runs on.
+#[derive(Debug)]
+pub struct HostCgroups {
+    at: Hierarchies,
+}
+
+impl HostCgroups {
+    /// Finds the hierarchies that this process sees.
+    ///
+    /// # Errors
+    /// Where none is mounted.
+    pub fn discover() -> Result<Self, CgroupError> {
+        const MOUNTINFO: &str = "/proc/self/mountinfo";
+        let text = fs::read_to_string(MOUNTINFO).map_err(CgroupError::io("read", MOUNTINFO))?;
+        Self::new(Hierarchies::parse(&text))
+    }
+
+    /// Of known hierarchies.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn new(at: Hierarchies) -> Result<Self, CgroupError> {
+        if at.roots().next().is_none() {
+            return Err(CgroupError::NoHierarchy);
+        }
+        Ok(Self { at })
+    }
+
+    /// Where the cgroup is in each hierarchy, those without controllers included.
+    fn everywhere(&self, cgroup: &str) -> Result<Vec<PathBuf>, CgroupError> {
+        let path = below_root(cgroup)?;
+        Ok(self.at.roots().map(|root| root.join(path)).collect())
+    }
+}
+
+impl Cgroups for HostCgroups {
+    fn usage(&self, cgroup: &str) -> Result<CgroupUsage, CgroupError> {
+        usage::read(&self.at, cgroup)
+    }
+
+    fn ensure(&self, cgroup: &str) -> Result<(), CgroupError> {
+        let path = below_root(cgroup)?;
+        for root in self.at.controlled() {
+            let directory = root.join(path);
+            fs::create_dir_all(&directory).map_err(CgroupError::io("make cgroup", &directory))?;
+        }
+        match self.at.legacy("cpuset") {
+            Some(root) => inherit_cpuset(root, path),
+            None => Ok(()),
+        }
+    }
+
+    fn enter(&self, cgroup: &str) -> Result<(), CgroupError> {
+        let path = below_root(cgroup)?;
+        self.at
+            .controlled()
+            .map(|root| root.join(path).join("cgroup.procs"))
+            // 0 is the process that writes.
+            .try_for_each(|procs| fs::write(&procs, "0").map_err(CgroupError::io("enter", &procs)))
+    }
+
+    fn kill_all(&self, cgroup: &str) -> Result<(), CgroupError> {
+        kill::all(cgroup, &self.everywhere(cgroup)?)
+    }
+
+    fn remove(&self, cgroup: &str) -> Result<(), CgroupError> {
+        remove::everywhere(cgroup, &self.everywhere(cgroup)?)
+    }
+}
+
+/// Gives every cgroup on the way down to `path` its parent's CPUs and memory nodes where it has
+/// none: a v1 cpuset is born empty, and nothing can enter an empty one.
+fn inherit_cpuset(root: &Path, path: &str) -> Result<(), CgroupError> {
+    let mut parent = root.to_owned();
+    for part in path.split('/') {
+        let child = parent.join(part);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            inherit(&parent.join(file), &child.join(file))?;
+        }
+        parent = child;
+    }
+    Ok(())
+}
+
+fn inherit(parent: &Path, child: &Path) -> Result<(), CgroupError> {
+    let read = |file: &Path| match fs::read_to_string(file) {
+        // Without `noprefix` the file is always there.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        other => other.map_err(CgroupError::io("read", file)),
+    };
+    let inherited = read(parent)?;
+    if !read(child)?.trim().is_empty() || inherited.trim().is_empty() {
+        return Ok(());
+    }
+    fs::write(child, inherited.trim()).map_err(CgroupError::io("write", child))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::hierarchies::LegacyHierarchy;
+
+    fn hybrid(root: &Path) -> HostCgroups {
+        let legacy = |controllers: &[&str], name: &str| LegacyHierarchy {
+            controllers: controllers.iter().map(|&c| c.to_owned()).collect(),
+            root: root.join(name),
+        };
+        HostCgroups::new(Hierarchies {
+            legacy: vec![
+                legacy(&["cpuset"], "cpuset"),
+                legacy(&["memory"], "memory"),
+                legacy(&[], "systemd"),
+            ],
+            unified: Some(root.join("unified")),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_home_is_made_where_controllers_are_and_its_cpuset_is_not_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let cpuset = root.path().join("cpuset");
+        fs::create_dir(&cpuset).unwrap();
+        fs::write(cpuset.join("cpuset.cpus"), "0-1\n").unwrap();
+        let cgroups = hybrid(root.path());
+        cgroups.ensure("/corten/shims").unwrap();
+        cgroups.ensure("/corten/shims").unwrap();
+        for made in ["memory/corten/shims", "unified/corten/shims"] {
+            assert!(root.path().join(made).is_dir(), "{made}");
+        }
+        assert!(!root.path().join("systemd/corten").exists());
+        for cpus in ["corten/cpuset.cpus", "corten/shims/cpuset.cpus"] {
+            assert_eq!(fs::read_to_string(cpuset.join(cpus)).unwrap(), "0-1");
+        }
+    }
+
+    #[test]
+    fn a_cpuset_that_was_chosen_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let cpuset = root.path().join("cpuset");
+        fs::create_dir_all(cpuset.join("corten")).unwrap();
+        fs::write(cpuset.join("cpuset.cpus"), "0-1").unwrap();
+        fs::write(cpuset.join("corten/cpuset.cpus"), "1").unwrap();
+        hybrid(root.path()).ensure("/corten").unwrap();
+        let kept = fs::read_to_string(cpuset.join("corten/cpuset.cpus")).unwrap();
+        assert_eq!(kept, "1");
+    }
+
+    #[test]
+    fn removal_covers_every_hierarchy_and_all_that_is_below() {
+        let root = tempfile::tempdir().unwrap();
+        for made in ["cpuset/a/b/c", "memory/a/b", "systemd/a/b"] {
+            fs::create_dir_all(root.path().join(made)).unwrap();
+        }
+        let cgroups = hybrid(root.path());
+        cgroups.remove("/a/b").unwrap();
+        for left in ["cpuset/a", "memory/a", "systemd/a"] {
+            let left = root.path().join(left);
+            assert_eq!(
+                fs::read_dir(&left).unwrap().count(),
+                0,
+                "{}",
+                left.display()
+            );
+        }
+        cgroups.remove("/a/b").unwrap();
+    }
+}

@@ -1,0 +1,3 @@
+//! What the configuration files say, what is true, and what this kernel can.
+
+pub mod host;

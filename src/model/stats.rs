@@ -1,0 +1,217 @@
+//! What containers and pods use.
+//!
+//! Invariant: every figure says when it was read, in nanoseconds since the epoch, and what cannot
+//! be known is `None`, never 0.
+
+use super::container::ContainerMetadata;
+use super::sandbox::PodMetadata;
+use crate::id::{ContainerId, SandboxId};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// One reading of a cgroup.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CgroupUsage {
+    /// CPU time in nanoseconds since the cgroup was made.
+    pub cpu_ns: u64,
+    /// Memory.
+    pub memory: Memory,
+    /// Swap; `None` where it is not accounted.
+    pub swap: Option<Swap>,
+    /// Processes and threads; `None` where they are not counted.
+    pub pids: Option<u64>,
+    /// Processes killed for memory since the cgroup was made.
+    pub oom_kills: u64,
+}
+
+/// Memory of a cgroup, in bytes unless said otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it, with the page cache.
+    pub usage: u64,
+    /// What cannot be taken back at once: usage without inactive file pages.
+    pub working_set: u64,
+    /// What is left below the limit; `None` without one.
+    pub available: Option<u64>,
+    /// Anonymous memory.
+    pub rss: u64,
+    /// Page faults, a number.
+    pub page_faults: u64,
+    /// Page faults that read from a disk, a number.
+    pub major_page_faults: u64,
+}
+
+impl Memory {
+    /// Completes a reading: the working set, and what is left of `limit`.
+    #[must_use]
+    pub fn with_limit(mut self, inactive_file: u64, limit: Option<u64>) -> Self {
+        self.working_set = self.usage.saturating_sub(inactive_file);
+        self.available = limit.map(|limit| limit.saturating_sub(self.working_set));
+        self
+    }
+}
+
+/// Swap of a cgroup, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swap {
+    /// Used.
+    pub usage: u64,
+    /// What is left below the limit; `None` without one.
+    pub available: Option<u64>,
+}
+
+/// CPU time and the rate at which it is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CpuUsage {
+    /// When it was read.
+    pub timestamp: i64,
+    /// Nanoseconds of all cores since the start.
+    pub usage_core_ns: u64,
+    /// Nanoseconds of all cores per second between the two last readings; `None` at the first.
+    pub usage_nano_cores: Option<u64>,
+}
+
+impl CpuUsage {
+    /// The rate between an earlier reading and this one: `None` where no time has passed, or where
+    /// the counter went back (the cgroup was made anew).
+    #[must_use]
+    pub fn rate_since(&self, earlier: &Self) -> Option<u64> {
+        let elapsed = u128::try_from(self.timestamp - earlier.timestamp).ok()?;
+        let used = u128::from(self.usage_core_ns.checked_sub(earlier.usage_core_ns)?);
+        u64::try_from((used * 1_000_000_000).checked_div(elapsed)?).ok()
+    }
+}
+
+/// What a container's writable layer takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsUsage {
+    /// When it was read.
+    pub timestamp: i64,
+    /// The mount point of the file system that it is on.
+    pub mountpoint: PathBuf,
+    /// Bytes.
+    pub used_bytes: u64,
+    /// Inodes.
+    pub inodes_used: u64,
+}
+
+/// A container and what it uses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerStats {
+    /// Its name.
+    pub id: ContainerId,
+    /// Who it is.
+    pub metadata: ContainerMetadata,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// CPU.
+    pub cpu: CpuUsage,
+    /// When memory and swap were read.
+    pub memory_timestamp: i64,
+    /// Memory.
+    pub memory: Memory,
+    /// Swap; `None` where it is not accounted.
+    pub swap: Option<Swap>,
+    /// Its processes and threads; `None` where they are not counted.
+    pub pids: Option<u64>,
+    /// Its writable layer; `None` until it was measured.
+    pub writable_layer: Option<FsUsage>,
+}
+
+/// A network interface's counters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InterfaceUsage {
+    /// Its name in the pod.
+    pub name: String,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets received with an error.
+    pub rx_errors: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets not sent for an error.
+    pub tx_errors: u64,
+}
+
+/// A pod's network counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkUsage {
+    /// When they were read.
+    pub timestamp: i64,
+    /// The interface that carries the pod's address.
+    pub default: InterfaceUsage,
+    /// Further interfaces.
+    pub others: Vec<InterfaceUsage>,
+}
+
+/// A pod and what it uses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodStats {
+    /// Its name.
+    pub id: SandboxId,
+    /// Who it is.
+    pub metadata: PodMetadata,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// CPU of all its containers.
+    pub cpu: CpuUsage,
+    /// When memory was read.
+    pub memory_timestamp: i64,
+    /// Memory of all its containers.
+    pub memory: Memory,
+    /// Network; `None` for a pod in the node's network, or where it could not be read.
+    pub network: Option<NetworkUsage>,
+    /// Processes and threads of all its containers; `None` where they are not counted.
+    pub process_count: Option<u64>,
+    /// Its running containers.
+    pub containers: Vec<ContainerStats>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpu(timestamp: i64, usage_core_ns: u64) -> CpuUsage {
+        CpuUsage {
+            timestamp,
+            usage_core_ns,
+            usage_nano_cores: None,
+        }
+    }
+
+    #[test]
+    fn a_rate_is_nanoseconds_of_cpu_per_second_of_time() {
+        let earlier = cpu(1_000_000_000, 500);
+        assert_eq!(
+            cpu(3_000_000_000, 1_000_000_500).rate_since(&earlier),
+            Some(500_000_000)
+        );
+        assert_eq!(
+            cpu(1_000_000_000, 900).rate_since(&earlier),
+            None,
+            "no time"
+        );
+        assert_eq!(cpu(2_000_000_000, 400).rate_since(&earlier), None, "reset");
+        assert_eq!(
+            cpu(500_000_000, 900).rate_since(&earlier),
+            None,
+            "backwards"
+        );
+    }
+
+    #[test]
+    fn the_working_set_leaves_out_what_can_be_dropped() {
+        let memory = Memory {
+            usage: 1000,
+            ..Memory::default()
+        };
+        let limited = memory.clone().with_limit(300, Some(2000));
+        assert_eq!((limited.working_set, limited.available), (700, Some(1300)));
+        let free = memory.with_limit(1200, None);
+        assert_eq!((free.working_set, free.available), (0, None));
+    }
+}
