@@ -15,6 +15,23 @@ impl Failure {
         }
     }
 
+    /// A verb that does not fit the container's state.
+    pub fn state(step: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self {
+            kind: FailureKind::State,
+            ..Self::invalid(step, cause)
+        }
+    }
+
+    /// A step that the kernel has refused.
+    pub fn system(step: impl Into<String>, errno: Errno) -> Self {
+        Self {
+            kind: FailureKind::System,
+            errno: errno.raw_os_error(),
+            ..Self::invalid(step, std::io::Error::from(errno).to_string())
+        }
+    }
+
     /// Puts a cause in front: what the error meant here.
     #[must_use]
     pub fn because(mut self, cause: impl Into<String>) -> Self {

@@ -5,5 +5,6 @@
 
 pub mod api;
 pub mod failure;
+pub mod io;
 pub mod packet;
 pub mod sys;

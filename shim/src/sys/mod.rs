@@ -11,10 +11,13 @@
 pub mod bpf;
 pub mod clone;
 pub mod exec;
+pub mod heap;
 pub mod keyring;
 pub mod mount;
+pub mod search;
 pub mod seccomp;
 pub mod signal;
+pub mod signals;
 
 use rustix::io::Errno;
 

@@ -1,0 +1,180 @@
+//! Those who are attached to a container's streams: each gets what comes from then on.
+//!
+//! A client that does not read is no reason to hold the container up: what it has not taken is
+//! kept up to [`BEHIND`] bytes, then it is disconnected and counted.
+//!
+//! Invariant: no write to a client waits, and a client that has gone is forgotten with all of its
+//! descriptors.
+
+use super::Stream;
+use rustix::event::PollFlags;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::collections::VecDeque;
+
+/// How much a client may leave unread, beyond what the kernel's buffer holds, in bytes.
+pub const BEHIND: usize = 256 * 1024;
+/// The most that is read from a client's keyboard before the terminal has taken it, in bytes.
+const TYPED: usize = 4 * 1024;
+
+/// One descriptor of a client: a pipe's write end, or a terminal client's socket.
+#[derive(Debug)]
+pub struct Tap {
+    /// Which client it belongs to; one that gets both streams has two taps.
+    pub client: u32,
+    /// What it gets; `None`: nothing (a client that only types).
+    pub stream: Option<Stream>,
+    fd: OwnedFd,
+    backlog: VecDeque<u8>,
+    keyboard: Keyboard,
+    life: Life,
+}
+
+/// What a terminal's client has typed.
+#[derive(Debug)]
+enum Keyboard {
+    /// It may not, or will no more.
+    Shut,
+    /// It may; these bytes the terminal has not taken yet.
+    Open(VecDeque<u8>),
+}
+
+/// Where a tap is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// More may come.
+    Flowing,
+    /// No more will come: it is gone when it has had what was held back.
+    Ending,
+    /// Its client has gone, or has had all.
+    Gone,
+    /// Its client has left too much unread.
+    Slow,
+}
+
+impl Tap {
+    /// A tap that writes to `fd`, which must be non-blocking.
+    #[must_use]
+    pub fn new(client: u32, stream: Option<Stream>, fd: OwnedFd) -> Self {
+        Self {
+            client,
+            stream,
+            fd,
+            backlog: VecDeque::new(),
+            keyboard: Keyboard::Shut,
+            life: Life::Flowing,
+        }
+    }
+
+    /// Lets the client type.
+    #[must_use]
+    pub fn with_keyboard(mut self) -> Self {
+        self.keyboard = Keyboard::Open(VecDeque::new());
+        self
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// What to poll for.
+    #[must_use]
+    pub fn interest(&self) -> (&OwnedFd, PollFlags) {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::OUT, !self.backlog.is_empty());
+        let listens = matches!(&self.keyboard, Keyboard::Open(typed) if typed.is_empty());
+        flags.set(PollFlags::IN, listens);
+        (&self.fd, flags)
+    }
+
+    /// Acts on what the poll has answered.
+    pub fn turn(&mut self, flags: PollFlags) {
+        if flags.contains(PollFlags::IN) {
+            self.read();
+        } else if flags.intersects(PollFlags::ERR | PollFlags::HUP) {
+            self.life = Life::Gone;
+        }
+        if flags.contains(PollFlags::OUT) {
+            self.flush();
+        }
+    }
+
+    /// Gives the client more output.
+    pub fn give(&mut self, data: &[u8]) {
+        let written = if self.backlog.is_empty() {
+            write(&self.fd, data)
+        } else {
+            Ok(0)
+        };
+        let Ok(written) = written else {
+            return self.life = Life::Gone;
+        };
+        self.backlog.extend(&data[written..]);
+        if self.backlog.len() > BEHIND {
+            self.life = Life::Slow;
+        }
+    }
+
+    /// There will be no more output: it goes when it has had what was held back.
+    pub fn end(&mut self) {
+        if self.life == Life::Flowing {
+            self.life = Life::Ending;
+            self.flush();
+        }
+    }
+
+    /// What was typed and not yet taken.
+    pub fn typed(&mut self) -> Option<&mut VecDeque<u8>> {
+        match &mut self.keyboard {
+            Keyboard::Open(typed) if !typed.is_empty() => Some(typed),
+            _ => None,
+        }
+    }
+
+    /// Whether something was typed that the terminal has not taken yet.
+    #[must_use]
+    pub fn has_typed(&self) -> bool {
+        matches!(&self.keyboard, Keyboard::Open(typed) if !typed.is_empty())
+    }
+
+    fn flush(&mut self) {
+        while !self.backlog.is_empty() {
+            match write(&self.fd, self.backlog.as_slices().0) {
+                Ok(0) => return,
+                Ok(written) => drop(self.backlog.drain(..written)),
+                Err(_) => return self.life = Life::Gone,
+            }
+        }
+        self.backlog = VecDeque::new();
+        if self.life == Life::Ending {
+            self.life = Life::Gone;
+        }
+    }
+
+    /// Reads what was typed. The end of typing is not the end of the client: it may still listen.
+    fn read(&mut self) {
+        let Keyboard::Open(typed) = &mut self.keyboard else {
+            return;
+        };
+        let mut buffer = [0u8; TYPED];
+        match rustix::io::read(&self.fd, &mut buffer) {
+            Ok(0) => self.keyboard = Keyboard::Shut,
+            Ok(got) => typed.extend(&buffer[..got]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.life = Life::Gone,
+        }
+    }
+}
+
+/// How much the client's buffer took, without waiting.
+fn write(fd: &OwnedFd, data: &[u8]) -> Result<usize, Errno> {
+    loop {
+        match rustix::io::write(fd, data) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(0),
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+use super::*;
+use crate::io::attach::BEHIND;
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::io::{read, write};
+use rustix::pty::OpenptFlags;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A container's side of its pipes, and the shim's streams over the other side.
+struct Piped {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    streams: Streams,
+}
+
+fn piped(log: Option<PathBuf>, once: bool) -> Piped {
+    let (stdin, theirs) = rustix::pipe::pipe().unwrap();
+    let (out, stdout) = rustix::pipe::pipe().unwrap();
+    let (err, stderr) = rustix::pipe::pipe().unwrap();
+    let stdio = Stdio::Pipes {
+        stdin: Some(theirs),
+        stdout: out,
+        stderr: err,
+    };
+    let streams = Streams::new(stdio, Log::open(log).unwrap(), once).unwrap();
+    Piped {
+        stdin,
+        stdout,
+        stderr,
+        streams,
+    }
+}
+
+/// One turn, as the server's loop makes it; waits until something is ready.
+fn turn(streams: &mut Streams) {
+    let mut parts = Vec::new();
+    let mut fds = Vec::new();
+    streams.poll(|part, fd, flags| {
+        parts.push(part);
+        fds.push(PollFd::new(fd, flags));
+    });
+    let second = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&second)).unwrap();
+    let flags: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+    let ready: Vec<_> = parts
+        .into_iter()
+        .zip(flags)
+        .filter(|(_, flags)| !flags.is_empty())
+        .collect();
+    streams.turn(&ready);
+}
+
+fn health(streams: &Streams) -> Health {
+    let mut health = Health::default();
+    streams.health(&mut health);
+    health
+}
+
+fn said(fd: &OwnedFd) -> Vec<u8> {
+    let mut buffer = [0u8; 64];
+    let got = read(fd, &mut buffer).unwrap();
+    buffer[..got].to_vec()
+}
+
+fn logged(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| line[crate::io::stamp::LENGTH + 1..].to_owned())
+        .collect()
+}
+
+const BOTH: Wanted = Wanted {
+    stdin: false,
+    stdout: true,
+    stderr: true,
+};
+const OUT: Wanted = Wanted {
+    stdin: false,
+    stdout: true,
+    stderr: false,
+};
+const IN: Wanted = Wanted {
+    stdin: true,
+    stdout: false,
+    stderr: false,
+};
+
+#[test]
+fn output_goes_to_the_log_and_to_those_attached_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    let mut all = piped(Some(path.clone()), false);
+    write(&all.stdout, b"early\n").unwrap();
+    turn(&mut all.streams);
+    let theirs = all.streams.attach(BOTH).unwrap();
+    write(&all.stdout, b"out\n").unwrap();
+    turn(&mut all.streams);
+    write(&all.stderr, b"err\n").unwrap();
+    turn(&mut all.streams);
+    assert_eq!(said(&theirs[0]), b"out\n");
+    assert_eq!(said(&theirs[1]), b"err\n");
+    assert_eq!(
+        logged(&path),
+        ["stdout F early", "stdout F out", "stderr F err"]
+    );
+    assert_eq!(health(&all.streams).attached, 1);
+}
+
+#[test]
+fn a_turn_reads_no_more_than_its_share() {
+    let mut all = piped(None, false);
+    write(&all.stdout, &vec![b'x'; TURN + 100]).unwrap();
+    let theirs = all.streams.attach(OUT).unwrap();
+    turn(&mut all.streams);
+    let mut buffer = vec![0u8; 2 * TURN];
+    assert_eq!(read(&theirs[0], &mut buffer).unwrap(), TURN);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_and_counted_and_others_are_not() {
+    let mut all = piped(None, false);
+    let idle = all.streams.attach(BOTH).unwrap();
+    let eager = all.streams.attach(OUT).unwrap();
+    let chunk = vec![b'x'; TURN];
+    let mut buffer = vec![0u8; TURN];
+    let mut sent = 0;
+    while health(&all.streams).slow_clients == 0 {
+        assert!(
+            sent <= BEHIND + 128 * 1024,
+            "a client may not cost more than this"
+        );
+        sent += write(&all.stdout, &chunk).unwrap();
+        turn(&mut all.streams);
+        assert_eq!(read(&eager[0], &mut buffer).unwrap(), TURN);
+    }
+    assert!(sent > BEHIND);
+    assert_eq!(health(&all.streams).attached, 1);
+    // Both of its streams have ended for it: stderr at once, stdout after what the pipe holds.
+    assert_eq!(said(&idle[1]), b"");
+}
+
+#[test]
+fn a_client_that_has_gone_is_forgotten() {
+    let mut all = piped(None, false);
+    drop(all.streams.attach(BOTH).unwrap());
+    turn(&mut all.streams);
+    assert!(!all.streams.has_clients());
+    assert_eq!(health(&all.streams).slow_clients, 0);
+}
+
+#[test]
+fn the_end_of_a_stream_ends_its_clients_and_flushes_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    let mut all = piped(Some(path.clone()), false);
+    let theirs = all.streams.attach(BOTH).unwrap();
+    write(&all.stdout, b"no newline").unwrap();
+    drop(all.stdout);
+    turn(&mut all.streams);
+    turn(&mut all.streams);
+    assert_eq!(said(&theirs[0]), b"no newline");
+    assert_eq!(said(&theirs[0]), b"");
+    assert_eq!(logged(&path), ["stdout P no newline"]);
+}
+
+#[test]
+fn draining_reads_all_and_tells_whether_someone_holds_a_pipe() {
+    let mut all = piped(None, false);
+    write(&all.stdout, &vec![b'x'; 3 * TURN]).unwrap();
+    drop(all.stderr);
+    assert!(!all.streams.drain(), "stdout is still held");
+    drop(all.stdout);
+    assert!(all.streams.drain());
+}
+
+#[test]
+fn stdin_is_the_pipe_itself_and_stays_open_for_the_next() {
+    let mut all = piped(None, false);
+    let first = all.streams.attach(IN).unwrap();
+    write(&first[0], b"one").unwrap();
+    drop(first);
+    assert_eq!(said(&all.stdin), b"one");
+    let second = all.streams.attach(IN).unwrap();
+    write(&second[0], b"two").unwrap();
+    assert_eq!(said(&all.stdin), b"two");
+}
+
+#[test]
+fn stdin_once_ends_with_its_first_client() {
+    let mut all = piped(None, true);
+    let first = all.streams.attach(IN).unwrap();
+    write(&first[0], b"only").unwrap();
+    let late = all.streams.attach(IN).unwrap();
+    drop(first);
+    assert_eq!(said(&all.stdin), b"only");
+    assert_eq!(said(&all.stdin), b"", "the container sees the end");
+    write(&late[0], b"x").unwrap_err();
+}
+
+#[test]
+fn a_stdin_that_is_not_there_cannot_be_asked_for() {
+    let (out, _stdout) = rustix::pipe::pipe().unwrap();
+    let (err, _stderr) = rustix::pipe::pipe().unwrap();
+    let stdio = Stdio::Pipes {
+        stdin: None,
+        stdout: out,
+        stderr: err,
+    };
+    let mut streams = Streams::new(stdio, Log::open(None).unwrap(), false).unwrap();
+    streams.attach(IN).unwrap_err();
+    streams.resize(80, 24).unwrap_err();
+}
+
+/// A terminal: the container's side and the shim's streams.
+fn terminal() -> (OwnedFd, Streams) {
+    let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
+    let stdio = Stdio::Terminal { master };
+    (
+        slave,
+        Streams::new(stdio, Log::open(None).unwrap(), false).unwrap(),
+    )
+}
+
+#[test]
+fn a_terminals_client_types_and_sees() {
+    let (slave, mut streams) = terminal();
+    let all = Wanted {
+        stdin: true,
+        ..BOTH
+    };
+    let socket = streams.attach(all).unwrap().remove(0);
+    write(&socket, b"typed\n").unwrap();
+    turn(&mut streams); // reads the keyboard
+    turn(&mut streams); // gives it to the terminal
+    assert_eq!(said(&slave), b"typed\n");
+    turn(&mut streams); // the terminal's echo
+    assert_eq!(said(&socket), b"typed\r\n");
+    streams.resize(132, 43).unwrap();
+    let size = rustix::termios::tcgetwinsize(&slave).unwrap();
+    assert_eq!((size.ws_col, size.ws_row), (132, 43));
+}
+
+#[test]
+fn a_terminal_that_nobody_holds_is_asked_again_and_ends_when_drained() {
+    let (slave, mut streams) = terminal();
+    drop(slave);
+    turn(&mut streams);
+    assert!(
+        streams.patience().is_some(),
+        "the loop must not spin, nor sleep for ever"
+    );
+    assert!(!streams.sources.is_empty());
+    assert!(streams.drain());
+}
