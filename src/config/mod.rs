@@ -1,3 +1,337 @@
-//! What the configuration files say, what is true, and what this kernel can.
+//! What is true of this daemon: the configuration files and the defaults, read once and resolved.
+//!
+//! ```text
+//! FILE, then FILE.d/*.toml in lexical order → RawConfig (what they say) → Config (what is true)
+//! ```
+//!
+//! Invariant: every value of [`Config`] is honoured somewhere, and past this module nothing looks
+//! at the files or asks whether a value was given.
 
 pub mod host;
+pub mod raw;
+pub mod show;
+
+use raw::{ConfigError, KEYS, Key, RawConfig, Takes};
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The file that is read where none is named. It may be absent.
+pub const DEFAULT_FILE: &str = "/etc/corten/corten.toml";
+
+/// The kernel's limit of a socket's path, without the final zero (`unix(7)`).
+const SOCKET_PATH_LIMIT: usize = 107;
+
+/// Where the shim is installed when it is not beside the daemon.
+const LIBEXEC: &str = "/usr/local/libexec/corten";
+
+/// All that a file can decide, decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The socket of the CRI and the admin service.
+    pub endpoint: PathBuf,
+    /// The directory of what lasts.
+    pub root: PathBuf,
+    /// The directory of what a boot ends.
+    pub state: PathBuf,
+    /// The log's filter, in the words of `RUST_LOG`.
+    pub log: String,
+    /// Registries.
+    pub registry: RegistryConfig,
+    /// The pods' network.
+    pub cni: CniConfig,
+    /// Who makes cgroups.
+    pub cgroup_driver: CgroupDriver,
+    /// Images.
+    pub images: ImagesConfig,
+    /// The program `corten-shim`.
+    pub shim: PathBuf,
+    /// The files that were read, in order.
+    pub sources: Vec<PathBuf>,
+    /// What the files said, for showing it.
+    pub settings: RawConfig,
+}
+
+/// How registries are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// Trees of `hosts.toml` files; the first that knows a registry counts.
+    pub config_path: Vec<PathBuf>,
+}
+
+/// Where the pods' network comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CniConfig {
+    /// The directory of conflists; the first in lexical order counts.
+    pub conf_dir: PathBuf,
+    /// The directories of plugins, the first one first.
+    pub bin_dirs: Vec<PathBuf>,
+    /// The directory of cached results (`results/` below it).
+    pub cache_dir: PathBuf,
+    /// A conflist to be written when the kubelet tells the node's pod CIDR.
+    pub conf_template: Option<PathBuf>,
+}
+
+/// Who makes a pod's cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// The daemon, below the pod's cgroup.
+    Cgroupfs,
+    /// systemd, as slices and scopes. Not in this build: [`Config::load`] refuses it.
+    Systemd,
+}
+
+/// What is special about some images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagesConfig {
+    /// Patterns of references that garbage collection leaves alone.
+    pub pinned: Vec<String>,
+}
+
+/// What a reload found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Keys whose new value is in force now.
+    pub applied: Vec<&'static str>,
+    /// Keys whose new value waits for the next start.
+    pub waiting: Vec<&'static str>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::resolve(RawConfig::default()).expect("the defaults are a good configuration")
+    }
+}
+
+impl Config {
+    /// Reads a file and its drop-ins, by default [`DEFAULT_FILE`], which may be absent.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or is wrong; it names file, line and key.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let default = Path::new(DEFAULT_FILE);
+        let mut raw = RawConfig::default();
+        match file {
+            Some(file) => raw.read(file)?,
+            None if default.exists() => raw.read(default)?,
+            None => {}
+        }
+        for drop_in in drop_ins(file.unwrap_or(default))? {
+            raw.read(&drop_in)?;
+        }
+        Self::resolve(raw)
+    }
+
+    fn resolve(raw: RawConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            endpoint: endpoint(&raw)?,
+            root: path(&raw, &raw::ROOT)?,
+            state: path(&raw, &raw::STATE)?,
+            log: log_filter(&raw)?,
+            registry: RegistryConfig {
+                config_path: paths(&raw, &raw::REGISTRY_CONFIG_PATH)?,
+            },
+            cni: cni(&raw)?,
+            cgroup_driver: cgroup_driver(&raw)?,
+            images: ImagesConfig {
+                pinned: raw.list(&raw::IMAGES_PINNED),
+            },
+            shim: find_shim(),
+            sources: raw.files.clone(),
+            settings: raw,
+        })
+    }
+
+    /// What differs in `new`, by when it takes effect.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Changes {
+        let mut changes = Changes::default();
+        let differs = |key: &&Key| self.settings.list(key) != new.settings.list(key);
+        for key in KEYS.iter().filter(differs) {
+            match key.takes {
+                Takes::AtReload => changes.applied.push(key.name),
+                Takes::AtStart => changes.waiting.push(key.name),
+            }
+        }
+        changes
+    }
+}
+
+/// `FILE.d/*.toml` in lexical order; none where there is no such directory.
+fn drop_ins(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut directory = file.as_os_str().to_owned();
+    directory.push(".d");
+    let directory = PathBuf::from(directory);
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            return Err(ConfigError::Read {
+                file: directory,
+                source,
+            });
+        }
+    };
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    Ok(files)
+}
+
+fn endpoint(raw: &RawConfig) -> Result<PathBuf, ConfigError> {
+    let text = raw.text(&raw::ENDPOINT).unwrap_or_default();
+    let path = socket_path(&text)
+        .ok_or_else(|| raw.refuse(&raw::ENDPOINT, "must be unix:// and an absolute path"))?;
+    if path.as_os_str().len() > SOCKET_PATH_LIMIT {
+        return Err(raw.refuse(&raw::ENDPOINT, "a socket's path has at most 107 bytes"));
+    }
+    Ok(path)
+}
+
+/// The path of `unix:///a/b`, `unix:/a/b` or `/a/b`.
+#[must_use]
+pub fn socket_path(endpoint: &str) -> Option<PathBuf> {
+    let path = endpoint
+        .strip_prefix("unix://")
+        .or_else(|| endpoint.strip_prefix("unix:"))
+        .unwrap_or(endpoint);
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+fn path(raw: &RawConfig, key: &Key) -> Result<PathBuf, ConfigError> {
+    optional_path(raw, key)?.ok_or_else(|| raw.refuse(key, "must not be empty"))
+}
+
+fn optional_path(raw: &RawConfig, key: &Key) -> Result<Option<PathBuf>, ConfigError> {
+    Ok(paths(raw, key)?.into_iter().next())
+}
+
+fn paths(raw: &RawConfig, key: &Key) -> Result<Vec<PathBuf>, ConfigError> {
+    let absolute = |text: String| match text.starts_with('/') {
+        true => Ok(PathBuf::from(text)),
+        false => Err(raw.refuse(key, "must be absolute")),
+    };
+    raw.list(key).into_iter().map(absolute).collect()
+}
+
+fn cni(raw: &RawConfig) -> Result<CniConfig, ConfigError> {
+    Ok(CniConfig {
+        conf_dir: path(raw, &raw::CNI_CONF_DIR)?,
+        bin_dirs: paths(raw, &raw::CNI_BIN_DIRS)?,
+        cache_dir: path(raw, &raw::CNI_CACHE_DIR)?,
+        conf_template: optional_path(raw, &raw::CNI_CONF_TEMPLATE)?,
+    })
+}
+
+fn log_filter(raw: &RawConfig) -> Result<String, ConfigError> {
+    let text = raw.text(&raw::LOG).unwrap_or_default();
+    match tracing_subscriber::EnvFilter::try_new(&text) {
+        Ok(_) => Ok(text),
+        Err(e) => Err(raw.refuse(&raw::LOG, format!("no filter as RUST_LOG takes them: {e}"))),
+    }
+}
+
+/// `auto` is cgroupfs: it works with and without systemd as long as the kubelet says the same, and
+/// the kubelet asks the runtime.
+fn cgroup_driver(raw: &RawConfig) -> Result<CgroupDriver, ConfigError> {
+    let refuse = |why| Err(raw.refuse(&raw::CGROUP_DRIVER, why));
+    match raw.text(&raw::CGROUP_DRIVER).unwrap_or_default().as_str() {
+        "auto" | "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
+        "systemd" => refuse("the systemd driver is not in this build; use \"cgroupfs\""),
+        _ => refuse("must be \"auto\" or \"cgroupfs\""),
+    }
+}
+
+/// Beside this program, in the place where it is installed, or in PATH. The place where it is
+/// installed is also the answer when it is nowhere: starting a container will say so.
+fn find_shim() -> PathBuf {
+    let beside = env::current_exe().ok();
+    let beside = beside.as_deref().and_then(Path::parent).map(PathBuf::from);
+    let search = env::var_os("PATH").unwrap_or_default();
+    let installed = PathBuf::from(LIBEXEC);
+    beside
+        .into_iter()
+        .chain([installed.clone()])
+        .chain(env::split_paths(&search))
+        .map(|directory| directory.join("corten-shim"))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| installed.join("corten-shim"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("corten.toml");
+        fs::write(&file, text).unwrap();
+        Config::load(Some(&file))
+    }
+
+    #[test]
+    fn an_empty_file_is_a_good_configuration() {
+        let config = load("").unwrap();
+        assert_eq!(config.endpoint, Path::new("/run/corten/corten.sock"));
+        assert_eq!(config.root, Path::new("/var/lib/corten"));
+        assert_eq!(config.cgroup_driver, CgroupDriver::Cgroupfs);
+        assert_eq!(config.cni.conf_template, None);
+        assert_eq!(config.registry.config_path.len(), 3);
+        assert!(config.images.pinned.is_empty());
+    }
+
+    #[test]
+    fn drop_ins_win_in_lexical_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("corten.toml");
+        let drop_in = dir.path().join("corten.toml.d");
+        fs::create_dir(&drop_in).unwrap();
+        fs::write(&file, "root = '/a'\nlog = 'debug'\n").unwrap();
+        fs::write(drop_in.join("20.toml"), "root = '/c'\n").unwrap();
+        fs::write(drop_in.join("10.toml"), "root = '/b'\n").unwrap();
+        fs::write(drop_in.join("30.toml.bak"), "root = 7\n").unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        assert_eq!(config.root, Path::new("/c"));
+        assert_eq!(config.log, "debug");
+        assert_eq!(
+            config.sources,
+            [file, drop_in.join("10.toml"), drop_in.join("20.toml")]
+        );
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let error = Config::load(Some(Path::new("/nowhere/corten.toml"))).unwrap_err();
+        assert_eq!(error.to_string(), "read /nowhere/corten.toml");
+    }
+
+    #[test]
+    fn an_endpoint_is_a_url_or_a_path() {
+        for text in ["unix:///a/b.sock", "/a/b.sock", "unix:/a/b.sock"] {
+            let config = load(&format!("endpoint = '{text}'")).unwrap();
+            assert_eq!(config.endpoint, Path::new("/a/b.sock"));
+        }
+        assert!(load("endpoint = 'tcp://1.2.3.4:5'").is_err());
+        assert!(load(&format!("endpoint = '/{}'", "a".repeat(107))).is_err());
+    }
+
+    #[test]
+    fn values_that_make_no_sense_name_their_place() {
+        let refusal = |text: &str| load(text).unwrap_err().to_string();
+        assert!(
+            refusal("\nroot = 'a'").contains("corten.toml:2: `root` = \"a\": must be absolute")
+        );
+        assert!(refusal("log = 'corten=loud'").contains("`log`"));
+        assert!(refusal("[cgroup]\ndriver = 'systemd'").contains("not in this build"));
+        assert!(refusal("[cgroup]\ndriver = 'x'").contains("must be \"auto\""));
+    }
+
+    #[test]
+    fn a_reload_tells_what_can_change_now() {
+        let old = load("").unwrap();
+        let new = load("root = '/x'\nlog = 'debug'\n").unwrap();
+        let changes = old.changes(&new);
+        assert_eq!(changes.applied, ["log"]);
+        assert_eq!(changes.waiting, ["root"]);
+    }
+}
