@@ -11,4 +11,4 @@ CORTEN_DIST=${CORTEN_DIST:-$CARGO_TARGET_DIR/corten-release}
 # Children of a Rust or Go tool chain that was installed in the usual way, in a shell that read no profile.
 PATH=$PATH:${HOME:-/root}/.cargo/bin:/usr/local/go/bin:/usr/sbin:/sbin
 export CORTEN_CHECKOUT CORTEN_CACHE CORTEN_TEST_LOGS CARGO_TARGET_DIR CORTEN_DIST PATH
-export LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never DEBIAN_FRONTEND=noninteractive
+export PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 CARGO_TERM_COLOR=never DEBIAN_FRONTEND=noninteractive

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Runs the CRI validation suite inside a node and holds it against the list of what is expected.
+
+Usage: critest/run.py [--runtime corten|containerd] [--show] [--focus PATTERN]
+`--show` only prints what each spec did, and needs no list.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "critest")]
+import expectations  # noqa: E402
+import leftovers  # noqa: E402
+import registry  # noqa: E402
+import report  # noqa: E402
+from results import record  # noqa: E402
+from runtimes import RUNTIMES  # noqa: E402
+from service import log_folder  # noqa: E402
+
+# The suite names this image by a digest that only the published one has: the constant gets our image's.
+PUBLISHED_DIGEST = b"9700f9a2f5bf2c45f2f605a0bd3bce7cf37420ec9d3ed50ac2758413308766bf"
+
+
+def main() -> int:
+    options = arguments()
+    images = pathlib.Path(os.environ["CORTEN_IMAGES"])
+    registry.start(images)
+    runtime = RUNTIMES[options.runtime]()
+    leftovers.warm_up(runtime)
+    before = leftovers.holdings(runtime)
+    specs = report.read(run_suite(runtime, patched(images), options))
+    if options.show:
+        for spec in specs:
+            print(f"{spec.state}: {spec.text}" + (f"\n  {spec.message}" if spec.message else ""))
+    else:
+        listed = expectations.read(TESTS / "critest" / f"expected.{options.runtime}")
+        for verdict in expectations.judge(specs, listed):
+            record(*verdict)
+    check_leftovers(before, runtime)
+    runtime.stop()
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runtime", choices=RUNTIMES, default="corten")
+    parser.add_argument("--show", action="store_true")
+    parser.add_argument("--focus", default="")
+    return parser.parse_args()
+
+
+def patched(images: pathlib.Path) -> pathlib.Path:
+    """A copy of the suite that asks for our image by our digest."""
+    original = subprocess.check_output(["which", "critest"], text=True).strip()
+    wanted = json.loads((images / "digests.json").read_text())["test-image-digest"]
+    program = pathlib.Path(original).read_bytes()
+    if PUBLISHED_DIGEST not in program:
+        raise SystemExit("critest no longer holds the digest that is to be replaced")
+    copy = pathlib.Path(os.environ["CORTEN_NODE"], "critest")
+    copy.write_bytes(program.replace(PUBLISHED_DIGEST, wanted.removeprefix("sha256:").encode()))
+    copy.chmod(0o755)
+    return copy
+
+
+def run_suite(runtime, program: pathlib.Path, options: argparse.Namespace) -> pathlib.Path:
+    outcome = pathlib.Path(log_folder(), "critest.json")
+    command = [
+        program, "--runtime-endpoint", runtime.endpoint,
+        "--ginkgo.no-color", "--ginkgo.seed", "1", "--ginkgo.timeout", "20m",
+        "--ginkgo.json-report", outcome,
+    ]
+    if options.focus:
+        command += ["--ginkgo.focus", options.focus]
+    with open(os.path.join(log_folder(), "critest.log"), "wb") as log:
+        subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False)
+    if not outcome.exists():
+        raise SystemExit(f"critest left no report: see {log.name}")
+    return outcome
+
+
+def check_leftovers(before: leftovers.Holdings, runtime) -> None:
+    left = leftovers.left(before, runtime)
+    print(*left, sep="\n")
+    if left:
+        record("fail", "nothing is left of the suite's pods", f"{len(left)} left: " + ", ".join(left[:10]))
+    else:
+        record("pass", "nothing is left of the suite's pods")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
