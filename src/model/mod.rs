@@ -4,8 +4,10 @@
 //! given by the caller in nanoseconds since the epoch.
 
 pub mod container;
+pub mod credentials;
 pub mod hierarchies;
 pub mod host;
+pub mod image;
 pub mod resources;
 pub mod sandbox;
 pub mod stats;
