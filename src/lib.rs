@@ -19,6 +19,7 @@
 
 pub mod cgroup;
 pub mod config;
+pub mod cri;
 pub mod error;
 pub mod id;
 pub mod model;
