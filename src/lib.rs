@@ -23,4 +23,5 @@ pub mod cri;
 pub mod error;
 pub mod id;
 pub mod model;
+pub mod registry;
 pub mod unpack;
