@@ -1,0 +1,113 @@
+//! Records in memory, for tests of the engine: stands for a disk that can be told to refuse.
+
+use super::{Loaded, Store, StoreError};
+use crate::id::{ContainerId, SandboxId};
+use crate::model::container::Container;
+use crate::model::sandbox::{Namespaces, PodMetadata, Sandbox, SandboxConfig, SandboxState};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Records in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
+    containers: Mutex<BTreeMap<ContainerId, Container>>,
+    full: AtomicBool,
+    root: PathBuf,
+}
+
+impl MemoryStore {
+    /// One whose containers' directories are below this path.
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// From now on every write is refused, as by a full disk.
+    pub fn fill(&self) {
+        self.full.store(true, Ordering::Relaxed);
+    }
+
+    fn room(&self) -> Result<(), StoreError> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(StoreError::io(
+                "write the record",
+                Path::new("memory"),
+                std::io::ErrorKind::StorageFull.into(),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Store for MemoryStore {
+    fn save_sandbox(&self, sandbox: &Sandbox) -> Result<(), StoreError> {
+        self.room()?;
+        locked(&self.sandboxes).insert(sandbox.id.clone(), sandbox.clone());
+        Ok(())
+    }
+
+    fn save_container(&self, container: &Container) -> Result<(), StoreError> {
+        self.room()?;
+        locked(&self.containers).insert(container.id.clone(), container.clone());
+        Ok(())
+    }
+
+    fn remove_sandbox(&self, id: &SandboxId) -> Result<(), StoreError> {
+        locked(&self.sandboxes).remove(id);
+        Ok(())
+    }
+
+    fn remove_container(&self, id: &ContainerId) -> Result<(), StoreError> {
+        locked(&self.containers).remove(id);
+        Ok(())
+    }
+
+    fn load(&self) -> Result<Loaded, StoreError> {
+        Ok(Loaded {
+            sandboxes: locked(&self.sandboxes).values().cloned().collect(),
+            containers: locked(&self.containers).values().cloned().collect(),
+            unreadable: Vec::new(),
+        })
+    }
+
+    fn container_dir(&self, id: &ContainerId) -> PathBuf {
+        self.root.join(id.as_str())
+    }
+}
+
+/// A ready sandbox of a pod with this name.
+#[must_use]
+pub fn a_sandbox(name: &str) -> Sandbox {
+    let metadata = PodMetadata {
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        namespace: "default".to_owned(),
+        attempt: 0,
+    };
+    Sandbox {
+        id: SandboxId::random(),
+        config: SandboxConfig {
+            metadata,
+            ..SandboxConfig::default()
+        },
+        handler: String::new(),
+        state: SandboxState::Ready,
+        created_at: 1,
+        boot_id: "boot".to_owned(),
+        namespaces: Namespaces::default(),
+        network: None,
+        ips: Vec::new(),
+    }
+}

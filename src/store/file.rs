@@ -1,0 +1,204 @@
+//! Records as files.
+
+use super::{Loaded, Store, StoreError};
+use crate::id::{ContainerId, SandboxId};
+use crate::model::container::Container;
+use crate::model::sandbox::Sandbox;
+use serde::{Serialize, de::DeserializeOwned};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const SANDBOX: &str = "sandbox.json";
+const CONTAINER: &str = "container.json";
+
+/// Records below a root directory.
+#[derive(Debug)]
+pub struct FileStore {
+    root: PathBuf,
+    /// Makes names in the trash differ.
+    removed: AtomicU64,
+}
+
+impl FileStore {
+    /// Below this root, whose directories are made where they are absent. What an earlier life
+    /// had thrown away and not yet deleted is deleted.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        for name in ["sandboxes", "containers", "trash"] {
+            let dir = root.join(name);
+            fs::create_dir_all(&dir).map_err(|e| StoreError::io("create", &dir, e))?;
+        }
+        let store = Self {
+            root: root.to_owned(),
+            removed: AtomicU64::new(0),
+        };
+        delete_in_background(store.trash());
+        Ok(store)
+    }
+
+    fn sandbox_dir(&self, id: &SandboxId) -> PathBuf {
+        self.root.join("sandboxes").join(id.as_str())
+    }
+
+    fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// A rename takes the directory out of sight at once; its end may take its time.
+    fn discard(&self, dir: &Path) -> Result<(), StoreError> {
+        let number = self.removed.fetch_add(1, Ordering::Relaxed);
+        let target = self
+            .trash()
+            .join(format!("{}-{number}", std::process::id()));
+        match fs::rename(dir, &target) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|e| StoreError::io("discard", dir, e))?,
+        }
+        delete_in_background(target);
+        Ok(())
+    }
+}
+
+/// Deletes what is in (and with a trash entry: of) a directory on a thread of its own: a large
+/// writable layer must hold up nobody. What a kill leaves is deleted at the next start.
+fn delete_in_background(path: PathBuf) {
+    std::thread::spawn(move || {
+        let is_trash = path.file_name().is_some_and(|name| name == "trash");
+        let done = match is_trash {
+            true => fs::read_dir(&path).map(|entries| {
+                for entry in entries.flatten() {
+                    drop(fs::remove_dir_all(entry.path()));
+                }
+            }),
+            false => fs::remove_dir_all(&path),
+        };
+        if let Err(error) = done.or_else(ignore_absent) {
+            tracing::warn!(path = %path.display(), %error, "discarded files remain until the next start");
+        }
+    });
+}
+
+fn ignore_absent(error: std::io::Error) -> std::io::Result<()> {
+    match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    }
+}
+
+fn write_record<T: Serialize>(dir: &Path, name: &str, record: &T) -> Result<(), StoreError> {
+    let path = dir.join(name);
+    let text = serde_json::to_vec(record).map_err(|source| StoreError::Content {
+        path: path.clone(),
+        source,
+    })?;
+    let temporary = dir.join(format!(".{name}"));
+    let write = || fs::write(&temporary, &text).and_then(|()| fs::rename(&temporary, &path));
+    match write() {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(dir).map_err(|e| StoreError::io("create", dir, e))?;
+            write().map_err(|e| StoreError::io("write the record", &path, e))
+        }
+        other => other.map_err(|e| StoreError::io("write the record", &path, e)),
+    }
+}
+
+fn read_records<T: DeserializeOwned>(
+    dir: &Path,
+    name: &str,
+    unreadable: &mut Vec<StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut records = Vec::new();
+    let entries = fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))?;
+    for entry in entries {
+        let path = entry
+            .map_err(|e| StoreError::io("list", dir, e))?
+            .path()
+            .join(name);
+        match read_record(&path) {
+            Ok(record) => records.push(record),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    Ok(records)
+}
+
+fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
+    let text = fs::read(path).map_err(|e| StoreError::io("read the record", path, e))?;
+    serde_json::from_slice(&text).map_err(|source| StoreError::Content {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl Store for FileStore {
+    fn save_sandbox(&self, sandbox: &Sandbox) -> Result<(), StoreError> {
+        write_record(&self.sandbox_dir(&sandbox.id), SANDBOX, sandbox)
+    }
+
+    fn save_container(&self, container: &Container) -> Result<(), StoreError> {
+        write_record(&self.container_dir(&container.id), CONTAINER, container)
+    }
+
+    fn remove_sandbox(&self, id: &SandboxId) -> Result<(), StoreError> {
+        self.discard(&self.sandbox_dir(id))
+    }
+
+    fn remove_container(&self, id: &ContainerId) -> Result<(), StoreError> {
+        self.discard(&self.container_dir(id))
+    }
+
+    fn load(&self) -> Result<Loaded, StoreError> {
+        let mut unreadable = Vec::new();
+        let sandboxes = read_records(&self.root.join("sandboxes"), SANDBOX, &mut unreadable)?;
+        let containers = read_records(&self.root.join("containers"), CONTAINER, &mut unreadable)?;
+        Ok(Loaded {
+            sandboxes,
+            containers,
+            unreadable,
+        })
+    }
+
+    fn container_dir(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("containers").join(id.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fakes::a_sandbox;
+
+    #[test]
+    fn what_was_saved_is_loaded_and_what_was_removed_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).unwrap();
+        let (kept, removed) = (a_sandbox("kept"), a_sandbox("removed"));
+        store.save_sandbox(&kept).unwrap();
+        store.save_sandbox(&removed).unwrap();
+        store.remove_sandbox(&removed.id).unwrap();
+        store.remove_sandbox(&removed.id).unwrap();
+        let loaded = FileStore::open(root.path()).unwrap().load().unwrap();
+        assert_eq!(loaded.sandboxes, vec![kept]);
+        assert!(loaded.unreadable.is_empty());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_told_and_hides_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).unwrap();
+        let (good, bad) = (a_sandbox("good"), a_sandbox("bad"));
+        store.save_sandbox(&good).unwrap();
+        store.save_sandbox(&bad).unwrap();
+        fs::write(store.sandbox_dir(&bad.id).join(SANDBOX), "{").unwrap();
+        let loaded = store.load().unwrap();
+        assert_eq!(loaded.sandboxes, vec![good]);
+        let [error] = &loaded.unreadable[..] else {
+            panic!("{:?}", loaded.unreadable)
+        };
+        assert!(error.to_string().contains(bad.id.as_str()), "{error}");
+    }
+}

@@ -1,0 +1,126 @@
+//! Records on disk: what will be made is written here before it is made.
+//!
+//! One JSON file an object, in the object's own directory, replaced by a rename. Nothing is
+//! synced: after a power cut a pod is gone anyway, and a kill of the daemon loses nothing that the
+//! kernel was given.
+//!
+//! ```text
+//! ROOT/sandboxes/ID/sandbox.json
+//! ROOT/containers/ID/container.json   (beside it: the bundle, the writable layer, exit.json)
+//! ```
+//!
+//! Invariant: a record is either whole or absent; one that cannot be read is reported with its
+//! path and left where it is.
+
+pub mod fakes;
+mod file;
+
+pub use file::FileStore;
+
+use crate::error::{Error, Kind};
+use crate::id::{ContainerId, SandboxId};
+use crate::model::container::Container;
+use crate::model::sandbox::Sandbox;
+use std::path::{Path, PathBuf};
+
+/// Where records are kept. Calls may wait for the disk: they belong on a blocking thread.
+pub trait Store: Send + Sync {
+    /// Writes a sandbox's record.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    fn save_sandbox(&self, sandbox: &Sandbox) -> Result<(), StoreError>;
+
+    /// Writes a container's record.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    fn save_container(&self, container: &Container) -> Result<(), StoreError>;
+
+    /// Takes a sandbox's directory away with all that is in it; absent is fine.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    fn remove_sandbox(&self, id: &SandboxId) -> Result<(), StoreError>;
+
+    /// Takes a container's directory away with all that is in it; absent is fine. The directory
+    /// vanishes at once, its content in the background.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    fn remove_container(&self, id: &ContainerId) -> Result<(), StoreError>;
+
+    /// Everything that is on disk.
+    ///
+    /// # Errors
+    /// Where a directory cannot be read at all; single records that cannot are in the answer.
+    fn load(&self) -> Result<Loaded, StoreError>;
+
+    /// A container's own directory, which is also its bundle.
+    fn container_dir(&self, id: &ContainerId) -> PathBuf;
+}
+
+/// What was found on disk.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The sandboxes.
+    pub sandboxes: Vec<Sandbox>,
+    /// The containers.
+    pub containers: Vec<Container>,
+    /// Records that could not be read, and why.
+    pub unreadable: Vec<StoreError>,
+}
+
+/// A record could not be written, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk refused.
+    #[error("{operation} {path}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file's content is no record.
+    #[error(
+        "read the record {path}: not what this version writes; move it away to go on without it"
+    )]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl StoreError {
+    fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Kind::ResourceExhausted
+            }
+            Self::Io { .. } | Self::Content { .. } => Kind::Internal,
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Error::new(error.kind(), "keep the record").caused_by(error)
+    }
+}
