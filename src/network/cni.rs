@@ -1,0 +1,114 @@
+//! The pod network by CNI plugins.
+
+use super::{Networks, request};
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::sandbox::{NetworkIntent, Sandbox};
+use async_trait::async_trait;
+use corten_cni::{AddResult, Attachment, Client, ConfWatch, NetworkList};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The pod's interface: the kubelet's and every plugin's convention.
+const IFNAME: &str = "eth0";
+/// For a whole chain of plugins: network add-ons may have to wait for their own agents.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The plugins of the node.
+pub struct CniNetworks {
+    client: Client,
+    conf: ConfWatch,
+}
+
+impl CniNetworks {
+    /// Watches `conf_dir`, finds plugins in `bin_dirs` and keeps results in `cache_dir`. Must be
+    /// called inside a tokio runtime.
+    #[must_use]
+    pub fn start(conf_dir: PathBuf, bin_dirs: Vec<PathBuf>, cache_dir: PathBuf) -> Self {
+        Self {
+            client: Client::new(bin_dirs, cache_dir),
+            conf: ConfWatch::start(conf_dir),
+        }
+    }
+}
+
+#[async_trait]
+impl Networks for CniNetworks {
+    fn ready(&self) -> std::result::Result<(), String> {
+        match &*self.conf.state().borrow() {
+            Ok(_) => Ok(()),
+            Err(none) => Err(none.to_string()),
+        }
+    }
+
+    fn intent(&self, sandbox: &Sandbox) -> Result<NetworkIntent> {
+        let state = self.conf.state();
+        let state = state.borrow();
+        let list = state
+            .as_ref()
+            .map_err(|none| Error::new(Kind::Unavailable, none.to_string()))?;
+        let conflist = String::from_utf8(list.bytes().to_vec()).context(Kind::Internal, || {
+            "the network configuration is no text".to_owned()
+        })?;
+        let capabilities = request::capabilities(sandbox)?;
+        Ok(NetworkIntent {
+            conflist,
+            args: request::arguments(sandbox),
+            capabilities,
+        })
+    }
+
+    async fn add(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<Vec<IpAddr>> {
+        let (list, attachment) = (list(intent)?, attachment(sandbox, intent));
+        let added = self.client.add(&list, &attachment, LIMIT).await;
+        let result = added.context(Kind::Internal, || {
+            format!("connect the pod to the network {:?}", list.name())
+        })?;
+        match addresses(&result) {
+            ips if ips.is_empty() => {
+                self.remove(sandbox, intent).await?;
+                Err(Error::internal(format!(
+                    "the network {:?} gave the pod no address",
+                    list.name()
+                )))
+            }
+            ips => Ok(ips),
+        }
+    }
+
+    async fn remove(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()> {
+        let (list, attachment) = (list(intent)?, attachment(sandbox, intent));
+        let removed = self.client.del(&list, &attachment, LIMIT).await;
+        removed.context(Kind::Internal, || {
+            format!("disconnect the pod from the network {:?}", list.name())
+        })
+    }
+}
+
+fn list(intent: &NetworkIntent) -> Result<NetworkList> {
+    NetworkList::from_bytes(intent.conflist.as_bytes()).context(Kind::Internal, || {
+        "read the pod's network configuration".to_owned()
+    })
+}
+
+fn attachment(sandbox: &Sandbox, intent: &NetworkIntent) -> Attachment {
+    Attachment {
+        container_id: sandbox.id.as_str().to_owned(),
+        netns: sandbox.namespaces.network.clone(),
+        ifname: IFNAME.to_owned(),
+        args: intent.args.clone(),
+        capabilities: intent.capabilities.clone(),
+    }
+}
+
+/// The addresses of the pod's own interface, in the plugins' order; those of the host's end of a
+/// pair do not count.
+fn addresses(result: &AddResult) -> Vec<IpAddr> {
+    let is_pods = |index: Option<usize>| {
+        index
+            .and_then(|index| result.interfaces.get(index))
+            .is_none_or(|interface| !interface.sandbox.is_empty())
+    };
+    let pods = result.ips.iter().filter(|ip| is_pods(ip.interface));
+    pods.map(|ip| ip.address.addr).collect()
+}

@@ -1,0 +1,43 @@
+//! The pod network, as the engine needs it: is there one, give this pod its addresses, take them
+//! back.
+//!
+//! Invariant: what was asked for at [`Networks::add`] is all that [`Networks::remove`] needs: the
+//! node's own configuration may have changed in between.
+
+mod cni;
+mod request;
+
+pub use cni::CniNetworks;
+
+use crate::error::Result;
+use crate::model::sandbox::{NetworkIntent, Sandbox};
+use async_trait::async_trait;
+use std::net::IpAddr;
+
+/// The node's pod network.
+#[async_trait]
+pub trait Networks: Send + Sync {
+    /// `Ok` when pods can be given a network, else why not and what to do about it.
+    ///
+    /// # Errors
+    /// The reason.
+    fn ready(&self) -> std::result::Result<(), String>;
+
+    /// What will be asked for, for this sandbox; to be saved before [`Networks::add`].
+    ///
+    /// # Errors
+    /// `Unavailable` while there is no network configuration.
+    fn intent(&self, sandbox: &Sandbox) -> Result<NetworkIntent>;
+
+    /// Gives the sandbox's network namespace its interfaces, and tells its addresses.
+    ///
+    /// # Errors
+    /// What the plugins said; what they had done was taken back.
+    async fn add(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<Vec<IpAddr>>;
+
+    /// Takes back what [`Networks::add`] gave; also when it was never asked, or only half done.
+    ///
+    /// # Errors
+    /// What the plugins said.
+    async fn remove(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()>;
+}
