@@ -1,0 +1,135 @@
+//! A connection to one shim: calls and their answers, and the shim's events.
+
+use super::socket::PacketSocket;
+use super::{TaskError, TaskEvent, TaskEventKind, exit_of};
+use crate::id::ContainerId;
+use corten_shim::api::{Answer, Call, Event, EventKind, Message, NEWEST, OLDEST, Reply, Request};
+use rustix::fd::OwnedFd;
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+type Answered = (Result<Reply, corten_shim::api::Failure>, Vec<OwnedFd>);
+
+/// A connection to one shim.
+pub struct Client {
+    socket: PacketSocket,
+    next: AtomicU64,
+    /// Who waits for which answer; `None` once the connection has ended.
+    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Answered>>>>,
+}
+
+impl Client {
+    /// Says hello, and begins to pass events on.
+    ///
+    /// # Errors
+    /// Where the shim does not answer, or speaks no common version.
+    pub async fn open(
+        socket: PacketSocket,
+        container: ContainerId,
+        events: mpsc::UnboundedSender<TaskEvent>,
+    ) -> Result<Arc<Self>, TaskError> {
+        let client = Arc::new(Self {
+            socket,
+            next: AtomicU64::new(1),
+            waiting: Mutex::new(Some(HashMap::new())),
+        });
+        tokio::spawn(listen(Arc::clone(&client), container, events));
+        let hello = Request::Hello {
+            oldest: OLDEST,
+            newest: NEWEST,
+        };
+        match client.call("greet the shim", hello).await? {
+            (Reply::Hello { .. }, _) => Ok(client),
+            _ => Err(TaskError::Protocol {
+                verb: "greet the shim",
+            }),
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    pub async fn call(
+        &self,
+        verb: &'static str,
+        request: Request,
+    ) -> Result<(Reply, Vec<OwnedFd>), TaskError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        match &mut *self.waiting() {
+            Some(waiting) => waiting.insert(id, sender),
+            None => return Err(TaskError::Gone { verb }),
+        };
+        match self.socket.send(&Call { id, request }, &[]).await {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                return Err(TaskError::Gone { verb });
+            }
+            other => other.map_err(|source| TaskError::Socket { verb, source })?,
+        }
+        let (result, fds) = answer.await.map_err(|_| TaskError::Gone { verb })?;
+        let reply = result.map_err(|failure| TaskError::Refused { verb, failure })?;
+        Ok((reply, fds))
+    }
+
+    fn waiting(
+        &self,
+    ) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answered>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self, answer: Answer, fds: Vec<OwnedFd>) {
+        let waiter = self
+            .waiting()
+            .as_mut()
+            .and_then(|waiting| waiting.remove(&answer.id));
+        if let Some(waiter) = waiter {
+            // Who asked may have gone away: then nobody needs the answer.
+            let _ = waiter.send((answer.result, fds));
+        }
+    }
+}
+
+/// Takes in what the shim sends until it has gone.
+async fn listen(
+    client: Arc<Client>,
+    container: ContainerId,
+    events: mpsc::UnboundedSender<TaskEvent>,
+) {
+    loop {
+        match client.socket.receive::<Message>().await {
+            Ok(Some(received)) => match received.message {
+                Message::Answer(answer) => client.answered(answer, received.fds),
+                Message::Event(event) => {
+                    // The receiver ends with the daemon.
+                    let _ = events.send(news(&container, &event));
+                }
+            },
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!(container.id = %container, %error, "a shim's message is unreadable");
+                break;
+            }
+        }
+    }
+    *client.waiting() = None;
+    let _ = events.send(TaskEvent {
+        container,
+        kind: TaskEventKind::ShimLost,
+    });
+}
+
+fn news(container: &ContainerId, event: &Event) -> TaskEvent {
+    let seq = event.seq;
+    let kind = match &event.kind {
+        EventKind::Exited(record) => TaskEventKind::Exited {
+            exit: exit_of(record),
+            seq,
+        },
+        EventKind::OutOfMemory => TaskEventKind::OutOfMemory { seq },
+    };
+    TaskEvent {
+        container: container.clone(),
+        kind,
+    }
+}

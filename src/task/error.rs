@@ -1,0 +1,96 @@
+//! Why something could not be done to a container's processes.
+
+use crate::error::{Error, Kind};
+use corten_shim::api::{Failure, FailureKind};
+use std::path::PathBuf;
+
+/// What a shim could not do, or why it could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The program cannot be started.
+    #[error("start {program}: is Corten installed completely?", program = program.display())]
+    Spawn {
+        /// Which program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The shim was asked and cannot do it.
+    #[error("{verb}")]
+    Refused {
+        /// What was asked.
+        verb: &'static str,
+        /// What it says.
+        #[source]
+        failure: Failure,
+    },
+    /// The socket to the shim failed.
+    #[error("{verb}: speak with the shim")]
+    Socket {
+        /// What was asked.
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The shim went away instead of answering.
+    #[error("{verb}: the shim ended without an answer; its last words are in the daemon's log")]
+    Gone {
+        /// What was asked.
+        verb: &'static str,
+    },
+    /// The shim answered something else.
+    #[error(
+        "{verb}: the shim's answer does not fit the question; daemon and shim are of different versions"
+    )]
+    Protocol {
+        /// What was asked.
+        verb: &'static str,
+    },
+    /// The container's init could not be signalled.
+    #[error("send signal {signal} to the container's init")]
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The container's init has ended.
+    #[error("{verb}: the container's first process has ended")]
+    Ended {
+        /// What was asked.
+        verb: &'static str,
+    },
+}
+
+impl TaskError {
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Refused { failure, .. } => match failure.kind {
+                FailureKind::State => Kind::FailedPrecondition,
+                FailureKind::Invalid
+                | FailureKind::Start
+                | FailureKind::User
+                | FailureKind::Mount
+                | FailureKind::System
+                | FailureKind::Version => Kind::Internal,
+            },
+            Self::Ended { .. } => Kind::FailedPrecondition,
+            Self::Spawn { .. }
+            | Self::Socket { .. }
+            | Self::Gone { .. }
+            | Self::Protocol { .. }
+            | Self::Signal { .. } => Kind::Internal,
+        }
+    }
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        Error::new(error.kind(), "run the shim").caused_by(error)
+    }
+}

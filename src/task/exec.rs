@@ -1,0 +1,93 @@
+//! A process in a container, by `corten-shim exec`: no runtime binary, no files.
+
+use super::process;
+use super::socket::PacketSocket;
+use super::{ExecOrder, TaskError};
+use corten_shim::api::{ExecReply, ExecRequest};
+use rustix::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// A process that runs in a container. Dropping it kills the process and all that it started.
+pub struct Exec {
+    /// The process id as the host sees it.
+    pub pid: i32,
+    /// The descriptors: stdin where it was asked for, stdout, stderr; with a terminal its master.
+    pub streams: Vec<OwnedFd>,
+    socket: PacketSocket,
+}
+
+/// How such a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecEnd {
+    /// The exit code; 128 + the signal's number where a signal ended it.
+    pub code: i32,
+    /// Its time was up.
+    pub timed_out: bool,
+}
+
+impl Exec {
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// Where nobody saw it.
+    pub async fn wait(&self) -> Result<ExecEnd, TaskError> {
+        let verb = "wait for the process";
+        loop {
+            match next(&self.socket, verb).await? {
+                (ExecReply::Exited { code, timed_out }, _) => {
+                    return Ok(ExecEnd { code, timed_out });
+                }
+                (ExecReply::Failed(failure), _) => {
+                    return Err(TaskError::Refused { verb, failure });
+                }
+                (ExecReply::Started { .. }, _) => {}
+            }
+        }
+    }
+}
+
+/// Starts it.
+pub async fn start(program: &Path, order: ExecOrder) -> Result<Exec, TaskError> {
+    let verb = "start a process in the container";
+    let failed = |source| TaskError::Socket { verb, source };
+    let container = process::open(order.pid, order.start_time)
+        .map_err(failed)?
+        .ok_or(TaskError::Ended { verb })?;
+    let socket = process::spawn(program, "exec", std::iter::empty::<&str>())?;
+    let request = ExecRequest {
+        pid: order.pid,
+        bundle: order.bundle,
+        process: order.process,
+        seccomp_filter: order.seccomp_filter,
+        stdin: order.stdin,
+        timeout_ms: order
+            .timeout
+            .map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+    };
+    socket
+        .send(&request, &[container.as_fd()])
+        .await
+        .map_err(failed)?;
+    match next(&socket, verb).await? {
+        (ExecReply::Started { pid }, streams) => Ok(Exec {
+            pid,
+            streams,
+            socket,
+        }),
+        (ExecReply::Failed(failure), _) => Err(TaskError::Refused { verb, failure }),
+        (ExecReply::Exited { .. }, _) => Err(TaskError::Protocol { verb }),
+    }
+}
+
+async fn next(
+    socket: &PacketSocket,
+    verb: &'static str,
+) -> Result<(ExecReply, Vec<OwnedFd>), TaskError> {
+    let received = socket
+        .receive()
+        .await
+        .map_err(|source| TaskError::Socket { verb, source })?;
+    received
+        .map(|r| (r.message, r.fds))
+        .ok_or(TaskError::Gone { verb })
+}

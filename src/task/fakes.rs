@@ -1,0 +1,1 @@
+//! Containers without processes, for tests of the engine.

@@ -1,0 +1,213 @@
+//! Containers as processes: everything that `corten-shim` does for the daemon.
+//!
+//! [`Tasks`] makes namespaces, containers and execs; a [`Task`] is one container's shim. Ends and
+//! other news arrive on the channel that the adapter was made with: the one flow that goes up.
+//!
+//! Invariant: no call here waits for a container's own progress. Stopping is a signal, and the end
+//! is an event.
+
+mod client;
+mod error;
+mod exec;
+pub mod fakes;
+mod process;
+mod sandbox;
+mod shim;
+mod socket;
+
+pub use error::TaskError;
+pub use exec::{Exec, ExecEnd};
+pub use process::kill_init;
+pub use shim::ShimTasks;
+
+use crate::id::ContainerId;
+use crate::model::container::{Exit, ResolvedUser};
+use crate::model::sandbox::{Namespaces, Sandbox};
+use async_trait::async_trait;
+use corten_shim::api;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes what runs.
+#[async_trait]
+pub trait Tasks: Send + Sync {
+    /// Makes and pins the namespaces that the sandbox's record names, and tells their holder.
+    ///
+    /// # Errors
+    /// What the shim could not do; nothing is left of it.
+    async fn pin(&self, sandbox: &Sandbox) -> Result<Option<(i32, u64)>, TaskError>;
+
+    /// Takes away what [`Tasks::pin`] made, also when that was only half done.
+    ///
+    /// # Errors
+    /// What could not be taken away.
+    async fn unpin(&self, namespaces: &Namespaces) -> Result<(), TaskError>;
+
+    /// Makes a container up to the point where its program could be executed.
+    ///
+    /// # Errors
+    /// What the shim could not do; nothing is left of it.
+    async fn create(&self, order: CreateOrder) -> Result<Launched, TaskError>;
+
+    /// Finds the shim of a container again; `None` when it has gone.
+    ///
+    /// # Errors
+    /// Where it is there and cannot be spoken with.
+    async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError>;
+
+    /// Starts a process in a container.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError>;
+}
+
+/// One container's shim.
+#[async_trait]
+pub trait Task: Send + Sync {
+    /// Executes the program; tells when, in nanoseconds since the epoch.
+    ///
+    /// # Errors
+    /// Where the program cannot be executed: the container has then ended with 128.
+    async fn start(&self) -> Result<i64, TaskError>;
+
+    /// Sends a signal to the container's init. One that has ended is no error.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn signal(&self, signal: i32) -> Result<(), TaskError>;
+
+    /// Opens the log's path anew; the new file is there when this returns.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    async fn reopen_log(&self) -> Result<(), TaskError>;
+
+    /// Sets limits: the JSON of an OCI `LinuxResources` with only what changes.
+    ///
+    /// # Errors
+    /// Where the kernel refuses one: the message names the file.
+    async fn update(&self, resources: String) -> Result<(), TaskError>;
+
+    /// How the shim fares.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    async fn health(&self) -> Result<api::Health, TaskError>;
+
+    /// Ends the container if it lives, and the shim.
+    ///
+    /// # Errors
+    /// Where the shim does not answer.
+    async fn shutdown(&self) -> Result<(), TaskError>;
+
+    /// Every event up to this one was taken in.
+    async fn acknowledge(&self, seq: u64);
+}
+
+/// What is needed to make a container.
+#[derive(Debug, Clone)]
+pub struct CreateOrder {
+    /// Its name.
+    pub id: ContainerId,
+    /// Its bundle: `config.json`, `rootfs.json`, `rootfs/`.
+    pub bundle: PathBuf,
+    /// Its log.
+    pub log_path: Option<PathBuf>,
+    /// Its stdin stays open.
+    pub stdin: bool,
+    /// Its stdin is closed when the first client has gone.
+    pub stdin_once: bool,
+    /// Its seccomp program.
+    pub seccomp_filter: Option<PathBuf>,
+}
+
+impl CreateOrder {
+    /// Where a bundle's exit record is.
+    #[must_use]
+    pub fn exit_record(bundle: &std::path::Path) -> PathBuf {
+        bundle.join("exit.json")
+    }
+}
+
+/// A container's shim and what it says of the container.
+pub struct Launched {
+    /// The shim.
+    pub task: Arc<dyn Task>,
+    /// The init's pid.
+    pub pid: i32,
+    /// The init's start time in clock ticks since boot.
+    pub start_time: u64,
+    /// Nanoseconds since the epoch; 0: not started.
+    pub started_at: i64,
+    /// The init's user.
+    pub user: ResolvedUser,
+    /// Its end, if it has ended.
+    pub exit: Option<Exit>,
+}
+
+/// What is needed to start a process in a container.
+#[derive(Debug, Clone)]
+pub struct ExecOrder {
+    /// The container's init.
+    pub pid: i32,
+    /// Its start time: proves that the pid is still the container's.
+    pub start_time: u64,
+    /// The container's bundle.
+    pub bundle: PathBuf,
+    /// The JSON of an OCI `Process`.
+    pub process: String,
+    /// The container's seccomp program.
+    pub seccomp_filter: Option<PathBuf>,
+    /// The process gets a stdin.
+    pub stdin: bool,
+    /// After this it is killed, with all that it started.
+    pub timeout: Option<Duration>,
+}
+
+/// News of a container.
+#[derive(Debug)]
+pub struct TaskEvent {
+    /// Whose.
+    pub container: ContainerId,
+    /// What.
+    pub kind: TaskEventKind,
+}
+
+/// What can be news of a container.
+#[derive(Debug)]
+pub enum TaskEventKind {
+    /// It has ended; the number is to be acknowledged.
+    Exited {
+        /// How.
+        exit: Exit,
+        /// The event's number.
+        seq: u64,
+    },
+    /// One of its processes was killed for memory.
+    OutOfMemory {
+        /// The event's number.
+        seq: u64,
+    },
+    /// Its shim has gone without having been asked to.
+    ShimLost,
+}
+
+/// An exit record in the model's words.
+#[must_use]
+pub fn exit_of(record: &api::ExitRecord) -> Exit {
+    let reason = match record.reason {
+        api::ExitReason::Completed => "Completed",
+        api::ExitReason::Error => "Error",
+        api::ExitReason::OomKilled => "OOMKilled",
+        api::ExitReason::StartError => "StartError",
+        api::ExitReason::Unknown => "Unknown",
+    };
+    Exit {
+        code: record.code,
+        reason: reason.to_owned(),
+        message: record.message.clone(),
+        finished_at: record.finished_at,
+    }
+}

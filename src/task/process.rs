@@ -1,0 +1,119 @@
+//! Starting the programs of `corten-shim`, and naming processes so that a reused pid is not
+//! mistaken for another.
+
+use super::TaskError;
+use super::socket::PacketSocket;
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// SIGKILL.
+const KILL: i32 = 9;
+
+/// Starts `corten-shim VERB …` with one end of a socket as its stdin, and gives the other.
+///
+/// The child is reaped in the background. It is not killed with the daemon.
+pub fn spawn<S: AsRef<OsStr>>(
+    program: &Path,
+    verb: &'static str,
+    arguments: impl IntoIterator<Item = S>,
+) -> Result<PacketSocket, TaskError> {
+    let failed = |source| TaskError::Spawn {
+        program: program.to_owned(),
+        source,
+    };
+    let (ours, theirs) =
+        PacketSocket::pair().map_err(|source| TaskError::Socket { verb, source })?;
+    let mut child = Command::new(program)
+        .arg(verb)
+        .args(arguments)
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    tokio::spawn(async move {
+        if let Err(error) = child.wait().await {
+            tracing::warn!(%error, verb, "a shim could not be reaped");
+        }
+    });
+    Ok(ours)
+}
+
+/// The start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat`.
+pub fn start_time(pid: i32) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name in parentheses, and may itself hold any of those.
+    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after_name
+        .split_whitespace()
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an unreadable /proc/PID/stat"))
+}
+
+/// A descriptor of the process that has this pid and start time; `None` when it has ended.
+pub fn open(pid: i32, started: u64) -> io::Result<Option<OwnedFd>> {
+    let Some(number) = Pid::from_raw(pid) else {
+        return Ok(None);
+    };
+    let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        other => other?,
+    };
+    // Read after the descriptor is held: if the time is right now, the descriptor is right too.
+    match start_time(pid) {
+        Ok(time) if time == started => Ok(Some(pidfd)),
+        Ok(_) => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Sends a signal; a process that has ended is fine.
+pub fn signal(pidfd: &OwnedFd, number: i32) -> Result<(), TaskError> {
+    let failed = |source| TaskError::Signal {
+        signal: number,
+        source,
+    };
+    let signal = Signal::from_named_raw(number).ok_or_else(|| {
+        failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "no such signal",
+        ))
+    })?;
+    match pidfd_send_signal(pidfd, signal) {
+        Err(rustix::io::Errno::SRCH) => Ok(()),
+        other => other.map_err(|e| failed(e.into())),
+    }
+}
+
+/// Kills the process that has this pid and start time; one that has ended is fine.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn kill_init(pid: i32, started: u64) -> Result<(), TaskError> {
+    let failed = |source| TaskError::Signal {
+        signal: KILL,
+        source,
+    };
+    open(pid, started)
+        .map_err(failed)?
+        .map_or(Ok(()), |pidfd| signal(&pidfd, KILL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_by_pid_and_start_time_only() {
+        let pid = std::process::id().cast_signed();
+        let started = start_time(pid).unwrap();
+        assert!(open(pid, started).unwrap().is_some());
+        assert!(open(pid, started + 1).unwrap().is_none());
+    }
+}

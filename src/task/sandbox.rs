@@ -1,0 +1,73 @@
+//! A pod's namespaces, by the one-shot `corten-shim sandbox`.
+
+use super::{TaskError, process::spawn};
+use crate::model::sandbox::{Namespaces, Sandbox};
+use corten_shim::api::{PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest};
+use std::path::Path;
+
+/// The size of a pod's `/dev/shm`, in bytes: what the field gives.
+const SHM_SIZE: u64 = 64 * 1024 * 1024;
+
+/// Makes and pins what the record names; tells the holder.
+pub async fn pin(
+    program: &Path,
+    pod: &Sandbox,
+    cgroup: &Path,
+) -> Result<Option<(i32, u64)>, TaskError> {
+    let verb = "pin the pod's namespaces";
+    let request = SandboxRequest::Pin(PinRequest {
+        pins: pins(&pod.namespaces),
+        hostname: pod.config.hostname.clone(),
+        sysctls: pod.config.sysctls.clone().into_iter().collect(),
+        shm_size: SHM_SIZE,
+        cgroup: Some(cgroup.to_owned()),
+    });
+    match ask(program, verb, &request).await? {
+        SandboxReply::Pinned { holder } => Ok(holder.map(|h| (h.pid, h.start_time))),
+        SandboxReply::Failed(failure) => Err(TaskError::Refused { verb, failure }),
+        SandboxReply::Unpinned => Err(TaskError::Protocol { verb }),
+    }
+}
+
+/// Takes away what was pinned.
+pub async fn unpin(program: &Path, namespaces: &Namespaces) -> Result<(), TaskError> {
+    let verb = "release the pod's namespaces";
+    match ask(program, verb, &SandboxRequest::Unpin(pins(namespaces))).await? {
+        SandboxReply::Unpinned => Ok(()),
+        SandboxReply::Failed(failure) => Err(TaskError::Refused { verb, failure }),
+        SandboxReply::Pinned { .. } => Err(TaskError::Protocol { verb }),
+    }
+}
+
+/// What travels with the reply is closed: an rtnetlink socket would keep the namespace alive.
+async fn ask(
+    program: &Path,
+    verb: &'static str,
+    request: &SandboxRequest,
+) -> Result<SandboxReply, TaskError> {
+    let failed = |source| TaskError::Socket { verb, source };
+    let socket = spawn(program, "sandbox", std::iter::empty::<&str>())?;
+    socket.send(request, &[]).await.map_err(failed)?;
+    let received = socket.receive::<SandboxReply>().await.map_err(failed)?;
+    received.map(|r| r.message).ok_or(TaskError::Gone { verb })
+}
+
+fn pins(namespaces: &Namespaces) -> Pins {
+    let Namespaces {
+        network,
+        ipc,
+        uts,
+        pid,
+        shm,
+        holder,
+    } = namespaces.clone();
+    let holder = holder.map(|(pid, start_time)| ProcessName { pid, start_time });
+    Pins {
+        network,
+        ipc,
+        uts,
+        pid,
+        shm,
+        holder,
+    }
+}

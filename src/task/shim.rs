@@ -1,0 +1,211 @@
+//! The real adapter: one `corten-shim run` a container.
+
+use super::client::Client;
+use super::exec::{self, Exec};
+use super::socket::PacketSocket;
+use super::{
+    CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks, exit_of, process, sandbox,
+};
+use crate::id::ContainerId;
+use crate::model::container::ResolvedUser;
+use crate::model::sandbox::{Namespaces, Sandbox};
+use async_trait::async_trait;
+use corten_shim::api::{self, CreateRequest, Reply, Request};
+use rustix::fd::OwnedFd;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Starts and finds shims.
+pub struct ShimTasks {
+    program: PathBuf,
+    sockets: PathBuf,
+    cgroup: PathBuf,
+    events: mpsc::UnboundedSender<TaskEvent>,
+}
+
+impl ShimTasks {
+    /// With this `corten-shim`; sockets go below `state`, shims into the cgroup `cgroup`, and news
+    /// of containers into `events`.
+    ///
+    /// # Errors
+    /// Where the directory of the sockets cannot be made.
+    pub fn new(
+        program: &Path,
+        state: &Path,
+        cgroup: &Path,
+        events: mpsc::UnboundedSender<TaskEvent>,
+    ) -> std::io::Result<Self> {
+        let sockets = state.join("shims");
+        std::fs::create_dir_all(&sockets)?;
+        let (program, cgroup) = (program.to_owned(), cgroup.to_owned());
+        Ok(Self {
+            program,
+            sockets,
+            cgroup,
+            events,
+        })
+    }
+
+    /// Below 100 bytes also for a long state directory: a socket's address holds 108. 32 of the
+    /// id's 64 digits name a container as surely.
+    fn socket(&self, id: &ContainerId) -> PathBuf {
+        self.sockets.join(&id.as_str()[..32])
+    }
+
+    fn run(&self, id: &ContainerId) -> Result<PacketSocket, TaskError> {
+        let socket = self.socket(id);
+        let arguments = [
+            "--id".as_ref(),
+            id.as_str().as_ref(),
+            "--socket".as_ref(),
+            socket.as_os_str(),
+            "--cgroup".as_ref(),
+            self.cgroup.as_os_str(),
+        ];
+        process::spawn(&self.program, "run", arguments)
+    }
+}
+
+#[async_trait]
+impl Tasks for ShimTasks {
+    async fn pin(&self, pod: &Sandbox) -> Result<Option<(i32, u64)>, TaskError> {
+        sandbox::pin(&self.program, pod, &self.cgroup).await
+    }
+
+    async fn unpin(&self, namespaces: &Namespaces) -> Result<(), TaskError> {
+        sandbox::unpin(&self.program, namespaces).await
+    }
+
+    async fn create(&self, order: CreateOrder) -> Result<Launched, TaskError> {
+        let verb = "create the container";
+        let client =
+            Client::open(self.run(&order.id)?, order.id.clone(), self.events.clone()).await?;
+        let request = Request::Create(CreateRequest {
+            id: order.id.as_str().to_owned(),
+            exit_record: CreateOrder::exit_record(&order.bundle),
+            bundle: order.bundle,
+            log_path: order.log_path,
+            stdin: order.stdin,
+            stdin_once: order.stdin_once,
+            seccomp_filter: order.seccomp_filter,
+        });
+        match client.call(verb, request).await {
+            Ok(answer) => launched(client, verb, answer),
+            Err(error) => {
+                // It has nothing to keep, so it may end; that it did not create is what counts.
+                let _ = client.call("end the shim", Request::Shutdown).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError> {
+        let verb = "find the shim again";
+        let socket = match PacketSocket::connect(&self.socket(id)) {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            other => other.map_err(|source| TaskError::Socket { verb, source })?,
+        };
+        let client = Client::open(socket, id.clone(), self.events.clone()).await?;
+        let answer = client.call(verb, Request::Status).await?;
+        launched(client, verb, answer).map(Some)
+    }
+
+    async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError> {
+        exec::start(&self.program, order).await
+    }
+}
+
+fn launched(
+    client: Arc<Client>,
+    verb: &'static str,
+    (reply, fds): (Reply, Vec<OwnedFd>),
+) -> Result<Launched, TaskError> {
+    let Reply::Status(status) = reply else {
+        return Err(TaskError::Protocol { verb });
+    };
+    let task = ShimTask {
+        client,
+        pidfd: fds.into_iter().next(),
+    };
+    let user = status.user.unwrap_or_default();
+    Ok(Launched {
+        task: Arc::new(task),
+        pid: status.pid,
+        start_time: status.start_time,
+        started_at: status.started_at,
+        user: ResolvedUser {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+        },
+        exit: status.exit.as_ref().map(exit_of),
+    })
+}
+
+/// One container's shim.
+struct ShimTask {
+    client: Arc<Client>,
+    /// The init's; `None` when it had ended before we came.
+    pidfd: Option<OwnedFd>,
+}
+
+impl ShimTask {
+    async fn do_call(&self, verb: &'static str, request: Request) -> Result<(), TaskError> {
+        self.client.call(verb, request).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl Task for ShimTask {
+    async fn start(&self) -> Result<i64, TaskError> {
+        let verb = "start the container";
+        match self.client.call(verb, Request::Start).await? {
+            (Reply::Status(status), _) => Ok(status.started_at),
+            _ => Err(TaskError::Protocol { verb }),
+        }
+    }
+
+    fn signal(&self, signal: i32) -> Result<(), TaskError> {
+        self.pidfd
+            .as_ref()
+            .map_or(Ok(()), |pidfd| process::signal(pidfd, signal))
+    }
+
+    async fn reopen_log(&self) -> Result<(), TaskError> {
+        self.do_call("reopen the log", Request::ReopenLog).await
+    }
+
+    async fn update(&self, resources: String) -> Result<(), TaskError> {
+        self.do_call("set limits", Request::Update { resources })
+            .await
+    }
+
+    async fn health(&self) -> Result<api::Health, TaskError> {
+        let verb = "ask the shim how it fares";
+        match self.client.call(verb, Request::Health).await? {
+            (Reply::Health(health), _) => Ok(health),
+            _ => Err(TaskError::Protocol { verb }),
+        }
+    }
+
+    async fn shutdown(&self) -> Result<(), TaskError> {
+        match self.do_call("end the shim", Request::Shutdown).await {
+            // Ended by itself: what was wanted.
+            Err(TaskError::Gone { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn acknowledge(&self, seq: u64) {
+        let acknowledged = self
+            .do_call("acknowledge", Request::Acknowledge { up_to: seq })
+            .await;
+        if let Err(error) = acknowledged {
+            tracing::debug!(%error, "an event was not acknowledged; it will be told again");
+        }
+    }
+}
