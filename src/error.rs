@@ -7,6 +7,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of the daemon's inner parts.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,11 +70,12 @@ impl Sentinel {
 }
 
 /// A failure with its kind, what was attempted on which object, and its cause.
-#[derive(Debug)]
+/// It can be cloned, so that all who wait for one operation hear of its end.
+#[derive(Debug, Clone)]
 pub struct Error {
     kind: Kind,
     message: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -109,7 +111,7 @@ impl Error {
     /// The same error with its cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -119,7 +121,7 @@ impl Error {
         Self {
             kind: self.kind,
             message: message.into(),
-            source: Some(Box::new(self)),
+            source: Some(Arc::new(self)),
         }
     }
 

@@ -19,9 +19,11 @@
 
 pub mod cgroup;
 pub mod config;
-pub mod cri;
+pub mod engine;
 pub mod error;
 pub mod id;
 pub mod model;
-pub mod registry;
+pub mod network;
+pub mod store;
+pub mod task;
 pub mod unpack;

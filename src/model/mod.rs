@@ -10,4 +10,5 @@ pub mod host;
 pub mod image;
 pub mod resources;
 pub mod sandbox;
+pub mod signal;
 pub mod stats;

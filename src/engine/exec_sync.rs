@@ -1,0 +1,189 @@
+//! ExecSync: a process in the container, its output and its exit code. No runtime binary, no FIFO,
+//! no temporary file.
+
+use super::{Engine, blocking};
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::container::{Container, ContainerState};
+use crate::task::{Exec, ExecEnd, ExecOrder};
+use oci_spec::runtime::{Process, Spec};
+use rustix::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+
+/// What stdout and stderr may hold together, in bytes: a gRPC message of 16 MiB, less its own
+/// framing, is what the kubelet takes.
+const OUTPUT_LIMIT: usize = 16 * 1024 * 1024 - 64 * 1024;
+/// How long a pipe is read after the process ended: a background child may hold it for ever.
+const DRAIN: Duration = Duration::from_millis(500);
+/// More than the shim's own time-out: it kills, and tells.
+const SHIM_TAKES: Duration = Duration::from_secs(10);
+
+/// What a process in a container said, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Its stdout.
+    pub stdout: Vec<u8>,
+    /// Its stderr.
+    pub stderr: Vec<u8>,
+    /// Its exit code.
+    pub code: i32,
+}
+
+impl Engine {
+    /// Runs a command in a running container to its end. Output beyond the limit of a message is
+    /// dropped and counted in the log.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` where the container does not run; `DeadlineExceeded` when
+    /// `timeout` was over: the process and what it started are gone.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput> {
+        let container = self.container_status(id)?;
+        if container.state != ContainerState::Running {
+            return Err(Error::precondition(format!("container {id} does not run")));
+        }
+        let shown = command.join(" ");
+        let order = self.exec_order(&container, command, timeout).await?;
+        let started = self.ports.tasks.exec(order).await;
+        let exec = started
+            .map_err(|e| Error::from(e).during(format!("execute {shown:?} in container {id}")))?;
+        let (end, stdout, stderr) = run_to_end(exec, timeout).await?;
+        if end.timed_out {
+            return Err(Error::new(
+                Kind::DeadlineExceeded,
+                format!(
+                    "{shown:?} in container {id} was killed: it took longer than {:?}",
+                    timeout.unwrap_or_default()
+                ),
+            ));
+        }
+        Ok(ExecOutput {
+            stdout,
+            stderr,
+            code: end.code,
+        })
+    }
+
+    async fn exec_order(
+        &self,
+        container: &Container,
+        command: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOrder> {
+        let bundle = self.ports.store.container_dir(&container.id);
+        let (pid, start_time) = (container.pid, container.start_time);
+        let path = bundle.clone();
+        let (process, seccomp_filter) = blocking(move || exec_process(&path, command)).await?;
+        Ok(ExecOrder {
+            pid,
+            start_time,
+            bundle,
+            process,
+            seccomp_filter,
+            stdin: false,
+            timeout,
+        })
+    }
+}
+
+/// The container's own process with another command: same user, groups, capabilities, environment.
+fn exec_process(bundle: &Path, command: Vec<String>) -> Result<(String, Option<PathBuf>)> {
+    let path = bundle.join("config.json");
+    let failed = || format!("read the bundle {}", path.display());
+    let spec = Spec::load(&path).context(Kind::Internal, failed)?;
+    let mut process: Process = spec
+        .process()
+        .clone()
+        .ok_or_else(|| Error::internal(format!("{} has no process", path.display())))?;
+    process
+        .set_args(Some(command))
+        .set_terminal(Some(false))
+        .set_console_size(None);
+    let text = serde_json::to_string(&process).context(Kind::Internal, failed)?;
+    let filter = bundle.join("seccomp.bpf");
+    Ok((text, filter.exists().then_some(filter)))
+}
+
+async fn run_to_end(exec: Exec, timeout: Option<Duration>) -> Result<(ExecEnd, Vec<u8>, Vec<u8>)> {
+    let mut exec = exec;
+    let room = Arc::new(AtomicUsize::new(OUTPUT_LIMIT));
+    let mut streams = std::mem::take(&mut exec.streams).into_iter();
+    let stdout = Stream::read(streams.next(), &room)?;
+    let stderr = Stream::read(streams.next(), &room)?;
+    let waited = match timeout {
+        Some(limit) => tokio::time::timeout(limit + SHIM_TAKES, exec.wait()).await,
+        None => Ok(exec.wait().await),
+    };
+    let end = waited
+        .map_err(|_| Error::new(Kind::DeadlineExceeded, "the process did not end in time"))??;
+    let deadline = tokio::time::Instant::now() + DRAIN;
+    Ok((
+        end,
+        stdout.finish(deadline).await,
+        stderr.finish(deadline).await,
+    ))
+}
+
+/// A pipe that is being read.
+struct Stream {
+    bytes: Arc<std::sync::Mutex<Vec<u8>>>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Stream {
+    fn read(pipe: Option<OwnedFd>, room: &Arc<AtomicUsize>) -> Result<Self> {
+        let pipe = pipe.ok_or_else(|| Error::internal("the shim gave too few streams"))?;
+        let pipe = Receiver::from_owned_fd(pipe)
+            .context(Kind::Internal, || "watch the process's output".to_owned())?;
+        let bytes = Arc::default();
+        let reader = tokio::spawn(fill(pipe, Arc::clone(&bytes), Arc::clone(room)));
+        Ok(Self { bytes, reader })
+    }
+
+    /// What was read by the end of the pipe, or by the deadline.
+    async fn finish(self, deadline: tokio::time::Instant) -> Vec<u8> {
+        let abort = self.reader.abort_handle();
+        if tokio::time::timeout_at(deadline, self.reader)
+            .await
+            .is_err()
+        {
+            abort.abort();
+        }
+        std::mem::take(
+            &mut self
+                .bytes
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+}
+
+async fn fill(mut pipe: Receiver, bytes: Arc<std::sync::Mutex<Vec<u8>>>, room: Arc<AtomicUsize>) {
+    let mut buffer = vec![0u8; 16 * 1024];
+    let mut dropped = 0;
+    while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
+        let take = |room: usize| Some(room - room.min(read));
+        let before = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        let kept = before.unwrap_or_default().min(read);
+        dropped += read - kept;
+        let mut bytes = bytes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        bytes.extend_from_slice(&buffer[..kept]);
+    }
+    if dropped > 0 {
+        tracing::warn!(
+            dropped,
+            limit = OUTPUT_LIMIT,
+            "output of an exec was cut to what a message holds"
+        );
+    }
+}

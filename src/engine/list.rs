@@ -1,0 +1,123 @@
+//! List and Status: memory only, no gate, no I/O (but for the verbose forms).
+
+use super::{Engine, blocking};
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::container::{Container, ContainerFilter};
+use crate::model::sandbox::{Sandbox, SandboxFilter};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A sandbox and its containers, in one picture.
+#[derive(Debug, Clone)]
+pub struct SandboxStatus {
+    /// The sandbox.
+    pub sandbox: Arc<Sandbox>,
+    /// Its containers, the oldest first.
+    pub containers: Vec<Arc<Container>>,
+}
+
+impl Engine {
+    /// The sandboxes that match, the newest first.
+    #[must_use]
+    pub fn list_pod_sandbox(&self, filter: &SandboxFilter) -> Vec<Arc<Sandbox>> {
+        let all = self
+            .objects
+            .sandboxes()
+            .into_iter()
+            .map(|cell| cell.record());
+        let mut matching: Vec<_> = all.filter(|sandbox| filter.matches(sandbox)).collect();
+        matching.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.created_at));
+        matching
+    }
+
+    /// The containers that match, the newest first.
+    #[must_use]
+    pub fn list_containers(&self, filter: &ContainerFilter) -> Vec<Arc<Container>> {
+        let all = self
+            .objects
+            .containers()
+            .into_iter()
+            .map(|cell| cell.record());
+        let mut matching: Vec<_> = all.filter(|container| filter.matches(container)).collect();
+        matching.sort_by_key(|container| std::cmp::Reverse(container.created_at));
+        matching
+    }
+
+    /// One sandbox and its containers.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn pod_sandbox_status(&self, id: &str) -> Result<SandboxStatus> {
+        let cell = self.objects.sandbox(id)?;
+        let sandbox = cell
+            .ok_or_else(|| Error::not_found(format!("no sandbox {id}")))?
+            .record();
+        let cells = self.objects.containers_of(&sandbox.id);
+        let mut containers: Vec<_> = cells.iter().map(|cell| cell.record()).collect();
+        containers.sort_by_key(|container| container.created_at);
+        Ok(SandboxStatus {
+            sandbox,
+            containers,
+        })
+    }
+
+    /// What a person who looks into a sandbox wants: the verbose part of its status.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn pod_sandbox_info(&self, id: &str) -> Result<BTreeMap<String, String>> {
+        let sandbox = self.pod_sandbox_status(id)?.sandbox;
+        let info = json!({
+            "pid": sandbox.namespaces.holder.map_or(0, |(pid, _)| pid),
+            "netns": sandbox.namespaces.network,
+            "namespaces": sandbox.namespaces,
+            "runtimeHandler": sandbox.handler,
+            "config": sandbox.config,
+        });
+        Ok(as_info(&info))
+    }
+
+    /// One container.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn container_status(&self, id: &str) -> Result<Arc<Container>> {
+        let cell = self.objects.container(id)?;
+        Ok(cell
+            .ok_or_else(|| Error::not_found(format!("no container {id}")))?
+            .record())
+    }
+
+    /// What a person who looks into a container wants: the verbose part of its status.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn container_info(&self, id: &str) -> Result<BTreeMap<String, String>> {
+        let container = self.container_status(id)?;
+        let path = self
+            .ports
+            .store
+            .container_dir(&container.id)
+            .join("config.json");
+        let spec: Value = blocking(move || {
+            let failed = || format!("read the bundle {}", path.display());
+            let text = std::fs::read(&path).context(Kind::Internal, failed)?;
+            serde_json::from_slice(&text).context(Kind::Internal, failed)
+        })
+        .await?;
+        let info = json!({
+            "sandboxID": container.sandbox_id,
+            "pid": container.pid,
+            "cgroup": container.cgroup,
+            "runtimeSpec": spec,
+            "config": container.config,
+        });
+        Ok(as_info(&info))
+    }
+}
+
+/// The field's form: one key, `info`, whose value is JSON.
+fn as_info(info: &Value) -> BTreeMap<String, String> {
+    BTreeMap::from([("info".to_owned(), info.to_string())])
+}

@@ -1,0 +1,158 @@
+//! The use cases of the runtime: one verb a file, each a straight line over the ports.
+//!
+//! ```text
+//! RunPodSandbox    claim → save(Creating) → pin namespaces → network → save(Ready)
+//! CreateContainer  claim → save(Creating) → snapshot → spec → bundle → shim → save(Created)
+//! StartContainer   shim executes the program → save(Running)
+//! StopContainer    signal → wait for the exit event outside of any lock → SIGKILL after the grace
+//! an end           shim writes the record → event → the state in memory
+//! a restart        load → reconnect each → undo what is Creating → serve
+//! ```
+//!
+//! Invariants: a record is on disk before what it names is made. One gate an object: who changes
+//! its state holds it, who waits does not. List and Status read memory and take no gate. What is
+//! taken back on a failure is taken back by the same code that recovery uses.
+
+mod claim;
+mod events;
+mod exec_sync;
+mod list;
+mod objects;
+mod pod_files;
+mod recover;
+mod remove_container;
+mod remove_pod_sandbox;
+mod reopen_container_log;
+mod run_pod_sandbox;
+mod start_container;
+mod status;
+mod stop_container;
+mod stop_pod_sandbox;
+mod undo;
+
+pub use exec_sync::ExecOutput;
+pub use list::SandboxStatus;
+pub use status::{Condition, Handler, NodeStatus};
+
+use crate::cgroup::Cgroups;
+use crate::error::{Context, Error, Kind, Result};
+use crate::id::{ContainerId, SandboxId};
+use crate::model::container::Container;
+use crate::model::host::HostFacts;
+use crate::model::sandbox::Sandbox;
+use crate::network::Networks;
+use crate::store::Store;
+use crate::task::{TaskEvent, Tasks};
+use claim::Claims;
+use objects::Objects;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+/// The adapters that the use cases work with.
+pub struct Ports {
+    /// Records.
+    pub store: Arc<dyn Store>,
+    /// Processes.
+    pub tasks: Arc<dyn Tasks>,
+    /// The pod network.
+    pub networks: Arc<dyn Networks>,
+    /// The node's cgroups.
+    pub cgroups: Arc<dyn Cgroups>,
+}
+
+/// What the use cases know of the node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Directory of what a reboot ends.
+    pub state: PathBuf,
+    /// What the kernel can.
+    pub host: HostFacts,
+    /// This boot's id.
+    pub boot_id: String,
+}
+
+/// The runtime.
+pub struct Engine {
+    ports: Ports,
+    node: Node,
+    objects: Objects,
+    sandbox_claims: Claims<(String, String, u32), SandboxId>,
+    container_claims: Claims<(SandboxId, String, u32), ContainerId>,
+}
+
+impl Engine {
+    /// Takes up the objects that the store holds, and from then on the news of containers.
+    ///
+    /// # Errors
+    /// Where the store cannot be read at all.
+    pub async fn start(
+        ports: Ports,
+        node: Node,
+        events: mpsc::UnboundedReceiver<TaskEvent>,
+    ) -> Result<Arc<Self>> {
+        let engine = Arc::new(Self {
+            ports,
+            node,
+            objects: Objects::default(),
+            sandbox_claims: Claims::default(),
+            container_claims: Claims::default(),
+        });
+        engine.recover().await?;
+        tokio::spawn(events::follow(Arc::clone(&engine), events));
+        Ok(engine)
+    }
+
+    /// Writes a sandbox's record on a thread that may wait for the disk.
+    async fn save_sandbox(&self, sandbox: Arc<Sandbox>) -> Result<()> {
+        let store = Arc::clone(&self.ports.store);
+        blocking(move || Ok(store.save_sandbox(&sandbox)?)).await
+    }
+
+    /// Writes a container's record on a thread that may wait for the disk.
+    async fn save_container(&self, container: Arc<Container>) -> Result<()> {
+        let store = Arc::clone(&self.ports.store);
+        blocking(move || Ok(store.save_container(&container)?)).await
+    }
+
+    /// Where a pod's generated files are.
+    fn pod_dir(&self, id: &SandboxId) -> PathBuf {
+        pod_dir(&self.node.state, id)
+    }
+}
+
+fn pod_dir(state: &Path, id: &SandboxId) -> PathBuf {
+    state.join("sandboxes").join(id.as_str())
+}
+
+/// Runs what may wait for a disk or a path of a user's choice off the event loop.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.context(Kind::Internal, || "a worker thread ended early".to_owned())?
+}
+
+/// The same with a deadline: a thread that hangs on a dead mount is left behind, and told.
+async fn blocking_within<T: Send + 'static>(
+    limit: Duration,
+    what: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::time::timeout(limit, blocking(work)).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::new(
+            Kind::DeadlineExceeded,
+            format!("{what}: no answer from the file system within {limit:?}; is a mount dead?"),
+        )),
+    }
+}
+
+/// Nanoseconds since the epoch.
+fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

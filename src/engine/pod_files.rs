@@ -1,0 +1,119 @@
+//! The files that every container of a pod sees: `/etc/hosts`, `/etc/resolv.conf` and
+//! `/etc/hostname`, made once a pod below the state directory.
+
+use crate::error::{Context, Kind, Result};
+use crate::model::sandbox::{DnsConfig, Sandbox};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a pod's files are.
+#[derive(Debug, Clone)]
+pub struct PodFiles {
+    /// For `/etc/hosts`.
+    pub hosts: PathBuf,
+    /// For `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// For `/etc/hostname`.
+    pub hostname: PathBuf,
+}
+
+impl PodFiles {
+    /// In the pod's directory.
+    #[must_use]
+    pub fn at(dir: &Path) -> Self {
+        Self {
+            hosts: dir.join("hosts"),
+            resolv_conf: dir.join("resolv.conf"),
+            hostname: dir.join("hostname"),
+        }
+    }
+
+    /// Writes them.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn write(&self, sandbox: &Sandbox) -> Result<()> {
+        let name = match sandbox.config.hostname.is_empty() {
+            true => node_name(),
+            false => sandbox.config.hostname.clone(),
+        };
+        write(&self.hosts, &hosts(sandbox, &name))?;
+        write(&self.resolv_conf, &resolv_conf(sandbox.config.dns.as_ref()))?;
+        write(&self.hostname, &format!("{name}\n"))
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).context(Kind::Internal, || format!("write {}", path.display()))
+}
+
+fn node_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// With the node's network the node's own file; else what a pod of its own needs. The kubelet
+/// mounts its own over it where it manages the file.
+fn hosts(sandbox: &Sandbox, name: &str) -> String {
+    if sandbox.namespaces.network.is_none() {
+        return fs::read_to_string("/etc/hosts").unwrap_or_default();
+    }
+    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+                    fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\n\
+                    ff02::2\tip6-allrouters\n"
+        .to_owned();
+    for ip in &sandbox.ips {
+        text.push_str(&format!("{ip}\t{name}\n"));
+    }
+    text
+}
+
+/// Without a configuration, or with an empty one, the node's own.
+fn resolv_conf(dns: Option<&DnsConfig>) -> String {
+    let Some(dns) = dns.filter(|dns| **dns != DnsConfig::default()) else {
+        return fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    };
+    let mut text = String::new();
+    if !dns.searches.is_empty() {
+        text.push_str(&format!("search {}\n", dns.searches.join(" ")));
+    }
+    for server in &dns.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    if !dns.options.is_empty() {
+        text.push_str(&format!("options {}\n", dns.options.join(" ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fakes::a_sandbox;
+
+    #[test]
+    fn a_pod_of_its_own_network_knows_its_name() {
+        let mut sandbox = a_sandbox("web");
+        sandbox.namespaces.network = Some("/run/netns/x".into());
+        sandbox.ips = vec!["10.0.0.7".parse().unwrap()];
+        assert!(hosts(&sandbox, "web-0").ends_with("10.0.0.7\tweb-0\n"));
+    }
+
+    #[test]
+    fn resolver_lines_are_written_also_when_only_options_are_given() {
+        let only_options = DnsConfig {
+            options: vec!["ndots:5".into()],
+            ..DnsConfig::default()
+        };
+        assert_eq!(resolv_conf(Some(&only_options)), "options ndots:5\n");
+        let all = DnsConfig {
+            servers: vec!["10.10.10.10".into()],
+            searches: vec!["a.local".into(), "b.local".into()],
+            options: vec!["ndots:8".into()],
+        };
+        let text = "search a.local b.local\nnameserver 10.10.10.10\noptions ndots:8\n";
+        assert_eq!(resolv_conf(Some(&all)), text);
+    }
+}

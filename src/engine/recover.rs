@@ -1,0 +1,126 @@
+//! After a start: every object as it is, and nothing that is half made.
+//!
+//! ```text
+//! record                      found                         becomes
+//! sandbox, Creating           –                             undone
+//! sandbox, Ready              this boot                     Ready
+//! sandbox, Ready              an earlier boot               NotReady
+//! container, Creating         –                             undone
+//! container, of its sandbox   the sandbox is unknown        undone
+//! container, this boot        its shim answers              as the shim says
+//! container, this boot        no shim, an exit record       Exited, as the record says
+//! container, this boot        no shim, no record            ended; Exited 255, Unknown
+//! container, earlier boot     an exit record                Exited, as the record says
+//! container, earlier boot     none                          Exited 255, Unknown
+//! ```
+
+use super::objects::{ContainerCell, SandboxCell};
+use super::{Engine, blocking, now};
+use crate::error::Result;
+use crate::model::container::{Container, ContainerState, Exit};
+use crate::model::sandbox::{Namespaces, Sandbox, SandboxState};
+use crate::task::{CreateOrder, Launched};
+use futures::{StreamExt, stream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How many objects are looked after at once.
+const AT_ONCE: usize = 16;
+
+impl Engine {
+    /// Takes up what the store holds.
+    pub(super) async fn recover(self: &Arc<Self>) -> Result<()> {
+        let store = Arc::clone(&self.ports.store);
+        let loaded = blocking(move || Ok(store.load()?)).await?;
+        for error in &loaded.unreadable {
+            tracing::error!(error = crate::error::chain(error), "a record is left alone");
+        }
+        stream::iter(loaded.sandboxes)
+            .for_each_concurrent(AT_ONCE, |sandbox| self.recover_sandbox(sandbox))
+            .await;
+        stream::iter(loaded.containers)
+            .for_each_concurrent(AT_ONCE, |container| self.recover_container(container))
+            .await;
+        Ok(())
+    }
+
+    async fn recover_sandbox(self: &Arc<Self>, mut sandbox: Sandbox) {
+        if sandbox.state == SandboxState::Creating {
+            tracing::warn!(sandbox.id = %sandbox.id, "a half made sandbox is undone");
+            return self.undo_sandbox(&sandbox).await;
+        }
+        if sandbox.boot_id != self.node.boot_id {
+            // A boot ends namespaces; addresses live on in the plugins' files.
+            sandbox.state = SandboxState::NotReady;
+            sandbox.namespaces = Namespaces::default();
+        }
+        let cell = SandboxCell::new(sandbox);
+        cell.acknowledged.store(true, Ordering::Relaxed);
+        self.objects.add_sandbox(Arc::new(cell));
+    }
+
+    async fn recover_container(self: &Arc<Self>, container: Container) {
+        let orphan = !matches!(
+            self.objects.sandbox(container.sandbox_id.as_str()),
+            Ok(Some(_))
+        );
+        if orphan || container.state == ContainerState::Creating {
+            tracing::warn!(container.id = %container.id, "a half made container is undone");
+            return self.undo_container(&container).await;
+        }
+        let id = container.id.clone();
+        let cell = Arc::new(ContainerCell::new(container));
+        cell.acknowledged.store(true, Ordering::Relaxed);
+        // Entered first: the shim's news may come with its answer.
+        self.objects.add_container(Arc::clone(&cell));
+        if let Err(error) = self.find_again(&cell).await {
+            tracing::error!(container.id = %id, error = error.chain(), "a container's state is not known");
+        }
+    }
+
+    async fn find_again(self: &Arc<Self>, cell: &Arc<ContainerCell>) -> Result<()> {
+        let container = cell.record();
+        if container.has_exited() {
+            return Ok(());
+        }
+        if container.boot_id != self.node.boot_id {
+            let exit = self.exit_of_an_earlier_boot(&container).await?;
+            cell.change(|container| container.state = ContainerState::Exited(exit));
+            return Ok(());
+        }
+        match self.ports.tasks.reconnect(&container.id).await? {
+            Some(launched) => take_up(cell, launched),
+            None => {
+                let exit = self.exit_without_shim(&container).await;
+                cell.change(|container| container.state = ContainerState::Exited(exit));
+            }
+        }
+        Ok(())
+    }
+
+    async fn exit_of_an_earlier_boot(&self, container: &Container) -> Result<Exit> {
+        let path = CreateOrder::exit_record(&self.ports.store.container_dir(&container.id));
+        let recorded = blocking(move || super::events::recorded(&path)).await?;
+        Ok(recorded.unwrap_or_else(|| Exit {
+            code: 255,
+            reason: "Unknown".to_owned(),
+            message: "the node was started anew while the container ran".to_owned(),
+            finished_at: now(),
+        }))
+    }
+}
+
+/// The shim knows better than the record how far the container is.
+fn take_up(cell: &ContainerCell, launched: Launched) {
+    cell.change(|container| {
+        container.pid = launched.pid;
+        container.start_time = launched.start_time;
+        container.started_at = launched.started_at;
+        container.state = match launched.exit {
+            Some(exit) => ContainerState::Exited(exit),
+            None if launched.started_at > 0 => ContainerState::Running,
+            None => ContainerState::Created,
+        };
+    });
+    cell.set_task(Some(launched.task));
+}

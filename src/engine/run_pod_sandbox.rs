@@ -1,0 +1,181 @@
+//! RunPodSandbox: `claim → save(Creating) → pin namespaces → network → save(Ready)`.
+
+use super::objects::SandboxCell;
+use super::pod_files::PodFiles;
+use super::{Engine, blocking, now};
+use crate::error::{Context, Error, Kind, Result};
+use crate::id::SandboxId;
+use crate::model::sandbox::{NamespaceMode, Namespaces, Sandbox, SandboxConfig, SandboxState};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The runtime handlers that a pod may ask for: the default, by no name and by its own.
+pub(super) const HANDLERS: [&str; 2] = ["", "corten"];
+
+impl Engine {
+    /// Makes a pod's namespaces and network. A second call for the same pod and attempt joins the
+    /// first, or gets its result.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where a stopped sandbox, or another one in use, stands under the key; else
+    /// what the steps say, and nothing is left.
+    pub async fn run_pod_sandbox(
+        self: &Arc<Self>,
+        config: SandboxConfig,
+        handler: String,
+    ) -> Result<SandboxId> {
+        if !HANDLERS.contains(&handler.as_str()) {
+            let known = HANDLERS.join(", ").trim_start_matches(", ").to_owned();
+            return Err(Error::not_found(format!(
+                "no runtime handler {handler:?}; this node has: {known}"
+            )));
+        }
+        let sandbox = self.draft_sandbox(config, handler)?;
+        let engine = Arc::clone(self);
+        let id = self
+            .sandbox_claims
+            .join(
+                sandbox.key(),
+                async move { engine.find_or_make(sandbox).await },
+            )
+            .await?;
+        // Reached only by a caller that is still there.
+        if let Some(cell) = self.objects.sandbox(id.as_str())? {
+            cell.acknowledged.store(true, Ordering::Relaxed);
+        }
+        Ok(id)
+    }
+
+    fn draft_sandbox(&self, config: SandboxConfig, handler: String) -> Result<Sandbox> {
+        let id = SandboxId::random();
+        let namespaces = namespaces(&self.node.state, &id, &config);
+        let mut sandbox = Sandbox {
+            id,
+            config,
+            handler,
+            state: SandboxState::Creating,
+            created_at: now(),
+            boot_id: self.node.boot_id.clone(),
+            namespaces,
+            network: None,
+            ips: Vec::new(),
+        };
+        if sandbox.namespaces.network.is_some() {
+            sandbox.network = Some(self.ports.networks.intent(&sandbox)?);
+        }
+        Ok(sandbox)
+    }
+
+    async fn find_or_make(self: Arc<Self>, sandbox: Sandbox) -> Result<SandboxId> {
+        let key = sandbox.key();
+        let found = self
+            .objects
+            .sandboxes()
+            .into_iter()
+            .find(|cell| cell.record().key() == key);
+        if let Some(cell) = found {
+            let old = cell.record();
+            let usable = old.state == SandboxState::Ready;
+            if usable && old.config == sandbox.config {
+                return Ok(old.id.clone());
+            }
+            if !usable || cell.acknowledged.load(Ordering::Relaxed) {
+                return Err(exists(&old));
+            }
+            // Nobody heard of it, and something else is asked for now.
+            self.remove_pod_sandbox(old.id.as_str()).await?;
+        }
+        self.make_sandbox(sandbox).await
+    }
+
+    async fn make_sandbox(self: Arc<Self>, sandbox: Sandbox) -> Result<SandboxId> {
+        let sandbox = Arc::new(sandbox);
+        match self.build_sandbox(&sandbox).await {
+            Ok(built) => {
+                let id = built.id.clone();
+                tracing::info!(
+                    sandbox.id = %id,
+                    pod = %format_args!("{}/{}", built.config.metadata.namespace, built.config.metadata.name),
+                    ips = ?built.ips,
+                    "sandbox is ready"
+                );
+                self.objects.add_sandbox(Arc::new(SandboxCell::new(built)));
+                Ok(id)
+            }
+            Err(error) => {
+                self.undo_sandbox(&sandbox).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The steps; each is named in the error, and all of them are undone by one function.
+    async fn build_sandbox(&self, draft: &Arc<Sandbox>) -> Result<Sandbox> {
+        self.save_sandbox(Arc::clone(draft)).await?;
+        let mut sandbox = Sandbox::clone(draft);
+        let pinned = self.ports.tasks.pin(draft).await;
+        sandbox.namespaces.holder =
+            pinned.map_err(|e| Error::from(e).during("make the pod's namespaces"))?;
+        if sandbox.namespaces.holder.is_some() {
+            // A kill from here on must find the holder in the record.
+            self.save_sandbox(Arc::new(sandbox.clone())).await?;
+        }
+        if let Some(intent) = &draft.network {
+            sandbox.ips = self.ports.networks.add(draft, intent).await?;
+        }
+        sandbox.state = SandboxState::Ready;
+        self.write_pod_files(&sandbox).await?;
+        self.save_sandbox(Arc::new(sandbox.clone())).await?;
+        Ok(sandbox)
+    }
+
+    async fn write_pod_files(&self, sandbox: &Sandbox) -> Result<()> {
+        let (dir, sandbox) = (self.pod_dir(&sandbox.id), sandbox.clone());
+        blocking(move || {
+            let made = std::fs::create_dir_all(&dir);
+            made.context(Kind::Internal, || format!("create {}", dir.display()))?;
+            PodFiles::at(&dir).write(&sandbox)
+        })
+        .await
+    }
+}
+
+fn exists(old: &Sandbox) -> Error {
+    let pod = &old.config.metadata;
+    Error::new(
+        Kind::AlreadyExists,
+        format!(
+            "pod {}/{} has sandbox {} for attempt {} already ({}); remove it, or ask for another attempt",
+            pod.namespace,
+            pod.name,
+            old.id,
+            pod.attempt,
+            if old.state == SandboxState::Ready {
+                "with another configuration"
+            } else {
+                "stopped"
+            },
+        ),
+    )
+}
+
+/// Where a pod's namespaces will be pinned. The network namespace is where every tool of the field
+/// looks for one.
+fn namespaces(state: &Path, id: &SandboxId, config: &SandboxConfig) -> Namespaces {
+    let dir = super::pod_dir(state, id);
+    let options = &config.security.namespaces;
+    let own =
+        |mode: NamespaceMode, name: &str| (mode != NamespaceMode::Node).then(|| dir.join(name));
+    let network =
+        own(options.network, "net").map(|_| Path::new("/run/netns").join(format!("corten-{id}")));
+    Namespaces {
+        // A pod on the node's network has the node's name.
+        uts: network.is_some().then(|| dir.join("uts")),
+        network,
+        ipc: own(options.ipc, "ipc"),
+        shm: own(options.ipc, "shm"),
+        pid: (options.pid == NamespaceMode::Pod).then(|| dir.join("pid")),
+        holder: None,
+    }
+}

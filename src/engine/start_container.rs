@@ -1,0 +1,49 @@
+//! StartContainer: the shim executes the program.
+
+use super::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::model::container::{Container, ContainerState};
+use std::sync::Arc;
+
+impl Engine {
+    /// Executes a created container's program.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` where it is not in the created state; else why the program
+    /// could not be executed: the container has then ended with code 128, `StartError`.
+    pub async fn start_container(self: &Arc<Self>, id: &str) -> Result<()> {
+        let cell = self.objects.container(id)?;
+        let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
+        let _alone = cell.gate.lock().await;
+        let container = cell.record();
+        if container.state != ContainerState::Created {
+            return Err(wrong_state(&container));
+        }
+        let task = cell.task().ok_or_else(|| wrong_state(&container))?;
+        let started_at = task.start().await.map_err(|e| {
+            Error::from(e).during(format!(
+                "start container {}",
+                container.config.metadata.name
+            ))
+        })?;
+        let running = cell.change(|container| {
+            container.state = ContainerState::Running;
+            container.started_at = started_at;
+        });
+        tracing::info!(container.id = %container.id, pid = container.pid, "container runs");
+        self.save_container(running).await
+    }
+}
+
+fn wrong_state(container: &Container) -> Error {
+    let state = match container.state {
+        ContainerState::Creating => "is still being made",
+        ContainerState::Created => "has lost its shim",
+        ContainerState::Running => "runs already",
+        ContainerState::Exited(_) => "has exited",
+    };
+    Error::new(
+        Kind::FailedPrecondition,
+        format!("container {} {state}", container.id),
+    )
+}

@@ -1,0 +1,85 @@
+//! Status: whether pods can be run here, and what this node can.
+
+use super::Engine;
+use super::run_pod_sandbox::HANDLERS;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// One thing that must be so for pods to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// It is so.
+    pub ok: bool,
+    /// One word for it; empty when it is so.
+    pub reason: String,
+    /// What a person can do; empty when it is so.
+    pub message: String,
+}
+
+/// A runtime handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handler {
+    /// Its name; empty for the default.
+    pub name: String,
+    /// It can make mounts read-only with all below them.
+    pub recursive_read_only_mounts: bool,
+    /// It can give a pod a user namespace.
+    pub user_namespaces: bool,
+}
+
+/// How the node fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Containers can be run.
+    pub runtime: Condition,
+    /// Pods can be given a network.
+    pub network: Condition,
+    /// The handlers.
+    pub handlers: Vec<Handler>,
+    /// The policy for supplementary groups is obeyed.
+    pub supplemental_groups_policy: bool,
+    /// More, for a person: values are JSON.
+    pub info: BTreeMap<String, String>,
+}
+
+impl Condition {
+    fn met() -> Self {
+        Self {
+            ok: true,
+            reason: String::new(),
+            message: String::new(),
+        }
+    }
+}
+
+impl Engine {
+    /// How the node fares.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let network = match self.ports.networks.ready() {
+            Ok(()) => Condition::met(),
+            Err(message) => Condition {
+                ok: false,
+                reason: "NetworkPluginNotReady".to_owned(),
+                message,
+            },
+        };
+        let handler = |name: &&str| Handler {
+            name: (*name).to_owned(),
+            recursive_read_only_mounts: self.node.host.recursive_read_only,
+            user_namespaces: false,
+        };
+        let info = json!({
+            "stateDir": self.node.state,
+            "bootID": self.node.boot_id,
+            "host": self.node.host,
+        });
+        NodeStatus {
+            runtime: Condition::met(),
+            network,
+            handlers: HANDLERS.iter().map(handler).collect(),
+            supplemental_groups_policy: true,
+            info: BTreeMap::from([("config".to_owned(), info.to_string())]),
+        }
+    }
+}

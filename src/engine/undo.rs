@@ -1,0 +1,95 @@
+//! Taking back what was made, whole or half: driven by the record alone, so the same code serves a
+//! failed create and a restart after a kill.
+//!
+//! Each step passes over what is not there. Errors are told and the next step is tried; where
+//! something is left, the record stays, and the next start tries again.
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use crate::model::container::Container;
+use crate::model::sandbox::Sandbox;
+use std::sync::Arc;
+
+impl Engine {
+    /// Takes back a sandbox that is not to be.
+    pub(super) async fn undo_sandbox(&self, sandbox: &Sandbox) {
+        let released = self.release_sandbox(sandbox).await;
+        let gone = match released {
+            Ok(()) => self.forget_sandbox(sandbox).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = gone {
+            tracing::warn!(sandbox.id = %sandbox.id, error = error.chain(), "a sandbox is not undone; the next start tries again");
+        }
+    }
+
+    /// Gives back a sandbox's network and namespaces.
+    pub(super) async fn release_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
+        let disconnected = match &sandbox.network {
+            Some(intent) => self.ports.networks.remove(sandbox, intent).await,
+            None => Ok(()),
+        };
+        let unpinned = self
+            .ports
+            .tasks
+            .unpin(&sandbox.namespaces)
+            .await
+            .map_err(Error::from);
+        disconnected.and(unpinned)
+    }
+
+    /// Takes a sandbox's files and record away.
+    pub(super) async fn forget_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
+        let (store, id, dir) = (
+            Arc::clone(&self.ports.store),
+            sandbox.id.clone(),
+            self.pod_dir(&sandbox.id),
+        );
+        super::blocking(move || {
+            match std::fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::internal(format!("remove {}", dir.display())).caused_by(e));
+                }
+                _ => {}
+            }
+            Ok(store.remove_sandbox(&id)?)
+        })
+        .await
+    }
+
+    /// Takes back a container that is not to be.
+    pub(super) async fn undo_container(&self, container: &Container) {
+        if let Err(error) = self.discard_container(container).await {
+            tracing::warn!(container.id = %container.id, error = error.chain(), "a container is not undone; the next start tries again");
+        }
+    }
+
+    /// Ends whatever of a container still runs, and takes its directory away.
+    async fn discard_container(&self, container: &Container) -> Result<()> {
+        match self.ports.tasks.reconnect(&container.id).await? {
+            Some(launched) => launched.task.shutdown().await?,
+            None => self.end_without_shim(container).await?,
+        }
+        self.forget_container(&container.id).await
+    }
+
+    /// Takes a container's directory away.
+    pub(super) async fn forget_container(&self, id: &ContainerId) -> Result<()> {
+        let (store, id) = (Arc::clone(&self.ports.store), id.clone());
+        super::blocking(move || Ok(store.remove_container(&id)?)).await
+    }
+
+    /// Kills what a container whose shim has gone left running, and removes its cgroup.
+    pub(super) async fn end_without_shim(&self, container: &Container) -> Result<()> {
+        if container.cgroup.is_empty() {
+            return Ok(());
+        }
+        let (cgroups, cgroup) = (Arc::clone(&self.ports.cgroups), container.cgroup.clone());
+        super::blocking(move || {
+            cgroups.kill_all(&cgroup)?;
+            Ok(cgroups.remove(&cgroup)?)
+        })
+        .await
+    }
+}
