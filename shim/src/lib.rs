@@ -4,7 +4,14 @@
 //! the program's own. See `README.md` for how data flows through it.
 
 pub mod api;
+pub mod cgroups;
 pub mod failure;
 pub mod io;
 pub mod packet;
+pub mod reaper;
+pub mod record;
+pub mod server;
 pub mod sys;
+
+#[cfg(test)]
+mod fakes;

@@ -1,0 +1,3 @@
+//! Fakes of what the server asks of others.
+
+pub mod parent;

@@ -1,0 +1,354 @@
+//! One container, from its init's waiting to the removal of its cgroup.
+//!
+//! ```text
+//!  Created ──start──▶ Running ──init ends──▶ Ending ──streams read──▶ Ended (cgroup removed after)
+//!     └──────────init ends or is killed──────▲
+//! ```
+//! A program that cannot be executed is an init that ends, with the failure kept for the record.
+//!
+//! Invariant: the record is on disk before anyone is told of the end. (Where the disk refuses it,
+//! the end is told all the same and the record is tried again: an end that nobody hears of would
+//! hold the pod up.)
+
+use super::creation::{Cgroup, Created, Creator, Gate};
+use crate::api::{CreateRequest, EventKind, ExitRecord, Failure, Health, State, Status, User};
+use crate::io::log::Log;
+use crate::io::stamp;
+use crate::io::streams::{Part, Streams};
+use crate::reaper::{self, End};
+use crate::record::{self, Ended};
+use rustix::event::PollFlags;
+use rustix::fd::OwnedFd;
+use rustix::process::{Signal, pidfd_send_signal};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long processes that outlive the init may go on writing: one that filters the output of the
+/// init has its last lines in time, one that merely holds the pipe is not waited for.
+const STRAGGLERS: Duration = Duration::from_millis(100);
+/// When the removal of a cgroup whose processes are dying is first tried again; then ever later.
+const AGAIN: Duration = Duration::from_millis(2);
+/// When what cannot be done after the end is tried again at the latest.
+const AT_LAST: Duration = Duration::from_secs(5);
+
+/// A container.
+pub struct Container {
+    pid: i32,
+    start_time: u64,
+    pidfd: OwnedFd,
+    cgroup: Box<dyn Cgroup>,
+    user: User,
+    /// Its streams.
+    pub streams: Streams,
+    exit_record: PathBuf,
+    started_at: i64,
+    start_failure: Option<String>,
+    kills: Kills,
+    oom: Option<OwnedFd>,
+    phase: Phase,
+}
+
+/// Kills for memory, as the cgroup counts them.
+struct Kills {
+    at_create: u64,
+    told: u64,
+}
+
+enum Phase {
+    Created(Box<dyn Gate>),
+    Running,
+    Ending { end: End, until: Instant },
+    Ended(Remains),
+}
+
+/// What is left of a container that has ended.
+struct Remains {
+    since: Instant,
+    record: ExitRecord,
+    saved: bool,
+    removed: bool,
+}
+
+/// What of a container is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Its init's pidfd.
+    Init,
+    /// Its cgroup's kills for memory.
+    Memory,
+    /// Its streams.
+    Stream(Part),
+}
+
+impl Container {
+    /// Makes a container.
+    ///
+    /// # Errors
+    /// Which step failed; nothing stays.
+    pub fn create(creator: &mut dyn Creator, request: &CreateRequest) -> Result<Self, Failure> {
+        let log = Log::open(request.log_path.clone())?;
+        let created = creator.create(request)?;
+        let at_create = created.cgroup.memory_kills();
+        let Created {
+            pid,
+            start_time,
+            pidfd,
+            stdio,
+            gate,
+            cgroup,
+            user,
+        } = created;
+        let streams = Streams::new(stdio, log, request.stdin_once).inspect_err(|_| {
+            let _ = cgroup.kill_all();
+        })?;
+        Ok(Self {
+            pid,
+            start_time,
+            pidfd,
+            oom: cgroup.oom_events(),
+            cgroup,
+            user,
+            streams,
+            exit_record: request.exit_record.clone(),
+            started_at: 0,
+            start_failure: None,
+            kills: Kills {
+                at_create,
+                told: at_create,
+            },
+            phase: Phase::Created(gate),
+        })
+    }
+
+    /// Executes the program. On failure the container ends; its record says why.
+    ///
+    /// # Errors
+    /// Why the program could not be executed, or that it was started before.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        let gate = match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Created(gate) => gate,
+            other => {
+                self.phase = other;
+                return Err(Failure::state("start", "it was started before"));
+            }
+        };
+        gate.release().inspect_err(|failure| {
+            self.start_failure = Some(failure.to_string());
+            self.kill();
+        })?;
+        self.started_at = stamp::now_nanos();
+        Ok(())
+    }
+
+    /// The init's process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its status. An end is told when its record is on disk, not before.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (state, exit) = match &self.phase {
+            Phase::Created(_) => (State::Created, None),
+            Phase::Running | Phase::Ending { .. } => (State::Running, None),
+            Phase::Ended(remains) => (State::Exited, Some(remains.record.clone())),
+        };
+        Status {
+            state,
+            pid: self.pid,
+            start_time: self.start_time,
+            started_at: self.started_at,
+            user: Some(self.user.clone()),
+            exit,
+        }
+    }
+
+    /// A copy of the init's pidfd, while it lives.
+    #[must_use]
+    pub fn pidfd(&self) -> Option<OwnedFd> {
+        self.is_live()
+            .then(|| self.pidfd.try_clone().ok())
+            .flatten()
+    }
+
+    /// Whether its end was told.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Whether its program was not started yet.
+    #[must_use]
+    pub fn is_created(&self) -> bool {
+        matches!(self.phase, Phase::Created(_))
+    }
+
+    /// What keeps it from going away, for a person.
+    #[must_use]
+    pub fn held_by(&self) -> Failure {
+        let why = match (&self.phase, wait_channel(self.pid)) {
+            (Phase::Ended(_), _) => "processes in its cgroup do not die".to_owned(),
+            (_, Some(place)) => {
+                format!("its init, {}, is stuck in the kernel at {place}", self.pid)
+            }
+            (_, None) => format!("its init, {}, does not die", self.pid),
+        };
+        Failure::state("shutdown", why)
+    }
+
+    /// Whether its init lives.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Created(_) | Phase::Running)
+    }
+
+    /// Whether nothing of it is left but its record.
+    #[must_use]
+    pub fn is_cleared(&self) -> bool {
+        matches!(&self.phase, Phase::Ended(remains) if remains.saved && remains.removed)
+    }
+
+    /// Calls `add` for all that is to be polled.
+    pub fn poll<'a>(&'a self, mut add: impl FnMut(Source, &'a OwnedFd, PollFlags)) {
+        if self.is_live() {
+            add(Source::Init, &self.pidfd, PollFlags::IN);
+            if let Some(oom) = &self.oom {
+                add(Source::Memory, oom, PollFlags::IN | PollFlags::PRI);
+            }
+        }
+        self.streams
+            .poll(|part, fd, flags| add(Source::Stream(part), fd, flags));
+    }
+
+    /// How long a poll may last before the container wants to be looked at again.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        let own = match &self.phase {
+            Phase::Ending { until, .. } => Some(until.saturating_duration_since(Instant::now())),
+            Phase::Ended(remains) if !remains.saved || !remains.removed => {
+                Some((remains.since.elapsed() / 4).clamp(AGAIN, AT_LAST))
+            }
+            _ => None,
+        };
+        own.into_iter().chain(self.streams.patience()).min()
+    }
+
+    /// The cgroup's counter has moved, perhaps.
+    pub fn memory_event(&mut self) -> Option<EventKind> {
+        let oom = self.oom.as_ref()?;
+        // An eventfd has no place to seek to; a file of a cgroup is read from its start.
+        let _ = rustix::fs::seek(oom, rustix::fs::SeekFrom::Start(0));
+        if rustix::io::read(oom, &mut [0u8; 256][..]).is_err() {
+            self.oom = None; // the cgroup has gone
+        }
+        let kills = self.cgroup.memory_kills();
+        let moved = kills > self.kills.told;
+        self.kills.told = kills;
+        moved.then_some(EventKind::OutOfMemory)
+    }
+
+    /// Looks whether the init has ended.
+    pub fn look_at_init(&mut self) {
+        if self.is_live()
+            && let Some(end) = reaper::end_of(&self.pidfd)
+        {
+            self.init_ended(end);
+        }
+    }
+
+    /// The init has ended: what is left is to be read from its streams.
+    pub fn init_ended(&mut self, end: End) {
+        if self.is_live() {
+            self.oom = None;
+            let until = Instant::now() + STRAGGLERS;
+            self.phase = Phase::Ending { end, until };
+        }
+    }
+
+    /// Where the init has ended and its streams were read: writes the record and returns it, once.
+    pub fn settle(&mut self) -> Option<ExitRecord> {
+        let Phase::Ending { end, until } = self.phase else {
+            return None;
+        };
+        if !self.streams.drain() {
+            if Instant::now() < until {
+                return None;
+            }
+            let _ = self.cgroup.kill_all();
+            self.streams.drain();
+        }
+        self.streams.finish();
+        let record = self.record_of(end);
+        let saved = record::save(&record, &self.exit_record).is_ok();
+        self.phase = Phase::Ended(Remains {
+            since: Instant::now(),
+            record: record.clone(),
+            saved,
+            removed: false,
+        });
+        Some(record)
+    }
+
+    /// After the end: kills what still lives in the cgroup and removes it, as far as that can be
+    /// done now.
+    pub fn clear(&mut self) {
+        let Phase::Ended(remains) = &mut self.phase else {
+            return;
+        };
+        if !remains.saved {
+            remains.saved = record::save(&remains.record, &self.exit_record).is_ok();
+        }
+        if !remains.removed {
+            remains.removed = self.cgroup.remove().is_ok();
+        }
+        if !remains.removed {
+            let _ = self.cgroup.kill_all();
+        }
+    }
+
+    /// Kills the init and all that is in the cgroup.
+    pub fn kill(&self) {
+        // A process that has gone is what was wanted.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = self.cgroup.kill_all();
+    }
+
+    /// Writes new limits.
+    ///
+    /// # Errors
+    /// Which one was refused, or that the container has ended.
+    pub fn update(&self, resources: &str) -> Result<(), Failure> {
+        match self.is_live() {
+            true => self.cgroup.update(resources),
+            false => Err(Failure::state("update", "the container has ended")),
+        }
+    }
+
+    /// Fills in what the container knows of the shim's health.
+    pub fn health(&self, health: &mut Health) {
+        self.streams.health(health);
+        health.oom_kills = match self.is_live() {
+            true => self.cgroup.memory_kills(),
+            false => self.kills.told,
+        };
+    }
+
+    fn record_of(&mut self, end: End) -> ExitRecord {
+        self.kills.told = self.cgroup.memory_kills().max(self.kills.told);
+        record::of(&Ended {
+            pid: self.pid,
+            end,
+            memory_kills: self.kills.told - self.kills.at_create,
+            start_failure: self.start_failure.as_deref(),
+            started_at: self.started_at,
+            finished_at: stamp::now_nanos(),
+        })
+    }
+}
+
+/// Where in the kernel a process waits, if it can be told.
+fn wait_channel(pid: i32) -> Option<String> {
+    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
+    (!place.is_empty() && place != "0").then_some(place)
+}

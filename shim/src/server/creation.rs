@@ -1,0 +1,71 @@
+//! What the server asks of those who make containers.
+//!
+//! The real ones are [`crate::parent`] and [`crate::cgroup`]; the tests have a fake that starts a
+//! plain process.
+
+use crate::api::{CreateRequest, Failure, User};
+use crate::io::streams::Stdio;
+use rustix::fd::OwnedFd;
+
+/// Makes containers.
+pub trait Creator {
+    /// Makes a container up to the point where its program could be executed.
+    ///
+    /// # Errors
+    /// Which step failed, and why; what was made is undone.
+    fn create(&mut self, request: &CreateRequest) -> Result<Created, Failure>;
+}
+
+/// A container whose init waits.
+pub struct Created {
+    /// The init's process id as the host sees it.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot.
+    pub start_time: u64,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    /// The shim's ends of its streams.
+    pub stdio: Stdio,
+    /// Lets it go on.
+    pub gate: Box<dyn Gate>,
+    /// Its cgroup.
+    pub cgroup: Box<dyn Cgroup>,
+    /// Whom its program will run as.
+    pub user: User,
+}
+
+/// Holds a container's init before its program.
+pub trait Gate {
+    /// Lets the init execute the program.
+    ///
+    /// # Errors
+    /// Why the program could not be executed; the init ends by itself then.
+    fn release(self: Box<Self>) -> Result<(), Failure>;
+}
+
+/// A container's cgroup.
+pub trait Cgroup {
+    /// How many of its processes were killed for memory so far.
+    fn memory_kills(&self) -> u64;
+
+    /// A descriptor to be polled for kills for memory; reading it from its start makes it quiet.
+    fn oom_events(&self) -> Option<OwnedFd>;
+
+    /// Kills all processes that are in it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn kill_all(&self) -> Result<(), Failure>;
+
+    /// Removes it; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// Processes are still in it.
+    fn remove(&self) -> Result<(), Failure>;
+
+    /// Writes new limits, as in [`crate::api::Request::Update`].
+    ///
+    /// # Errors
+    /// Which limit was refused, and why.
+    fn update(&self, resources: &str) -> Result<(), Failure>;
+}

@@ -1,0 +1,77 @@
+//! What makes a process a shim: its session, its cgroup, its children's children, its signals;
+//! and what it gives up once its container runs.
+//!
+//! Invariant: a shim cannot be ended by a signal but SIGKILL, and survives the memory pressure
+//! that its container makes.
+
+use crate::api::Failure;
+use crate::sys::{heap, signals};
+use rustix::fd::OwnedFd;
+use rustix::process::{DumpableBehavior, Pid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::path::Path;
+
+/// Signals that come through a descriptor: a child's end, and those that a host which shuts down
+/// sends to everybody, who would else lose their records.
+const SIGNALS: [i32; 4] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+/// What a running container's shim still does: kill (`KILL`), write its log and records and
+/// remove its cgroup wherever they are (`DAC_OVERRIDE`).
+const NEEDED: CapabilitySet = CapabilitySet::KILL.union(CapabilitySet::DAC_OVERRIDE);
+
+/// The settings that hold for the whole process.
+#[derive(Debug)]
+pub struct Process {
+    signals: OwnedFd,
+}
+
+impl Process {
+    /// Makes this process a shim, in the cgroup of shims where one is named.
+    ///
+    /// # Errors
+    /// What a shim cannot do without.
+    pub fn settle(cgroup: Option<&Path>) -> Result<Self, Failure> {
+        heap::give_back();
+        // Fails for a process that leads a session already, which is what is wanted.
+        let _ = rustix::process::setsid();
+        if let Some(cgroup) = cgroup {
+            crate::cgroups::enter(cgroup)?;
+        }
+        rustix::process::set_child_subreaper(Some(Pid::INIT))
+            .map_err(|errno| Failure::system("become a subreaper", errno))?;
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|errno| Failure::system("become undumpable", errno))?;
+        // Refused without CAP_SYS_RESOURCE: the shim then keeps what the daemon has.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+        let signals = signals::descriptor(&SIGNALS).map_err(|error| {
+            let errno = rustix::io::Errno::from_io_error(&error);
+            Failure::system("take signals", errno.unwrap_or(rustix::io::Errno::IO))
+        })?;
+        Ok(Self { signals })
+    }
+
+    /// Readable when a child has ended.
+    #[must_use]
+    pub fn signals(&self) -> &OwnedFd {
+        &self.signals
+    }
+
+    /// Makes the descriptor quiet.
+    pub fn clear(&self) {
+        signals::clear(&self.signals);
+    }
+
+    /// Gives up what only the making of a container needs.
+    pub fn confine(&self) {
+        let have = rustix::thread::capabilities(None).map_or(NEEDED, |sets| sets.permitted);
+        let keep = have & NEEDED;
+        let sets = CapabilitySets {
+            effective: keep,
+            permitted: keep,
+            inheritable: CapabilitySet::empty(),
+        };
+        // Neither call fails for a process that only gives up; were one to, the shim would go on
+        // as privileged as it was a moment ago.
+        let _ = rustix::thread::set_capabilities(None, sets);
+        let _ = rustix::thread::set_no_new_privs(true);
+    }
+}

@@ -1,0 +1,528 @@
+use super::*;
+use crate::api::{
+    Answer, Call, CreateRequest, ExitReason, ExitRecord, FailureKind, Health, NEWEST, Reply,
+    Request, State, Status,
+};
+use crate::fakes::parent::Parent;
+use crate::packet;
+use rustix::event::eventfd;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+
+/// A shim on a thread of its own, with a fake parent.
+struct Running {
+    dir: TempDir,
+    thread: JoinHandle<()>,
+    daemon: Daemon,
+}
+
+/// The daemon's side of a connection.
+struct Daemon {
+    socket: OwnedFd,
+    calls: u64,
+    events: Vec<Event>,
+}
+
+fn serve(parent: Parent) -> Running {
+    serve_for(parent, LINGER)
+}
+
+fn serve_for(mut parent: Parent, linger: Duration) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    let (ready, bound) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let mut shim = Shim::new("1234", &mut parent, linger);
+        shim.listen(&path).unwrap();
+        shim.welcome(theirs).unwrap();
+        ready.send(()).unwrap();
+        shim.serve();
+    });
+    bound.recv().unwrap();
+    Running {
+        dir,
+        thread,
+        daemon: Daemon::over(ours),
+    }
+}
+
+fn script(script: &str) -> Parent {
+    Parent {
+        script: script.to_owned(),
+        ..Parent::default()
+    }
+}
+
+impl Running {
+    fn request(&self) -> CreateRequest {
+        CreateRequest {
+            id: "1234".to_owned(),
+            bundle: self.dir.path().to_owned(),
+            log_path: Some(self.dir.path().join("0.log")),
+            stdin: false,
+            stdin_once: false,
+            seccomp_filter: None,
+            exit_record: self.dir.path().join("exit.json"),
+        }
+    }
+
+    fn created(parent: Parent) -> Self {
+        let mut shim = serve(parent);
+        shim.daemon.hello();
+        let request = shim.request();
+        shim.daemon.ok(Request::Create(request));
+        shim
+    }
+
+    fn connect(&self) -> Daemon {
+        let flags = SocketFlags::CLOEXEC;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+                .unwrap();
+        let address = SocketAddrUnix::new(self.dir.path().join("s")).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        Daemon::over(socket)
+    }
+
+    fn log(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.path().join("0.log")).unwrap();
+        text.lines().map(|line| line[31..].to_owned()).collect()
+    }
+
+    fn record(&self) -> ExitRecord {
+        serde_json::from_slice(&std::fs::read(self.dir.path().join("exit.json")).unwrap()).unwrap()
+    }
+
+    /// Ends the shim; it must leave nothing.
+    fn shut(mut self) {
+        self.daemon.ok(Request::Shutdown);
+        self.thread.join().unwrap();
+        assert!(
+            !self.dir.path().join("s").exists(),
+            "the socket's file is to go"
+        );
+    }
+}
+
+impl Daemon {
+    fn over(socket: OwnedFd) -> Self {
+        // A call that is never answered fails its test instead of hanging it.
+        let timeout = Some(Duration::from_secs(20));
+        let which = rustix::net::sockopt::Timeout::Recv;
+        rustix::net::sockopt::set_socket_timeout(&socket, which, timeout).unwrap();
+        Self {
+            socket,
+            calls: 0,
+            events: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, request: Request) -> u64 {
+        self.calls += 1;
+        packet::send(
+            &self.socket,
+            &Call {
+                id: self.calls,
+                request,
+            },
+            &[],
+        )
+        .unwrap();
+        self.calls
+    }
+
+    fn next(&mut self) -> (Message, Vec<OwnedFd>) {
+        let got = packet::receive::<Message>(&self.socket)
+            .unwrap()
+            .expect("the shim has gone");
+        (got.message, got.fds)
+    }
+
+    fn call(&mut self, request: Request) -> (Result<Reply, Failure>, Vec<OwnedFd>) {
+        let id = self.send(request);
+        loop {
+            match self.next() {
+                (Message::Event(event), _) => self.events.push(event),
+                (Message::Answer(Answer { id: of, result }), fds) => {
+                    assert_eq!(of, id);
+                    return (result, fds);
+                }
+            }
+        }
+    }
+
+    fn ok(&mut self, request: Request) -> (Reply, Vec<OwnedFd>) {
+        let (result, fds) = self.call(request);
+        (result.unwrap(), fds)
+    }
+
+    fn failed(&mut self, request: Request) -> Failure {
+        self.call(request).0.unwrap_err()
+    }
+
+    fn hello(&mut self) {
+        let reply = self
+            .ok(Request::Hello {
+                oldest: 1,
+                newest: 9,
+            })
+            .0;
+        assert!(
+            matches!(reply, Reply::Hello { version: NEWEST, pid } if pid > 0),
+            "{reply:?}"
+        );
+    }
+
+    fn status(&mut self) -> (Status, Vec<OwnedFd>) {
+        match self.ok(Request::Status) {
+            (Reply::Status(status), fds) => (status, fds),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn health(&mut self) -> Health {
+        match self.ok(Request::Health).0 {
+            Reply::Health(health) => health,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn event(&mut self) -> Event {
+        if !self.events.is_empty() {
+            return self.events.remove(0);
+        }
+        match self.next().0 {
+            Message::Event(event) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn exited(&mut self) -> ExitRecord {
+        match self.event().kind {
+            EventKind::Exited(record) => record,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_life_from_create_to_shutdown() {
+    let mut shim = Running::created(script("echo out; echo err >&2; printf rest; exit 3"));
+    let (status, fds) = shim.daemon.status();
+    assert_eq!((status.state, fds.len()), (State::Created, 1));
+    assert_eq!(status.user.unwrap().groups, [9]);
+    shim.daemon.ok(Request::Start);
+    let record = shim.daemon.exited();
+    assert_eq!((record.code, record.reason), (3, ExitReason::Error));
+    assert!(record.started_at > 0 && record.finished_at >= record.started_at);
+    assert_eq!(shim.record(), record);
+    let mut log = shim.log();
+    log.sort();
+    assert_eq!(log, ["stderr F err", "stdout F out", "stdout P rest"]);
+    let (status, fds) = shim.daemon.status();
+    assert_eq!((status.state, fds.len()), (State::Exited, 0));
+    assert_eq!(status.exit, Some(record));
+    shim.shut();
+}
+
+#[test]
+fn the_first_call_is_hello_and_versions_must_meet() {
+    let mut shim = serve(Parent::default());
+    assert_eq!(shim.daemon.failed(Request::Status).kind, FailureKind::State);
+    let future = Request::Hello {
+        oldest: NEWEST + 1,
+        newest: NEWEST + 2,
+    };
+    assert_eq!(shim.daemon.failed(future).kind, FailureKind::Version);
+    shim.daemon.hello();
+    assert_eq!(shim.daemon.status().0.state, State::Empty);
+    shim.shut();
+}
+
+#[test]
+fn verbs_that_do_not_fit_the_state_are_refused() {
+    let mut shim = serve(script("exec sleep 60"));
+    shim.daemon.hello();
+    let attach = Request::Attach {
+        stdin: false,
+        stdout: true,
+        stderr: false,
+    };
+    for early in [Request::Start, Request::ReopenLog, attach.clone()] {
+        assert_eq!(shim.daemon.failed(early).kind, FailureKind::State);
+    }
+    let request = shim.request();
+    shim.daemon.ok(Request::Create(request.clone()));
+    assert_eq!(
+        shim.daemon.failed(Request::Create(request)).kind,
+        FailureKind::State
+    );
+    shim.daemon.ok(Request::Start);
+    assert_eq!(shim.daemon.failed(Request::Start).kind, FailureKind::State);
+    assert_eq!(
+        shim.daemon.status().0.state,
+        State::Running,
+        "a second Start harms nothing"
+    );
+    shim.daemon.ok(Request::Update {
+        resources: "{}".into(),
+    });
+    assert_eq!(
+        shim.daemon
+            .failed(Request::Update {
+                resources: "?".into()
+            })
+            .kind,
+        FailureKind::Invalid
+    );
+    shim.shut();
+}
+
+#[test]
+fn a_creation_that_fails_may_be_tried_again() {
+    let broken = Failure::invalid("read the bundle", "it is empty");
+    let mut shim = serve(Parent {
+        broken: Some(broken.clone()),
+        ..Parent::default()
+    });
+    shim.daemon.hello();
+    let request = shim.request();
+    assert_eq!(shim.daemon.failed(Request::Create(request.clone())), broken);
+    let other = CreateRequest {
+        id: "5678".to_owned(),
+        ..request
+    };
+    assert_eq!(
+        shim.daemon.failed(Request::Create(other)).kind,
+        FailureKind::Invalid
+    );
+    assert_eq!(shim.daemon.status().0.state, State::Empty);
+    shim.shut();
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_on_disk_before_the_answer() {
+    let unstartable = Failure {
+        kind: FailureKind::Start,
+        ..Failure::invalid("execve", "no such file")
+    };
+    let mut shim = Running::created(Parent {
+        unstartable: Some(unstartable.clone()),
+        ..script("exit 0")
+    });
+    assert_eq!(shim.daemon.failed(Request::Start), unstartable);
+    let record = shim.record();
+    assert_eq!((record.code, record.reason), (128, ExitReason::StartError));
+    assert!(record.message.contains("no such file"));
+    assert_eq!(record.started_at, 0);
+    assert_eq!(shim.daemon.exited(), record);
+    shim.shut();
+}
+
+#[test]
+fn a_signal_is_128_and_its_number() {
+    let mut shim = Running::created(script("kill -9 $$"));
+    shim.daemon.ok(Request::Start);
+    let record = shim.daemon.exited();
+    assert_eq!((record.code, record.signal), (137, Some(9)));
+    assert_eq!(
+        record.reason,
+        ExitReason::Error,
+        "the counter has not moved"
+    );
+    shim.shut();
+}
+
+#[test]
+fn the_counter_tells_a_kill_for_memory() {
+    let kills = Arc::new(AtomicU64::new(5));
+    let oom = eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    let parent = Parent {
+        memory_kills: Arc::clone(&kills),
+        oom: Some(oom.try_clone().unwrap()),
+        ..script("exec sleep 60")
+    };
+    let mut shim = Running::created(parent);
+    shim.daemon.ok(Request::Start);
+    kills.store(6, Ordering::SeqCst);
+    rustix::io::write(&oom, &1u64.to_ne_bytes()).unwrap();
+    assert_eq!(shim.daemon.event().kind, EventKind::OutOfMemory);
+    assert_eq!(shim.daemon.health().oom_kills, 6);
+    let pidfd = shim.daemon.status().1.remove(0);
+    rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(shim.daemon.exited().reason, ExitReason::OomKilled);
+    shim.shut();
+}
+
+#[test]
+fn events_come_again_until_they_are_acknowledged() {
+    let mut shim = Running::created(script("exit 0"));
+    shim.daemon.ok(Request::Start);
+    let first = shim.daemon.event();
+    assert_eq!(first.seq, 1);
+    let mut second = shim.connect();
+    second.hello();
+    assert_eq!(second.event(), first);
+    assert_eq!(second.health().unacknowledged, 1);
+    second.ok(Request::Acknowledge { up_to: 1 });
+    let mut third = shim.connect();
+    third.hello();
+    assert_eq!(third.health().unacknowledged, 0);
+    assert!(third.events.is_empty());
+    shim.shut();
+}
+
+#[test]
+fn a_daemon_that_goes_away_disturbs_nothing() {
+    let mut shim = Running::created(script("echo a; exec sleep 60"));
+    shim.daemon.ok(Request::Start);
+    let pidfd = shim.daemon.status().1.remove(0);
+    while shim.daemon.health().logged_bytes == 0 {}
+    shim.daemon = shim.connect(); // closes the first
+    rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::TERM).unwrap();
+    shim.daemon.hello();
+    let record = shim.daemon.exited();
+    assert_eq!(record.signal, Some(15));
+    assert_eq!(shim.log(), ["stdout F a"]);
+    shim.shut();
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_cut_off_and_others_are_served() {
+    let mut shim = Running::created(script("exec sleep 60"));
+    let mut deaf = shim.connect();
+    deaf.hello();
+    let call = |id| Call {
+        id,
+        request: Request::Health,
+    };
+    rustix::io::ioctl_fionbio(&deaf.socket, true).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let cut = loop {
+        match packet::send(&deaf.socket, &call(9), &[]) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                shim.daemon.health(); // the shim goes on
+            }
+            Err(error) => break error,
+        }
+        assert!(Instant::now() < deadline, "it is to be cut off");
+    };
+    // Reset: the shim has left calls unread.
+    let gone = [
+        std::io::ErrorKind::BrokenPipe,
+        std::io::ErrorKind::ConnectionReset,
+    ];
+    assert!(gone.contains(&cut.kind()), "{cut}");
+    shim.daemon.health();
+    shim.shut();
+}
+
+#[test]
+fn a_call_is_answered_while_the_container_floods() {
+    let mut shim = Running::created(script("exec yes"));
+    shim.daemon.ok(Request::Start);
+    let (reply, fds) = shim.daemon.ok(Request::Attach {
+        stdin: false,
+        stdout: true,
+        stderr: false,
+    });
+    assert_eq!(reply, Reply::Attached);
+    let mut buffer = [0u8; 2];
+    let mut fds = fds.into_iter();
+    let stdout = fds.next().unwrap();
+    rustix::event::poll(&mut [PollFd::new(&stdout, PollFlags::IN)], None).unwrap();
+    assert_eq!(rustix::io::read(&stdout, &mut buffer).unwrap(), 2);
+    assert_eq!(shim.daemon.health().attached, 1);
+    // Nobody reads on: the client is cut, the log goes on.
+    let before = shim.daemon.health().logged_bytes;
+    while shim.daemon.health().slow_clients == 0 {}
+    while shim.daemon.health().logged_bytes <= before {}
+    shim.shut();
+}
+
+#[test]
+fn a_reopened_log_is_there_when_the_answer_is() {
+    let mut shim = Running::created(script("exec sleep 60"));
+    shim.daemon.ok(Request::Start);
+    let log = shim.dir.path().join("0.log");
+    std::fs::rename(&log, shim.dir.path().join("0.log.1")).unwrap();
+    shim.daemon.ok(Request::ReopenLog);
+    assert!(log.exists());
+    shim.shut();
+}
+
+#[test]
+fn a_background_child_that_holds_the_pipe_does_not_hold_the_exit() {
+    let mut shim = Running::created(script("sleep 20 & echo $!; exit 0"));
+    let begun = Instant::now();
+    shim.daemon.ok(Request::Start);
+    assert_eq!(shim.daemon.exited().code, 0);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    let straggler = shim.log()[0]
+        .strip_prefix("stdout F ")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let straggler = rustix::process::Pid::from_raw(straggler).unwrap();
+    rustix::process::kill_process(straggler, rustix::process::Signal::KILL).unwrap();
+    shim.shut();
+}
+
+#[test]
+fn shutdown_kills_what_lives() {
+    let mut shim = Running::created(script("exec sleep 60"));
+    shim.daemon.ok(Request::Start);
+    let pidfd = shim.daemon.status().1.remove(0);
+    shim.daemon.ok(Request::Shutdown);
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    assert_eq!(
+        poll(&mut fds, Some(&now)).unwrap(),
+        1,
+        "the init has ended before the answer"
+    );
+    shim.thread.join().unwrap();
+}
+
+#[test]
+fn a_shim_of_no_use_leaves_by_itself() {
+    let mut shim = serve_for(script("exit 0"), Duration::from_millis(50));
+    shim.daemon.hello();
+    let request = shim.request();
+    shim.daemon.ok(Request::Create(request));
+    shim.daemon.ok(Request::Start);
+    shim.daemon.exited();
+    drop(shim.daemon);
+    shim.thread.join().unwrap();
+    assert!(!shim.dir.path().join("s").exists());
+}
+
+#[test]
+fn an_unacknowledged_end_keeps_a_shim_whose_daemon_is_there() {
+    let mut shim = serve_for(script("exit 0"), Duration::from_millis(1));
+    shim.daemon.hello();
+    let request = shim.request();
+    shim.daemon.ok(Request::Create(request));
+    shim.daemon.ok(Request::Start);
+    shim.daemon.exited();
+    let until = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < until {
+        shim.daemon.health();
+    }
+    shim.daemon.ok(Request::Acknowledge { up_to: 1 });
+    shim.thread.join().unwrap();
+}

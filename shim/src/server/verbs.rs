@@ -1,0 +1,290 @@
+//! The verbs of `corten-shim run`: each call is answered with its own number, some only when the
+//! container's end has let it.
+
+use super::Shim;
+use super::connection::Connection;
+use super::container::Container;
+use crate::api::{
+    Answer, Call, CreateRequest, Failure, FailureKind, Health, Message, NEWEST, OLDEST, Reply,
+    Request, State, Status,
+};
+use crate::io::streams::Wanted;
+use rustix::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// How long Shutdown waits for processes to die before it says what holds them.
+const DYING: Duration = Duration::from_secs(10);
+
+/// An answer that waits.
+#[derive(Debug)]
+pub struct Wish {
+    connection: u32,
+    call: u64,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Start has failed; answered when the record of that is on disk.
+    Start(Failure),
+    /// Shutdown; answered when nothing is left, or when it has waited long enough.
+    Shutdown { until: Instant },
+}
+
+impl Wish {
+    /// How long it may be left alone.
+    pub fn patience(&self) -> Option<Duration> {
+        match self.kind {
+            Kind::Start(_) => None,
+            Kind::Shutdown { until } => Some(until.saturating_duration_since(Instant::now())),
+        }
+    }
+}
+
+/// What a verb comes to now.
+enum Outcome {
+    Answer(Result<Reply, Failure>, Vec<OwnedFd>),
+    Later(Kind),
+}
+
+impl From<Result<Reply, Failure>> for Outcome {
+    fn from(result: Result<Reply, Failure>) -> Self {
+        Self::Answer(result, Vec::new())
+    }
+}
+
+impl Shim<'_> {
+    /// Does what was called for, and answers.
+    pub fn call(&mut self, index: usize, call: Call) {
+        if let Request::Hello { oldest, newest } = call.request {
+            return self.hello(index, call.id, oldest..=newest);
+        }
+        if !self.connections[index].greeted {
+            let failure = Failure::state("answer", "the first call is to be Hello");
+            return self.answer(index, call.id, Err(failure));
+        }
+        match self.act(call.request) {
+            Outcome::Answer(result, fds) => {
+                self.connections[index].answer(call.id, result, fds);
+            }
+            Outcome::Later(kind) => {
+                let connection = self.connections[index].id;
+                self.wishes.push(Wish {
+                    connection,
+                    call: call.id,
+                    kind,
+                });
+            }
+        }
+    }
+
+    /// Answers Start calls that have failed: their record is on disk.
+    pub fn grant_starts(&mut self) {
+        for wish in std::mem::take(&mut self.wishes) {
+            match wish.kind {
+                Kind::Start(failure) => self.grant(wish.connection, wish.call, Err(failure)),
+                Kind::Shutdown { .. } => self.wishes.push(wish),
+            }
+        }
+    }
+
+    /// Answers Shutdown calls whose container is gone, or does not go.
+    pub fn grant_shutdowns(&mut self) {
+        let gone = self.container.as_ref().is_none_or(Container::is_cleared);
+        for wish in std::mem::take(&mut self.wishes) {
+            match wish.kind {
+                Kind::Shutdown { .. } if gone => {
+                    self.listener = None; // its file goes before the caller hears of the end
+                    self.over = true;
+                    self.grant(wish.connection, wish.call, Ok(Reply::Done));
+                }
+                Kind::Shutdown { until } if until <= Instant::now() => {
+                    let failure = self
+                        .container
+                        .as_ref()
+                        .map_or_else(still_there, Container::held_by);
+                    self.grant(wish.connection, wish.call, Err(failure));
+                }
+                _ => self.wishes.push(wish),
+            }
+        }
+    }
+
+    fn hello(&mut self, index: usize, id: u64, theirs: std::ops::RangeInclusive<u16>) {
+        let version = NEWEST.min(*theirs.end());
+        if version < OLDEST || version < *theirs.start() {
+            return self.answer(index, id, Err(no_version(&theirs)));
+        }
+        let pid = rustix::process::getpid().as_raw_pid();
+        self.answer(index, id, Ok(Reply::Hello { version, pid }));
+        self.connections[index].greeted = true;
+        for event in self.events.kept() {
+            self.connections[index].send(Message::Event(event.clone()), Vec::new());
+        }
+    }
+
+    fn act(&mut self, request: Request) -> Outcome {
+        match request {
+            Request::Hello { .. } => Ok(Reply::Done).into(), // answered before
+            Request::Create(request) => self.create(&request),
+            Request::Start => self.start(),
+            Request::Status => self.status(),
+            Request::Resize { width, height } => self
+                .container("resize")
+                .and_then(|container| container.streams.resize(width, height))
+                .map(|()| Reply::Done)
+                .into(),
+            Request::ReopenLog => self
+                .container("reopen the log")
+                .and_then(|container| container.streams.reopen_log())
+                .map(|()| Reply::Done)
+                .into(),
+            Request::Attach {
+                stdin,
+                stdout,
+                stderr,
+            } => self.attach(Wanted {
+                stdin,
+                stdout,
+                stderr,
+            }),
+            Request::Update { resources } => self
+                .container("update")
+                .and_then(|container| container.update(&resources))
+                .map(|()| Reply::Done)
+                .into(),
+            Request::Health => Ok(Reply::Health(self.health())).into(),
+            Request::Acknowledge { up_to } => {
+                self.events.acknowledge(up_to);
+                Ok(Reply::Done).into()
+            }
+            Request::Shutdown => self.shutdown(),
+        }
+    }
+
+    fn create(&mut self, request: &CreateRequest) -> Outcome {
+        if self.container.is_some() {
+            return Err(Failure::state(
+                "create",
+                "a shim has one container, and it was made",
+            ))
+            .into();
+        }
+        if request.id != self.id {
+            return Err(Failure::invalid("create", "the id is another shim's")).into();
+        }
+        match Container::create(self.creator, request) {
+            Ok(container) => self.container = Some(container),
+            Err(failure) => return Err(failure).into(),
+        }
+        self.status()
+    }
+
+    fn start(&mut self) -> Outcome {
+        let Ok(container) = self.container("start") else {
+            return Err(Failure::state("start", "there is no container")).into();
+        };
+        let (fresh, started) = (container.is_created(), container.start());
+        if fresh && let Some(process) = &self.process {
+            process.confine();
+        }
+        match started {
+            Ok(()) => self.status(),
+            Err(failure) if fresh => Outcome::Later(Kind::Start(failure)),
+            Err(failure) => Err(failure).into(),
+        }
+    }
+
+    fn status(&self) -> Outcome {
+        let Some(container) = &self.container else {
+            return Ok(Reply::Status(empty())).into();
+        };
+        let fds = container.pidfd().into_iter().collect();
+        Outcome::Answer(Ok(Reply::Status(container.status())), fds)
+    }
+
+    fn attach(&mut self, wanted: Wanted) -> Outcome {
+        let attached = self
+            .container("attach")
+            .and_then(|container| match container.has_ended() {
+                true => Err(Failure::state("attach", "the container has ended")),
+                false => container.streams.attach(wanted),
+            });
+        match attached {
+            Ok(fds) => Outcome::Answer(Ok(Reply::Attached), fds),
+            Err(failure) => Err(failure).into(),
+        }
+    }
+
+    fn health(&self) -> Health {
+        let unacknowledged = u32::try_from(self.events.kept().len()).unwrap_or(u32::MAX);
+        let mut health = Health {
+            unacknowledged,
+            ..Health::default()
+        };
+        if let Some(container) = &self.container {
+            container.health(&mut health);
+        }
+        health
+    }
+
+    fn shutdown(&mut self) -> Outcome {
+        if let Some(container) = self
+            .container
+            .as_ref()
+            .filter(|container| container.is_live())
+        {
+            container.kill();
+        }
+        Outcome::Later(Kind::Shutdown {
+            until: Instant::now() + DYING,
+        })
+    }
+
+    fn container(&mut self, verb: &str) -> Result<&mut Container, Failure> {
+        self.container
+            .as_mut()
+            .ok_or_else(|| Failure::state(verb, "there is no container yet"))
+    }
+
+    fn answer(&mut self, index: usize, id: u64, result: Result<Reply, Failure>) {
+        self.connections[index].answer(id, result, Vec::new());
+    }
+
+    /// Answers a call that has waited, where its caller is still there.
+    fn grant(&mut self, connection: u32, call: u64, result: Result<Reply, Failure>) {
+        if let Some(caller) = self.connections.iter_mut().find(|one| one.id == connection) {
+            caller.answer(call, result, Vec::new());
+        }
+    }
+}
+
+impl Connection {
+    fn answer(&mut self, id: u64, result: Result<Reply, Failure>, fds: Vec<OwnedFd>) {
+        self.send(Message::Answer(Answer { id, result }), fds);
+    }
+}
+
+fn empty() -> Status {
+    Status {
+        state: State::Empty,
+        pid: 0,
+        start_time: 0,
+        started_at: 0,
+        user: None,
+        exit: None,
+    }
+}
+
+fn still_there() -> Failure {
+    Failure::state("shutdown", "the container is still there")
+}
+
+fn no_version(theirs: &std::ops::RangeInclusive<u16>) -> Failure {
+    let (oldest, newest) = (theirs.start(), theirs.end());
+    let why = format!("it speaks {OLDEST} to {NEWEST}, the daemon {oldest} to {newest}");
+    Failure {
+        kind: FailureKind::Version,
+        ..Failure::invalid("agree on a version", why)
+    }
+}
