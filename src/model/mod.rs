@@ -11,4 +11,5 @@ pub mod image;
 pub mod resources;
 pub mod sandbox;
 pub mod signal;
+pub mod spec;
 pub mod stats;

@@ -1,0 +1,59 @@
+//! The names under which security modules know a container.
+
+use super::SpecInputs;
+use crate::error::{Error, Result};
+use crate::model::container::ContainerSecurity;
+use crate::model::host::HostFacts;
+use crate::model::sandbox::{Profile, SelinuxContext};
+
+/// The AppArmor profile's name. Corten brings no profile of its own yet, so the runtime's default
+/// confines nothing; a profile that was asked for by name is never left out silently.
+pub fn apparmor(security: &ContainerSecurity, host: &HostFacts) -> Result<Option<String>> {
+    match &security.apparmor {
+        Some(Profile::Localhost(name)) if host.apparmor => Ok(Some(name.clone())),
+        Some(Profile::Localhost(name)) => Err(Error::precondition(format!(
+            "security_context.apparmor {name:?}: AppArmor is off on this node"
+        ))),
+        Some(Profile::RuntimeDefault | Profile::Unconfined) | None => Ok(None),
+    }
+}
+
+/// The label of the container's processes.
+pub fn selinux_process(inputs: &SpecInputs<'_>) -> Option<String> {
+    let kind = match inputs.config.security.privileged {
+        true => "spc_t",
+        false => "container_t",
+    };
+    let label = context(inputs)?;
+    Some(format!(
+        "{}:{}:{}:{}",
+        or(&label.user, "system_u"),
+        or(&label.role, "system_r"),
+        or(&label.kind, kind),
+        or(&label.level, "s0"),
+    ))
+}
+
+/// The label of the container's files.
+pub fn selinux_mount(inputs: &SpecInputs<'_>) -> Option<String> {
+    let label = context(inputs)?;
+    Some(format!(
+        "{}:object_r:container_file_t:{}",
+        or(&label.user, "system_u"),
+        or(&label.level, "s0"),
+    ))
+}
+
+/// The container's, or the pod's; where SELinux is on.
+fn context<'a>(inputs: &SpecInputs<'a>) -> Option<&'a SelinuxContext> {
+    let own = inputs.config.security.selinux.as_ref();
+    own.or(inputs.sandbox.config.security.selinux.as_ref())
+        .filter(|_| inputs.host.selinux)
+}
+
+fn or<'a>(text: &'a str, default: &'a str) -> &'a str {
+    match text.is_empty() {
+        true => default,
+        false => text,
+    }
+}

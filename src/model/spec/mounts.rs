@@ -1,0 +1,101 @@
+//! What every container finds mounted: the kernel's file systems, the pod's files and memory.
+
+use super::{SpecInputs, volumes};
+use crate::error::Result;
+use oci_spec::runtime::Mount;
+use std::path::{Path, PathBuf};
+
+/// In the order in which they are to be mounted. A path that the container's own mounts give takes
+/// the place of what would be there (a memory volume at `/dev/shm`); one at `/dev` takes the place
+/// of all below it.
+pub fn all(inputs: &SpecInputs<'_>) -> Result<Vec<Mount>> {
+    let asked = volumes::all(inputs)?;
+    let replaced = |mount: &Mount| {
+        asked.iter().any(|own| {
+            own.destination() == mount.destination()
+                || (own.destination() == Path::new("/dev")
+                    && mount.destination().starts_with("/dev"))
+        })
+    };
+    let mut all = defaults(inputs);
+    all.retain(|mount| !replaced(mount));
+    all.extend(asked);
+    Ok(all)
+}
+
+fn defaults(inputs: &SpecInputs<'_>) -> Vec<Mount> {
+    let privileged = inputs.config.security.privileged;
+    let or_writable = if privileged { "rw" } else { "ro" };
+    let own = ["nosuid", "noexec", "nodev"];
+    let kernel = |at, kind, more: &[&str]| mount(at, kind, kind, &[&own[..], more].concat());
+    let mut all = vec![
+        kernel("/proc", "proc", &[]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
+        kernel("/dev/mqueue", "mqueue", &[]),
+        kernel("/sys", "sysfs", &[or_writable]),
+        kernel("/sys/fs/cgroup", "cgroup", &["relatime", or_writable]),
+    ];
+    all.push(shared_memory(inputs));
+    all.extend(pod_files(inputs));
+    all
+}
+
+/// The pod's, or the node's where the pod has the node's IPC namespace.
+fn shared_memory(inputs: &SpecInputs<'_>) -> Mount {
+    let pod = inputs.sandbox.namespaces.shm.clone();
+    let source = pod.unwrap_or_else(|| PathBuf::from("/dev/shm"));
+    let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+    bind("/dev/shm", source, &options)
+}
+
+fn pod_files(inputs: &SpecInputs<'_>) -> [Mount; 3] {
+    let files = inputs.files;
+    let access = match inputs.config.security.readonly_rootfs {
+        true => "ro",
+        false => "rw",
+    };
+    [
+        ("/etc/hosts", &files.hosts),
+        ("/etc/resolv.conf", &files.resolv_conf),
+        ("/etc/hostname", &files.hostname),
+    ]
+    .map(|(at, source)| bind(at, source.clone(), &["rbind", "rprivate", access]))
+}
+
+/// A bind mount.
+pub fn bind(at: impl Into<PathBuf>, source: PathBuf, options: &[&str]) -> Mount {
+    mount(at, "bind", source, options)
+}
+
+fn mount(
+    at: impl Into<PathBuf>,
+    kind: &str,
+    source: impl Into<PathBuf>,
+    options: &[&str],
+) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(at.into())
+        .set_typ(Some(kind.to_owned()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|&o| o.to_owned()).collect()));
+    mount
+}
