@@ -28,6 +28,8 @@ mod start_container;
 mod status;
 mod stop_container;
 mod stop_pod_sandbox;
+#[cfg(test)]
+mod tests;
 mod undo;
 
 pub use exec_sync::ExecOutput;

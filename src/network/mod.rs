@@ -5,6 +5,8 @@
 //! node's own configuration may have changed in between.
 
 mod cni;
+#[cfg(test)]
+pub mod fakes;
 mod request;
 
 pub use cni::CniNetworks;

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Records in memory.
 #[derive(Debug, Default)]
-pub struct MemoryStore {
+pub struct FileStore {
     sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
     containers: Mutex<BTreeMap<ContainerId, Container>>,
     full: AtomicBool,
     root: PathBuf,
 }
 
-impl MemoryStore {
+impl FileStore {
     /// One whose containers' directories are below this path.
     #[must_use]
     pub fn at(root: &Path) -> Self {
@@ -51,7 +51,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-impl Store for MemoryStore {
+impl Store for FileStore {
     fn save_sandbox(&self, sandbox: &Sandbox) -> Result<(), StoreError> {
         self.room()?;
         locked(&self.sandboxes).insert(sandbox.id.clone(), sandbox.clone());

@@ -12,6 +12,7 @@
 //! Invariant: a record is either whole or absent; one that cannot be read is reported with its
 //! path and left where it is.
 
+#[cfg(test)]
 pub mod fakes;
 mod file;
 

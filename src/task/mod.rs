@@ -9,6 +9,7 @@
 mod client;
 mod error;
 mod exec;
+#[cfg(test)]
 pub mod fakes;
 mod process;
 mod sandbox;

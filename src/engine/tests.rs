@@ -1,0 +1,231 @@
+//! The use cases over fakes: what is joined, what is undone, what is remembered.
+
+use super::{Engine, Node, Ports};
+use crate::cgroup::fakes::HostCgroups;
+use crate::error::Kind;
+use crate::id::SandboxId;
+use crate::model::host::{CgroupMode, HostFacts};
+use crate::model::sandbox::{PodMetadata, SandboxConfig, SandboxFilter, SandboxState};
+use crate::network::fakes::CniNetworks;
+use crate::store::Store;
+use crate::store::fakes::FileStore;
+use crate::task::fakes::ShimTasks;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// An engine and the fakes behind it.
+struct Bench {
+    engine: Arc<Engine>,
+    store: Arc<FileStore>,
+    tasks: ShimTasks,
+    networks: Arc<CniNetworks>,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(FileStore::at(dir.path()));
+        let (events, _) = mpsc::unbounded_channel();
+        Self::with(dir, store, ShimTasks::new(events), Arc::default()).await
+    }
+
+    /// The same world under a daemon that was started anew.
+    async fn restart(self) -> Self {
+        Self::with(self.dir, self.store, self.tasks, self.networks).await
+    }
+
+    async fn with(
+        dir: tempfile::TempDir,
+        store: Arc<FileStore>,
+        tasks: ShimTasks,
+        networks: Arc<CniNetworks>,
+    ) -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        let tasks = tasks.report_to(sender);
+        let ports = Ports {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            tasks: Arc::new(tasks.clone()),
+            networks: Arc::clone(&networks) as _,
+            cgroups: Arc::new(HostCgroups::default()),
+        };
+        let node = Node {
+            state: dir.path().to_owned(),
+            host: host(),
+            boot_id: "boot".to_owned(),
+        };
+        let engine = Engine::start(ports, node, events).await.unwrap();
+        Self {
+            engine,
+            store,
+            tasks,
+            networks,
+            dir,
+        }
+    }
+
+    async fn run(&self, config: SandboxConfig) -> crate::error::Result<SandboxId> {
+        self.engine.run_pod_sandbox(config, String::new()).await
+    }
+
+    fn sandboxes(&self) -> usize {
+        self.engine
+            .list_pod_sandbox(&SandboxFilter::default())
+            .len()
+    }
+
+    /// Nothing of any sandbox is left anywhere.
+    fn assert_empty(&self) {
+        assert_eq!(self.sandboxes(), 0, "sandboxes in memory");
+        assert_eq!(self.store.load().unwrap().sandboxes, vec![], "records");
+        assert_eq!(self.tasks.pinned(), 0, "pinned namespaces");
+        assert_eq!(self.networks.given(), 0, "addresses");
+        let files = self.dir.path().join("sandboxes");
+        let left = std::fs::read_dir(files)
+            .map(Iterator::count)
+            .unwrap_or_default();
+        assert_eq!(left, 0, "pod directories");
+    }
+}
+
+fn host() -> HostFacts {
+    HostFacts {
+        kernel: "6.18".to_owned(),
+        architecture: "amd64".to_owned(),
+        cgroups: CgroupMode::Hybrid,
+        controllers: vec!["memory".to_owned()],
+        recursive_read_only: true,
+        idmapped_mounts: true,
+        user_namespaces: true,
+        apparmor: false,
+        selinux: false,
+        seccomp: true,
+        swap_accounting: true,
+        capability_bounds: u64::MAX,
+        max_open_files: 20_000,
+    }
+}
+
+fn pod(name: &str) -> SandboxConfig {
+    let metadata = PodMetadata {
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        namespace: "default".to_owned(),
+        attempt: 0,
+    };
+    SandboxConfig {
+        metadata,
+        hostname: name.to_owned(),
+        ..SandboxConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn a_pod_comes_and_goes_and_nothing_is_left() {
+    let bench = Bench::new().await;
+    let id = bench.run(pod("a")).await.unwrap();
+    let status = bench.engine.pod_sandbox_status(id.as_str()).unwrap();
+    assert_eq!(status.sandbox.state, SandboxState::Ready);
+    assert_eq!(status.sandbox.ips.len(), 1);
+    bench.engine.stop_pod_sandbox(id.as_str()).await.unwrap();
+    bench.engine.stop_pod_sandbox(id.as_str()).await.unwrap();
+    assert_eq!((bench.tasks.pinned(), bench.networks.given()), (0, 0));
+    let stopped = bench.engine.pod_sandbox_status(id.as_str()).unwrap();
+    assert_eq!(stopped.sandbox.state, SandboxState::NotReady);
+    bench.engine.remove_pod_sandbox(id.as_str()).await.unwrap();
+    bench.engine.remove_pod_sandbox(id.as_str()).await.unwrap();
+    bench.assert_empty();
+}
+
+#[tokio::test]
+async fn every_step_that_fails_is_undone() {
+    let bench = Bench::new().await;
+    bench.tasks.refuse("pin");
+    assert!(bench.run(pod("a")).await.is_err());
+    bench.assert_empty();
+    bench.tasks.refuse("");
+    bench.networks.fail();
+    assert!(bench.run(pod("a")).await.is_err());
+    bench.assert_empty();
+}
+
+#[tokio::test]
+async fn five_callers_of_one_pod_get_one_sandbox() {
+    let bench = Bench::new().await;
+    let calls = (0..5).map(|_| bench.run(pod("a")));
+    let ids = futures::future::try_join_all(calls).await.unwrap();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!((bench.sandboxes(), bench.networks.given()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_retry_after_a_caller_gave_up_gets_the_same_sandbox() {
+    use futures::FutureExt;
+    let bench = Bench::new().await;
+    bench.networks.hold();
+    // Polled once, then dropped, as a call whose deadline passed.
+    assert!(bench.run(pod("a")).now_or_never().is_none());
+    bench.networks.let_pass();
+    let id = bench.run(pod("a")).await.unwrap();
+    assert_eq!(bench.run(pod("a")).await.unwrap(), id);
+    assert_eq!((bench.sandboxes(), bench.networks.given()), (1, 1));
+}
+
+#[tokio::test]
+async fn only_a_stopped_or_another_sandbox_in_use_is_in_the_way() {
+    let bench = Bench::new().await;
+    let id = bench.run(pod("a")).await.unwrap();
+    let mut other = pod("a");
+    other.hostname = "other".to_owned();
+    assert_eq!(
+        bench.run(other).await.unwrap_err().kind(),
+        Kind::AlreadyExists
+    );
+    bench.engine.stop_pod_sandbox(id.as_str()).await.unwrap();
+    assert_eq!(
+        bench.run(pod("a")).await.unwrap_err().kind(),
+        Kind::AlreadyExists
+    );
+    let mut next = pod("a");
+    next.metadata.attempt = 1;
+    bench.run(next).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_finds_what_was_ready_and_undoes_what_was_half_made() {
+    let bench = Bench::new().await;
+    let ready = bench.run(pod("ready")).await.unwrap();
+    let half = bench.run(pod("half")).await.unwrap();
+    let mut record = bench
+        .engine
+        .pod_sandbox_status(half.as_str())
+        .unwrap()
+        .sandbox;
+    Arc::make_mut(&mut record).state = SandboxState::Creating;
+    bench.store.save_sandbox(&record).unwrap();
+    let bench = bench.restart().await;
+    let found = bench.engine.list_pod_sandbox(&SandboxFilter::default());
+    assert_eq!(
+        found.iter().map(|s| &s.id).collect::<Vec<_>>(),
+        vec![&ready]
+    );
+    assert_eq!((bench.networks.given(), bench.tasks.pinned()), (1, 2));
+    bench
+        .engine
+        .remove_pod_sandbox(ready.as_str())
+        .await
+        .unwrap();
+    bench.assert_empty();
+}
+
+#[tokio::test]
+async fn an_unknown_handler_is_refused_before_anything_is_made() {
+    let bench = Bench::new().await;
+    let error = bench
+        .engine
+        .run_pod_sandbox(pod("a"), "kata".to_owned())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("kata"), "{error}");
+    bench.assert_empty();
+}
