@@ -35,10 +35,10 @@ pub use resources::limits as linux_resources;
 
 use super::container::ContainerConfig;
 use super::host::{CgroupMode, HostFacts};
+use super::image::ImageConfig;
 use super::sandbox::Sandbox;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use oci_spec::image::Config;
 use oci_spec::runtime::{Linux, Process, Root, Spec};
 use std::path::PathBuf;
 
@@ -67,38 +67,6 @@ pub struct SpecInputs<'a> {
     pub target_pid: Option<i32>,
     /// The text of the seccomp profile's file, where one was named.
     pub seccomp_profile: Option<&'a str>,
-}
-
-/// What an image says about how it is run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    /// `NAME=value`.
-    pub env: Vec<String>,
-    /// The beginning of the command line.
-    pub entrypoint: Vec<String>,
-    /// The rest of it, unless other arguments are given.
-    pub cmd: Vec<String>,
-    /// The working directory; empty: the root.
-    pub working_dir: String,
-    /// `name`, `uid`, `uid:gid`, `name:group` …; empty: root.
-    pub user: String,
-    /// The signal that asks it to end, by name or number; empty: SIGTERM.
-    pub stop_signal: String,
-}
-
-impl From<&Config> for ImageConfig {
-    fn from(config: &Config) -> Self {
-        let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        Self {
-            env: list(config.env()),
-            entrypoint: list(config.entrypoint()),
-            cmd: list(config.cmd()),
-            working_dir: text(config.working_dir()),
-            user: text(config.user()),
-            stop_signal: text(config.stop_signal()),
-        }
-    }
 }
 
 /// A mount's source, with symbolic links followed and, where it was absent, made.
