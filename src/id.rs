@@ -4,8 +4,14 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 use std::fmt;
 use std::str::FromStr;
+
+/// Hexadecimal digits by value.
+const HEX: [char; 16] = [
+    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+];
 
 /// An id of 64 lower-case hex digits drawn from the operating system's random source.
 fn random_hex() -> String {
@@ -95,6 +101,24 @@ impl Digest {
     /// `InvalidArgument` where they are not that.
     pub fn from_hex(hex: &str) -> Result<Self> {
         format!("{}{hex}", Self::PREFIX).parse()
+    }
+
+    /// Of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::finish(sha2::Sha256::new_with_prefix(bytes))
+    }
+
+    /// Of what went into the hash.
+    #[must_use]
+    pub fn finish(hash: sha2::Sha256) -> Self {
+        let mut text = String::with_capacity(Self::PREFIX.len() + 64);
+        text.push_str(Self::PREFIX);
+        for byte in hash.finalize() {
+            text.push(HEX[usize::from(byte >> 4)]);
+            text.push(HEX[usize::from(byte & 15)]);
+        }
+        Self(text)
     }
 
     /// The hex digits alone: safe as a file name.
@@ -363,6 +387,12 @@ mod tests {
         ] {
             assert!(text.parse::<ImageRef>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn digests_are_those_of_sha256() {
+        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::of(b"").as_str(), empty);
     }
 
     #[test]

@@ -19,11 +19,14 @@
 
 pub mod cgroup;
 pub mod config;
+pub mod content;
 pub mod engine;
 pub mod error;
 pub mod id;
 pub mod model;
 pub mod network;
+pub mod registry;
+pub mod snapshot;
 pub mod store;
 pub mod task;
 pub mod unpack;

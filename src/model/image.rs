@@ -286,6 +286,21 @@ impl ImageConfig {
     }
 }
 
+/// The chain ids of a stack of layers: each names a layer together with all below it
+/// (OCI image specification, "Layer ChainID").
+#[must_use]
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<ChainId> {
+    let mut chain: Vec<ChainId> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            None => diff_id.clone(),
+            Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
+        };
+        chain.push(ChainId(next));
+    }
+    chain
+}
+
 /// Null means empty.
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
@@ -419,6 +434,16 @@ mod tests {
         );
         let bare: ImageConfigFile = serde_json::from_str(r#"{"config":null,"rootfs":{}}"#).unwrap();
         assert_eq!(bare.config, ImageConfig::default());
+    }
+
+    #[test]
+    fn chain_ids_name_the_whole_stack() {
+        let diff = |fill: char| descriptor(fill, None).digest;
+        let chains = chain_ids(&[diff('a'), diff('b')]);
+        assert_eq!(chains[0].0, diff('a'));
+        let sum = format!("sha256:{} sha256:{}", "a".repeat(64), "b".repeat(64));
+        assert_eq!(chains[1].0, Digest::of(sum.as_bytes()));
+        assert_ne!(chain_ids(&[diff('b'), diff('a')])[1], chains[1]);
     }
 
     #[test]

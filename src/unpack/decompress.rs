@@ -97,7 +97,7 @@ impl<R: Read> Decoder<R> {
         let offset = input.get_ref().count;
         io::copy(&mut input, &mut io::sink()).map_err(|source| Error::Read { offset, source })?;
         let hashed = input.into_inner();
-        Ok((super::digest_of(hashed.hash), hashed.count))
+        Ok((Digest::finish(hashed.hash), hashed.count))
     }
 }
 

@@ -20,11 +20,10 @@ mod tar;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Write as _, io::Read, path::Path, path::PathBuf};
+use std::{io::Read, path::Path, path::PathBuf};
 
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use self::{apply::Applier, decompress::Decoder, stream::Stream, tar::Archive};
 pub use self::{
@@ -162,13 +161,4 @@ fn same(what: &'static str, expected: &Digest, actual: Digest) -> Result<(), Err
         expected: expected.clone(),
         actual,
     })
-}
-
-/// The digest that a finished hash stands for.
-fn digest_of(hash: Sha256) -> Digest {
-    let mut hex = String::with_capacity(64);
-    for byte in hash.finalize() {
-        write!(hex, "{byte:02x}").expect("writing to a String does not fail");
-    }
-    Digest::from_hex(&hex).expect("a SHA-256 has 64 hex digits")
 }

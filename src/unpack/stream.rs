@@ -115,6 +115,6 @@ impl<R: Source> Stream<R> {
         while self.fill()? {
             self.start = self.end;
         }
-        Ok((super::digest_of(self.hash), self.total, self.inner))
+        Ok((Digest::finish(self.hash), self.total, self.inner))
     }
 }

@@ -69,7 +69,7 @@ impl Layer {
 }
 
 fn sha(bytes: &[u8]) -> Digest {
-    digest_of(Sha256::new_with_prefix(bytes))
+    Digest::of(bytes)
 }
 
 fn expected(tar: &[u8], blob: &[u8]) -> Expected {

@@ -1,0 +1,297 @@
+//! The image store's small things: manifests and configs as blobs by digest, and one record per
+//! image.
+//!
+//! ```text
+//! images/blobs/HEX          a manifest or config
+//! images/records/HEX.json   an ImageRecord, by the id's digits
+//! ```
+//! Every file is written beside its place and renamed into it. Nothing is synced here: blobs are
+//! verified against their digest whenever they are read, so what a power cut tore is found and
+//! fetched again. Layers are not here but in `snapshot`: unpacked, once.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use tracing::warn;
+
+use crate::{
+    error::Kind,
+    id::{Digest, ImageId},
+    model::image::ImageRecord,
+};
+
+/// Why a blob or a record could not be kept or found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("{operation} {path}")]
+    Io {
+        /// `read`, `write`, `remove`, `list`.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The errno.
+        #[source]
+        source: io::Error,
+    },
+    /// The blob is not there.
+    #[error("blob {0} is not in the store")]
+    Missing(Digest),
+    /// The blob's bytes are not those of its name.
+    #[error("blob {expected} is damaged: its content is {actual}")]
+    Damaged {
+        /// The name.
+        expected: Digest,
+        /// The digest of the content.
+        actual: Digest,
+    },
+}
+
+impl Error {
+    /// The class of the error.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Missing(_) => Kind::NotFound,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Kind::ResourceExhausted
+            }
+            Self::Io { .. } | Self::Damaged { .. } => Kind::Internal,
+        }
+    }
+}
+
+impl From<Error> for crate::error::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), "use the image store").caused_by(error)
+    }
+}
+
+/// Blobs and records below one directory.
+#[derive(Debug)]
+pub struct Content {
+    blobs: PathBuf,
+    records: PathBuf,
+    next: AtomicU64,
+}
+
+/// The prefix of files that are being written.
+const UNFINISHED: &str = ".tmp-";
+
+impl Content {
+    /// Opens or makes the store at `directory` and removes what a kill left half written.
+    ///
+    /// # Errors
+    /// Where the directories cannot be made or listed.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        let store = Self {
+            blobs: directory.join("blobs"),
+            records: directory.join("records"),
+            next: AtomicU64::new(0),
+        };
+        for path in [&store.blobs, &store.records] {
+            fs::create_dir_all(path).map_err(io_error("make", path))?;
+            for name in list(path)? {
+                if name.starts_with(UNFINISHED) {
+                    remove(&path.join(name))?;
+                }
+            }
+        }
+        Ok(store)
+    }
+
+    /// Keeps a blob under its digest, which it must have.
+    ///
+    /// # Errors
+    /// `Damaged` where the bytes have another digest.
+    pub fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        verify(digest, bytes)?;
+        self.write(&self.blobs, digest.hex(), bytes)
+    }
+
+    /// A blob's bytes, verified.
+    ///
+    /// # Errors
+    /// `Missing`, `Damaged`.
+    pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let path = self.blobs.join(digest.hex());
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::Missing(digest.clone()));
+            }
+            read => read.map_err(io_error("read", &path))?,
+        };
+        verify(digest, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// The bytes and files that blobs and records take.
+    ///
+    /// # Errors
+    /// Where the directories cannot be listed.
+    pub fn blob_size(&self, digest: &Digest) -> u64 {
+        fs::metadata(self.blobs.join(digest.hex())).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Forgets a blob; one that is not there is forgotten.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        remove(&self.blobs.join(digest.hex()))
+    }
+
+    /// The digests of all blobs.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn blobs(&self) -> Result<Vec<Digest>, Error> {
+        Ok(list(&self.blobs)?
+            .iter()
+            .filter_map(|name| Digest::from_hex(name).ok())
+            .collect())
+    }
+
+    /// Keeps an image's record in place of the one before.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn save(&self, record: &ImageRecord) -> Result<(), Error> {
+        let text = serde_json::to_vec(record).expect("a record of strings is valid JSON");
+        self.write(&self.records, &record_name(&record.id), &text)
+    }
+
+    /// Forgets an image's record; one that is not there is forgotten.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn forget(&self, id: &ImageId) -> Result<(), Error> {
+        remove(&self.records.join(record_name(id)))
+    }
+
+    /// All records. One that cannot be read is said, removed and passed over: the image is pulled
+    /// again.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn records(&self) -> Result<Vec<ImageRecord>, Error> {
+        let mut records = Vec::new();
+        for name in list(&self.records)? {
+            let path = self.records.join(name);
+            let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+            match serde_json::from_slice::<ImageRecord>(&bytes) {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    warn!(file = %path.display(), %error, "image record dropped");
+                    remove(&path)?;
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    fn write(&self, directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let unfinished = directory.join(format!("{UNFINISHED}{number}-{name}"));
+        let failed = io_error("write", &unfinished);
+        let path = directory.join(name);
+        let written = fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path));
+        written
+            .inspect_err(|_| drop(fs::remove_file(&unfinished)))
+            .map_err(failed)
+    }
+}
+
+fn record_name(id: &ImageId) -> String {
+    format!("{}.json", id.0.hex())
+}
+
+fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), Error> {
+    let actual = Digest::of(bytes);
+    if actual == *expected {
+        Ok(())
+    } else {
+        Err(Error::Damaged {
+            expected: expected.clone(),
+            actual,
+        })
+    }
+}
+
+fn list(directory: &Path) -> Result<Vec<String>, Error> {
+    let failed = io_error("list", directory);
+    let names = fs::read_dir(directory).and_then(|entries| {
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    });
+    names.map_err(failed)
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io {
+        operation,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    #[test]
+    fn blobs_are_verified_both_ways() {
+        let root = TempDir::new().unwrap();
+        let store = Content::open(root.path()).unwrap();
+        let digest = Digest::of(b"config");
+        assert!(matches!(
+            store.put(&digest, b"other"),
+            Err(Error::Damaged { .. })
+        ));
+        assert!(matches!(store.get(&digest), Err(Error::Missing(_))));
+        store.put(&digest, b"config").unwrap();
+        assert_eq!(store.get(&digest).unwrap(), b"config");
+        fs::write(root.path().join("blobs").join(digest.hex()), b"").unwrap();
+        assert!(matches!(store.get(&digest), Err(Error::Damaged { .. })));
+        store.remove(&digest).unwrap();
+        store.remove(&digest).unwrap();
+        assert_eq!(store.blobs().unwrap(), []);
+    }
+
+    #[test]
+    fn records_come_back_and_torn_ones_go() {
+        let root = TempDir::new().unwrap();
+        let record = ImageRecord {
+            id: ImageId(Digest::of(b"config")),
+            tags: ["docker.io/library/a:1".parse().unwrap()].into(),
+            digests: std::collections::BTreeSet::new(),
+            manifest: Digest::of(b"manifest"),
+            layers: vec![],
+        };
+        Content::open(root.path()).unwrap().save(&record).unwrap();
+        fs::write(root.path().join("records/torn.json"), b"{").unwrap();
+        fs::write(root.path().join("records/.tmp-7-x"), b"{").unwrap();
+        let store = Content::open(root.path()).unwrap();
+        assert_eq!(store.records().unwrap(), std::slice::from_ref(&record));
+        assert_eq!(
+            fs::read_dir(root.path().join("records")).unwrap().count(),
+            1
+        );
+        store.forget(&record.id).unwrap();
+        assert_eq!(store.records().unwrap(), []);
+    }
+}

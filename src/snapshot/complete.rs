@@ -1,0 +1,141 @@
+//! Makes a layer that was unpacked alone what it would be had it been applied onto those below:
+//! directories that it does not mention get the attributes they have there, and hard links to
+//! files of lower layers are made.
+
+use std::{os::fd::OwnedFd, os::unix::ffi::OsStrExt, path::Path};
+
+use rustix::{
+    buffer::spare_capacity,
+    fs::{self, AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
+
+use super::{
+    error::{Error, io_error},
+    lower::{Found, Lower},
+};
+use crate::unpack::{PendingLink, Unpacked};
+
+/// The kernel's limit of one attribute's value and of the list of names (`xattr(7)`).
+const LARGEST_XATTR: usize = 64 * 1024;
+
+/// Completes the layer whose tree is at `root`. It is not yet in use.
+pub(super) fn complete(root: &Path, unpacked: &Unpacked, lower: &Lower) -> Result<(), Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let layer = fs::open(root, flags, Mode::empty()).map_err(io_error("open", root))?;
+    for link in &unpacked.links {
+        make_link(&layer, lower, link)?;
+    }
+    // Last and deepest first: each link and each change below gives a directory a new time.
+    for path in unpacked.implied.iter().rev() {
+        copy_attributes(&layer, lower, path)
+            .map_err(io_error("set the attributes of", root.join(path)))?;
+    }
+    Ok(())
+}
+
+/// Gives a directory the owner, mode, xattrs and time that it has below.
+fn copy_attributes(layer: &OwnedFd, lower: &Lower, path: &Path) -> Result<(), Errno> {
+    let Some(Found::Directory(from)) = lower.find(path)? else {
+        return Ok(());
+    };
+    let to = match beneath(
+        layer,
+        path,
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    ) {
+        // Reached through a symbolic link of this layer: then it is not this directory.
+        Err(Errno::LOOP | Errno::NOTDIR) => return Ok(()),
+        to => to?,
+    };
+    let stat = fs::fstat(&from)?;
+    fs::fchown(
+        &to,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )?;
+    fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    copy_xattrs(&from, &to)?;
+    let time = Timespec {
+        tv_sec: stat.st_mtime as i64,
+        tv_nsec: stat.st_mtime_nsec as _,
+    };
+    fs::futimens(
+        &to,
+        &Timestamps {
+            last_access: time,
+            last_modification: time,
+        },
+    )
+}
+
+/// All but overlayfs' own, which say something about the layer and not about the directory.
+fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+    let mut names = Vec::with_capacity(LARGEST_XATTR);
+    match fs::flistxattr(from, spare_capacity(&mut names)) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        listed => listed?,
+    };
+    for name in names.split(|byte| *byte == 0) {
+        if name.is_empty() || name.starts_with(b"trusted.") || name.starts_with(b"security.selinux")
+        {
+            continue;
+        }
+        let mut value = Vec::with_capacity(LARGEST_XATTR);
+        fs::fgetxattr(from, name, spare_capacity(&mut value))?;
+        fs::fsetxattr(to, name, &value, XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Makes a hard link whose target may be in this layer (a link made just before) or below.
+fn make_link(layer: &OwnedFd, lower: &Lower, link: &PendingLink) -> Result<(), Error> {
+    let failed = |errno: Errno| io_error("link", &link.path)(errno);
+    let own = parent(layer, &link.target)
+        .ok()
+        .filter(|own| fs::statat(own, file_name(&link.target), AtFlags::SYMLINK_NOFOLLOW).is_ok());
+    let holder = match own {
+        Some(own) => own,
+        None => match lower.find(&link.target).map_err(failed)? {
+            Some(Found::Other(holder)) => holder,
+            _ => {
+                return Err(Error::DanglingLink {
+                    path: link.path.clone(),
+                    target: link.target.clone(),
+                });
+            }
+        },
+    };
+    let into = parent(layer, &link.path).map_err(failed)?;
+    match fs::unlinkat(&into, file_name(&link.path), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    fs::linkat(
+        &holder,
+        file_name(&link.target),
+        &into,
+        file_name(&link.path),
+        AtFlags::empty(),
+    )
+    .map_err(failed)
+}
+
+fn parent(layer: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    beneath(layer, path.parent().unwrap_or(Path::new("")), resolve)
+}
+
+fn beneath(layer: &OwnedFd, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::openat2(layer, path, flags, Mode::empty(), resolve)
+}
+
+fn file_name(path: &Path) -> &[u8] {
+    path.file_name().map(OsStrExt::as_bytes).unwrap_or_default()
+}

@@ -1,0 +1,68 @@
+//! A snapshotter without layers: the same answers, no file system underneath.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use corten_shim::api::RootfsMount;
+
+use super::{Error, Snapshotter};
+use crate::{id::ChainId, unpack::Usage};
+
+/// Remembers which directories are prepared.
+#[derive(Debug, Default)]
+pub struct Overlay {
+    prepared: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Overlay {
+    /// The directories that were prepared and not removed.
+    #[must_use]
+    pub fn prepared(&self) -> Vec<PathBuf> {
+        self.prepared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
+    }
+}
+
+impl Snapshotter for Overlay {
+    fn prepare(&self, directory: &Path, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error> {
+        self.prepared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(directory.to_owned());
+        self.view(layers)
+    }
+
+    fn view(&self, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error> {
+        let options = layers
+            .iter()
+            .rev()
+            .map(|layer| format!("lowerdir+=/layers/{}", layer.0.hex()));
+        Ok(vec![RootfsMount {
+            fs_type: "overlay".into(),
+            source: "overlay".into(),
+            options: options.collect(),
+        }])
+    }
+
+    fn remove(&self, directory: &Path) -> Result<(), Error> {
+        self.prepared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(directory);
+        Ok(())
+    }
+
+    fn usage(&self, _directory: &Path) -> Result<Usage, Error> {
+        Ok(Usage {
+            bytes: 4096,
+            inodes: 1,
+        })
+    }
+}

@@ -1,0 +1,361 @@
+//! Unpacked layers by chain id: the one copy that the node keeps of an image's content.
+//!
+//! ```text
+//! layers/HEX/fs/            the tree, never written again
+//! layers/HEX/record.json    what it is; a layer without it does not exist
+//! layers/.tmp-N/            being unpacked; thrown away at start
+//! layers/.trash/            no longer needed
+//! layers/.empty/            the bottom of an image without layers
+//! ```
+//! A layer is committed by one rename. It is made durable later and in bulk: until its record says
+//! so, a new boot throws it away, since a power cut may have left its files empty.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::{
+    complete::complete,
+    error::{Error, io_error},
+    lower::Lower,
+    trash::Trash,
+};
+use crate::{
+    id::{ChainId, Digest},
+    unpack::{Unpacked, Usage},
+};
+
+const UNFINISHED: &str = ".tmp-";
+const TREE: &str = "fs";
+const RECORD: &str = "record.json";
+
+/// What is remembered of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Its name: itself and all below.
+    pub chain: ChainId,
+    /// The layer below.
+    pub below: Option<ChainId>,
+    /// The digest of its tar.
+    pub diff_id: Digest,
+    /// What it takes.
+    pub usage: Usage,
+    /// It hides all below.
+    pub opaque_root: bool,
+    /// The boot in which it was made.
+    pub boot_id: String,
+    /// It is on the disk for good.
+    pub durable: bool,
+}
+
+/// The layers of a node.
+#[derive(Debug)]
+pub struct Layers {
+    directory: PathBuf,
+    boot_id: String,
+    next: AtomicU64,
+    trash: Trash,
+    known: RwLock<HashMap<ChainId, LayerRecord>>,
+}
+
+/// A layer that is being unpacked; dropped before its commit, it is thrown away.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    layers: &'a Layers,
+    path: PathBuf,
+}
+
+/// Which layer a staged tree is to become.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its name.
+    pub chain: ChainId,
+    /// The name of the layer below, which has to be committed before.
+    pub below: Option<ChainId>,
+    /// The digest of its tar.
+    pub diff_id: Digest,
+}
+
+impl Layers {
+    /// Opens or makes the directory; throws away what was half unpacked, and what an earlier boot
+    /// did not make durable.
+    ///
+    /// # Errors
+    /// Where the directory cannot be made or read.
+    pub fn open(directory: &Path, boot_id: &str) -> Result<Self, Error> {
+        let empty = directory.join(".empty");
+        fs::create_dir_all(&empty).map_err(io_error("make", &empty))?;
+        let layers = Self {
+            trash: Trash::open(&directory.join(".trash"))?,
+            directory: directory.to_owned(),
+            boot_id: boot_id.to_owned(),
+            next: AtomicU64::new(0),
+            known: RwLock::default(),
+        };
+        for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
+            let name = entry.map_err(io_error("list", directory))?.file_name();
+            layers.take_in(&name.to_string_lossy())?;
+        }
+        Ok(layers)
+    }
+
+    /// Looks at one name of the directory.
+    fn take_in(&self, name: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        if name.starts_with(UNFINISHED) {
+            return self.trash.throw(&path);
+        }
+        let Ok(digest) = Digest::from_hex(name) else {
+            return Ok(());
+        };
+        match read_record(&path).filter(|record| record.chain.0 == digest) {
+            Some(record) if record.durable || record.boot_id == self.boot_id => {
+                self.write_known(|known| known.insert(record.chain.clone(), record));
+                Ok(())
+            }
+            _ => {
+                warn!(
+                    layer = name,
+                    "layer dropped: it was not durable before the last boot ended"
+                );
+                self.trash.throw(&path)
+            }
+        }
+    }
+
+    /// Begins a layer in a directory of its own.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn begin(&self) -> Result<Staged<'_>, Error> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("{UNFINISHED}{number}"));
+        let tree = path.join(TREE);
+        fs::create_dir_all(&tree).map_err(io_error("make", &tree))?;
+        Ok(Staged { layers: self, path })
+    }
+
+    /// A layer's record, if it is there.
+    #[must_use]
+    pub fn get(&self, chain: &ChainId) -> Option<LayerRecord> {
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(chain)
+            .cloned()
+    }
+
+    /// All layers' records.
+    #[must_use]
+    pub fn all(&self) -> Vec<LayerRecord> {
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// What all layers take together.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.values().fold(Usage::default(), |mut sum, record| {
+            sum += record.usage;
+            sum
+        })
+    }
+
+    /// The directory of the layers, for statfs.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where things that are no longer needed go.
+    #[must_use]
+    pub fn trash(&self) -> &Trash {
+        &self.trash
+    }
+
+    /// Throws a layer away. It is gone for everyone at once.
+    ///
+    /// # Errors
+    /// Where it cannot be renamed.
+    pub fn remove(&self, chain: &ChainId) -> Result<(), Error> {
+        self.write_known(|known| known.remove(chain));
+        info!(layer = %chain, "layer removed");
+        self.trash.throw(&self.path(chain))
+    }
+
+    /// Makes all layers durable that are not yet. Blocks until the disk has them.
+    ///
+    /// # Errors
+    /// Where the file system cannot be synced or a record not be written.
+    pub fn make_durable(&self) -> Result<(), Error> {
+        let pending: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|record| !record.durable)
+            .collect();
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let directory =
+            fs::File::open(&self.directory).map_err(io_error("open", &self.directory))?;
+        rustix::fs::syncfs(&directory)
+            .map_err(io_error("sync the file system of", &self.directory))?;
+        for mut record in pending {
+            record.durable = true;
+            self.mark(record)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a record, unless the layer has been removed meanwhile.
+    fn mark(&self, record: LayerRecord) -> Result<(), Error> {
+        let path = self.path(&record.chain);
+        match write_record(&path, &record) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            written => written?,
+        }
+        self.write_known(|known| {
+            if let Some(known) = known.get_mut(&record.chain) {
+                *known = record;
+            }
+        });
+        Ok(())
+    }
+
+    /// The trees of a stack given bottom first, nearest (topmost) first, ending at one that hides
+    /// all below.
+    ///
+    /// # Errors
+    /// `Missing` where a layer is not there.
+    pub fn trees(&self, chains: &[ChainId]) -> Result<Vec<PathBuf>, Error> {
+        let mut trees = Vec::with_capacity(chains.len());
+        for chain in chains.iter().rev() {
+            let record = self
+                .get(chain)
+                .ok_or_else(|| Error::Missing(chain.clone()))?;
+            trees.push(self.path(chain).join(TREE));
+            if record.opaque_root {
+                break;
+            }
+        }
+        Ok(trees)
+    }
+
+    /// A directory without content.
+    #[must_use]
+    pub fn empty(&self) -> PathBuf {
+        self.directory.join(".empty")
+    }
+
+    /// The stack that ends with `top`, bottom first.
+    fn stack(&self, top: Option<&ChainId>) -> Result<Vec<ChainId>, Error> {
+        let mut stack = Vec::new();
+        let mut next = top.cloned();
+        while let Some(chain) = next {
+            next = self
+                .get(&chain)
+                .ok_or_else(|| Error::Missing(chain.clone()))?
+                .below;
+            stack.push(chain);
+        }
+        stack.reverse();
+        Ok(stack)
+    }
+
+    fn path(&self, chain: &ChainId) -> PathBuf {
+        self.directory.join(chain.0.hex())
+    }
+
+    fn write_known<T>(&self, change: impl FnOnce(&mut HashMap<ChainId, LayerRecord>) -> T) -> T {
+        change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Staged<'_> {
+    /// The empty directory for the layer's tree.
+    #[must_use]
+    pub fn tree(&self) -> PathBuf {
+        self.path.join(TREE)
+    }
+
+    /// Makes the tree a layer of the node. The layer below has to be there.
+    ///
+    /// # Errors
+    /// `Missing` where it is not; `DanglingLink`; what the kernel refuses.
+    pub fn commit(self, place: &Place, unpacked: &Unpacked) -> Result<(), Error> {
+        let stack = self.layers.stack(place.below.as_ref())?;
+        let trees = self.layers.trees(&stack)?;
+        let trees = if unpacked.opaque_root {
+            &[][..]
+        } else {
+            &trees[..]
+        };
+        let lower = Lower::open(trees.iter().map(PathBuf::as_path))
+            .map_err(io_error("open the layers below", &self.path))?;
+        complete(&self.tree(), unpacked, &lower)?;
+        let record = LayerRecord {
+            chain: place.chain.clone(),
+            below: place.below.clone(),
+            diff_id: place.diff_id.clone(),
+            usage: unpacked.usage,
+            opaque_root: unpacked.opaque_root,
+            boot_id: self.layers.boot_id.clone(),
+            durable: false,
+        };
+        write_record(&self.path, &record)?;
+        let path = self.layers.path(&place.chain);
+        match fs::rename(&self.path, &path) {
+            Ok(()) => {}
+            // Somebody else has made the same layer meanwhile.
+            Err(error)
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty
+                    && self.layers.get(&place.chain).is_some() =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(io_error("commit", path)(error)),
+        }
+        self.layers
+            .write_known(|known| known.insert(record.chain.clone(), record));
+        Ok(())
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.layers.trash.throw(&self.path) {
+            warn!(%error, "unfinished layer left for the next start");
+        }
+    }
+}
+
+fn read_record(path: &Path) -> Option<LayerRecord> {
+    serde_json::from_slice(&fs::read(path.join(RECORD)).ok()?).ok()
+}
+
+fn write_record(path: &Path, record: &LayerRecord) -> Result<(), Error> {
+    let (file, unfinished) = (
+        path.join(RECORD),
+        path.join(format!("{UNFINISHED}{RECORD}")),
+    );
+    let text = serde_json::to_vec(record).expect("a record of strings and numbers is valid JSON");
+    fs::write(&unfinished, text)
+        .and_then(|()| fs::rename(&unfinished, &file))
+        .map_err(io_error("write", file))
+}

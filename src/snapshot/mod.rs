@@ -1,0 +1,172 @@
+//! Snapshots: what a container's root is mounted from.
+//!
+//! The port is [`Snapshotter`]; the adapter [`Overlay`] gives overlayfs mounts of the [`Layers`]
+//! below a writable directory of the container's own. Invariants: nobody mounts here, the shim
+//! does; a writable directory is fresh for each container and mounted once, so `volatile` is safe:
+//! it does not outlive the boot.
+
+mod complete;
+mod error;
+pub mod fakes;
+mod layers;
+mod lower;
+#[cfg(test)]
+mod tests;
+mod trash;
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+};
+
+use corten_shim::api::RootfsMount;
+
+use self::error::io_error;
+pub use self::{
+    error::Error,
+    layers::{LayerRecord, Layers, Place, Staged},
+    trash::Trash,
+};
+use crate::{id::ChainId, unpack::Usage};
+
+/// The writable directory of a container.
+const UPPER: &str = "upper";
+/// What overlayfs works in; on the same file system.
+const WORK: &str = "work";
+
+/// Gives containers their root file systems.
+pub trait Snapshotter: Send + Sync {
+    /// A fresh writable root on these layers (bottom first), its writable part in `directory`.
+    ///
+    /// # Errors
+    /// `Missing` where a layer is not there; what the kernel refuses.
+    fn prepare(&self, directory: &Path, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error>;
+
+    /// A read-only view of these layers (bottom first), as image volumes want it.
+    ///
+    /// # Errors
+    /// `Missing` where a layer is not there.
+    fn view(&self, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error>;
+
+    /// Takes the writable part in `directory` away: at once in name, in the background on disk.
+    ///
+    /// # Errors
+    /// Where it cannot be renamed.
+    fn remove(&self, directory: &Path) -> Result<(), Error>;
+
+    /// What the writable part in `directory` takes. Walks it.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn usage(&self, directory: &Path) -> Result<Usage, Error>;
+}
+
+/// Roots made of overlayfs.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    layers: Arc<Layers>,
+}
+
+impl Overlay {
+    /// Roots on these layers.
+    #[must_use]
+    pub fn new(layers: Arc<Layers>) -> Self {
+        Self { layers }
+    }
+
+    /// The options that name the layers, topmost first.
+    fn lower(&self, layers: &[ChainId]) -> Result<Vec<String>, Error> {
+        let trees = self.layers.trees(layers)?;
+        let option = |tree: &Path| format!("lowerdir+={}", tree.display());
+        Ok(trees.iter().map(|tree| option(tree)).collect())
+    }
+
+    fn empty(&self) -> String {
+        format!("lowerdir+={}", self.layers.empty().display())
+    }
+}
+
+impl Snapshotter for Overlay {
+    fn prepare(&self, directory: &Path, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error> {
+        let mut options = self.lower(layers)?;
+        if options.is_empty() {
+            options.push(self.empty());
+        }
+        let (upper, work) = (directory.join(UPPER), directory.join(WORK));
+        for path in [&upper, &work] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(path)
+                .map_err(io_error("make", path))?;
+        }
+        if let Some(top) = self.layers.trees(layers)?.first() {
+            copy_root(top, &upper)?;
+        }
+        options.push(format!("upperdir={}", upper.display()));
+        options.push(format!("workdir={}", work.display()));
+        options.extend(["volatile".to_owned(), "index=off".to_owned()]);
+        Ok(vec![overlay(options)])
+    }
+
+    fn view(&self, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error> {
+        let mut options = self.lower(layers)?;
+        // Overlayfs refuses less than two layers without a writable one.
+        while options.len() < 2 {
+            options.push(self.empty());
+        }
+        options.push("ro".to_owned());
+        Ok(vec![overlay(options)])
+    }
+
+    fn remove(&self, directory: &Path) -> Result<(), Error> {
+        self.layers.trash().throw(&directory.join(UPPER))?;
+        self.layers.trash().throw(&directory.join(WORK))
+    }
+
+    fn usage(&self, directory: &Path) -> Result<Usage, Error> {
+        let mut usage = Usage::default();
+        walk(&directory.join(UPPER), &mut usage)?;
+        Ok(usage)
+    }
+}
+
+fn overlay(options: Vec<String>) -> RootfsMount {
+    RootfsMount {
+        fs_type: "overlay".to_owned(),
+        source: "overlay".to_owned(),
+        options,
+    }
+}
+
+/// The root of an overlay shows the attributes of its writable directory, so those of the image's
+/// root are copied there.
+fn copy_root(from: &Path, to: &Path) -> Result<(), Error> {
+    let metadata = fs::metadata(from).map_err(io_error("read", from))?;
+    std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid()))
+        .map_err(io_error("chown", to))?;
+    let mode = fs::Permissions::from_mode(metadata.mode() & 0o7777);
+    fs::set_permissions(to, mode).map_err(io_error("chmod", to))
+}
+
+/// Adds up a tree that others may be writing to: what disappears meanwhile does not count.
+fn walk(directory: &Path, usage: &mut Usage) -> Result<(), Error> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(io_error("list", directory))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(io_error("list", directory))?;
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        usage.bytes += metadata.blocks() * 512;
+        usage.inodes += 1;
+        if metadata.is_dir() {
+            walk(&entry.path(), usage)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! The store on a real directory; the cases that need marks of overlayfs need root.
+
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    id::Digest,
+    unpack::{PendingLink, Unpacked},
+};
+
+fn chain(name: &str) -> ChainId {
+    ChainId(Digest::of(name.as_bytes()))
+}
+
+fn place(name: &str, below: Option<&str>) -> Place {
+    Place {
+        chain: chain(name),
+        below: below.map(chain),
+        diff_id: Digest::of(b"tar"),
+    }
+}
+
+fn unpacked(implied: &[&str]) -> Unpacked {
+    Unpacked {
+        usage: Usage {
+            bytes: 4096,
+            inodes: 1,
+        },
+        implied: implied.iter().map(PathBuf::from).collect(),
+        links: vec![],
+        opaque_root: false,
+    }
+}
+
+/// A store with a base: `tmp` 1777, `etc/passwd`, `lib -> usr/lib`.
+fn with_base(root: &TempDir) -> Layers {
+    let layers = Layers::open(root.path(), "boot").unwrap();
+    let staged = layers.begin().unwrap();
+    let tree = staged.tree();
+    for (directory, mode) in [
+        ("tmp", 0o1777),
+        ("etc", 0o750),
+        ("usr/lib", 0o755),
+        ("", 0o711),
+    ] {
+        fs::create_dir_all(tree.join(directory)).unwrap();
+        fs::set_permissions(tree.join(directory), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::write(tree.join("etc/passwd"), "root").unwrap();
+    symlink("usr/lib", tree.join("lib")).unwrap();
+    staged.commit(&place("base", None), &unpacked(&[])).unwrap();
+    layers
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn implied_directories_get_the_attributes_they_have_below() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    let staged = layers.begin().unwrap();
+    fs::create_dir_all(staged.tree().join("tmp/new")).unwrap();
+    fs::create_dir_all(staged.tree().join("etc")).unwrap();
+    staged
+        .commit(
+            &place("top", Some("base")),
+            &unpacked(&["", "etc", "tmp", "tmp/new"]),
+        )
+        .unwrap();
+    let tree = &layers.trees(&[chain("base"), chain("top")]).unwrap()[0];
+    assert_eq!(
+        (mode(tree), mode(&tree.join("tmp")), mode(&tree.join("etc"))),
+        (0o711, 0o1777, 0o750)
+    );
+    let below = &layers.trees(&[chain("base")]).unwrap()[0];
+    let time = |path: &Path| fs::metadata(path.join("etc")).unwrap().modified().unwrap();
+    assert_eq!(time(tree), time(below));
+}
+
+#[test]
+fn links_into_lower_layers_are_made_and_others_refused() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    let commit = |name: &str, target: &str| {
+        let staged = layers.begin().unwrap();
+        let link = |path: &str, target: &str| PendingLink {
+            path: path.into(),
+            target: target.into(),
+        };
+        let links = vec![link("hard", target), link("again", "hard")];
+        staged.commit(
+            &place(name, Some("base")),
+            &Unpacked {
+                links,
+                ..unpacked(&[])
+            },
+        )
+    };
+    commit("good", "etc/passwd").unwrap();
+    let tree = &layers.trees(&[chain("base"), chain("good")]).unwrap()[0];
+    assert_eq!(fs::read_to_string(tree.join("again")).unwrap(), "root");
+    for target in ["etc/shadow", "lib/../etc/passwd", "etc", "lib/libc.so"] {
+        assert!(
+            matches!(commit("bad", target), Err(Error::DanglingLink { .. })),
+            "{target}"
+        );
+    }
+    assert!(layers.get(&chain("bad")).is_none());
+}
+
+#[test]
+fn a_layer_is_there_wholly_or_not_at_all() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    drop(layers.begin().unwrap());
+    assert!(matches!(
+        layers
+            .begin()
+            .unwrap()
+            .commit(&place("top", Some("absent")), &unpacked(&[])),
+        Err(Error::Missing(_))
+    ));
+    std::mem::forget(layers.begin().unwrap());
+    fs::create_dir(root.path().join("a".repeat(64))).unwrap();
+    let again = Layers::open(root.path(), "boot").unwrap();
+    assert_eq!(again.all().len(), 1);
+    let visible = fs::read_dir(root.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let visible: Vec<_> = visible
+        .filter(|name| !name.starts_with(".trash") && !name.starts_with(".empty"))
+        .collect();
+    assert_eq!(visible, [chain("base").0.hex()]);
+}
+
+#[test]
+fn a_new_boot_keeps_only_what_is_durable() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    drop(layers);
+    assert_eq!(Layers::open(root.path(), "boot").unwrap().all().len(), 1);
+    assert_eq!(Layers::open(root.path(), "next").unwrap().all().len(), 0);
+    let root = TempDir::new().unwrap();
+    with_base(&root).make_durable().unwrap();
+    let next = Layers::open(root.path(), "next").unwrap();
+    assert_eq!(
+        next.usage(),
+        Usage {
+            bytes: 4096,
+            inodes: 1
+        }
+    );
+    next.remove(&chain("base")).unwrap();
+    assert!(next.get(&chain("base")).is_none());
+    assert!(matches!(
+        next.trees(&[chain("base")]),
+        Err(Error::Missing(_))
+    ));
+}
+
+#[test]
+fn a_root_is_described_and_taken_away() {
+    let root = TempDir::new().unwrap();
+    let layers = Arc::new(with_base(&root));
+    let overlay = Overlay::new(Arc::clone(&layers));
+    let container = TempDir::new_in(root.path()).unwrap();
+    let mounts = overlay.prepare(container.path(), &[chain("base")]).unwrap();
+    let options = &mounts[0].options;
+    assert!(options[0].starts_with("lowerdir+=") && options[0].ends_with("/fs"));
+    assert!(options.contains(&"volatile".to_owned()));
+    assert_eq!(mode(&container.path().join(UPPER)), 0o711);
+    fs::write(container.path().join("upper/file"), b"x").unwrap();
+    assert_eq!(overlay.usage(container.path()).unwrap().inodes, 1);
+    overlay.remove(container.path()).unwrap();
+    assert!(!container.path().join(UPPER).exists() && !container.path().join(WORK).exists());
+    overlay.remove(container.path()).unwrap();
+    assert_eq!(overlay.view(&[chain("base")]).unwrap()[0].options.len(), 3);
+    assert!(
+        overlay
+            .prepare(container.path(), &[chain("absent")])
+            .is_err()
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_marks_of_lower_layers_hide_what_is_below() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    let staged = layers.begin().unwrap();
+    fs::create_dir(staged.tree().join("etc")).unwrap();
+    let device = rustix::fs::FileType::CharacterDevice;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        staged.tree().join("tmp"),
+        device,
+        0.into(),
+        0,
+    )
+    .unwrap();
+    rustix::fs::setxattr(
+        staged.tree().join("etc"),
+        "trusted.overlay.opaque",
+        b"y",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
+    fs::set_permissions(staged.tree().join("etc"), fs::Permissions::from_mode(0o700)).unwrap();
+    staged
+        .commit(&place("middle", Some("base")), &unpacked(&[]))
+        .unwrap();
+    let staged = layers.begin().unwrap();
+    for directory in ["etc/x", "tmp"] {
+        fs::create_dir_all(staged.tree().join(directory)).unwrap();
+    }
+    let links = vec![PendingLink {
+        path: "hard".into(),
+        target: "etc/passwd".into(),
+    }];
+    let hidden = staged.commit(
+        &place("top", Some("middle")),
+        &Unpacked {
+            links,
+            ..unpacked(&[])
+        },
+    );
+    assert!(matches!(hidden, Err(Error::DanglingLink { .. })));
+    let staged = layers.begin().unwrap();
+    for directory in ["etc", "tmp"] {
+        fs::create_dir(staged.tree().join(directory)).unwrap();
+    }
+    fs::set_permissions(staged.tree().join("tmp"), fs::Permissions::from_mode(0o755)).unwrap();
+    staged
+        .commit(&place("top", Some("middle")), &unpacked(&["etc", "tmp"]))
+        .unwrap();
+    let tree = &layers
+        .trees(&[chain("base"), chain("middle"), chain("top")])
+        .unwrap()[0];
+    assert_eq!(
+        (mode(&tree.join("etc")), mode(&tree.join("tmp"))),
+        (0o700, 0o755)
+    );
+}
