@@ -106,9 +106,7 @@ impl Cache {
     pub(crate) fn remove(&self, list: &NetworkList, attachment: &Attachment) -> Result<(), Error> {
         let path = self.path(list.name(), attachment);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(cache_io(&path, "remove", error))
-            }
+            Err(error) if !is_absent(&error) => Err(cache_io(&path, "remove", error)),
             _ => Ok(()),
         }
     }
@@ -119,7 +117,7 @@ impl Cache {
         let directory = self.root.join("results");
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
             Err(error) => return Err(cache_io(&directory, "read", error)),
         };
         let mut paths: Vec<_> = entries
@@ -179,7 +177,7 @@ fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
 fn read(path: &Path) -> Result<Option<File>, Error> {
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(cache_io(path, "read", error)),
     };
     let file: File = serde_json::from_slice(&text)
@@ -188,6 +186,11 @@ fn read(path: &Path) -> Result<Option<File>, Error> {
         KIND => Ok(Some(file)),
         kind => Err(invalid(path, format!("its kind is {kind:?}, not {KIND:?}"))),
     }
+}
+
+/// No such file, or no directory that it could be in.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 fn cache_io(path: &Path, action: &'static str, source: io::Error) -> Error {

@@ -37,7 +37,7 @@ const PIPE_GRACE: Duration = Duration::from_millis(500);
 /// For a killed plugin to be gone; one stuck in the kernel is reaped by tokio when it comes back.
 const REAP_GRACE: Duration = Duration::from_secs(2);
 /// A plugin that is just being installed is busy this long at most.
-const BUSY_TRIES: u32 = 50;
+const BUSY_TRIES: u32 = 250;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// For a daemon that was started with no environment: plugins call `iptables` and `nft`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
