@@ -8,9 +8,12 @@ pub mod cgroups;
 pub mod failure;
 pub mod io;
 pub mod packet;
+pub mod pause;
 pub mod reaper;
 pub mod record;
+pub mod sandbox;
 pub mod server;
+pub mod stat;
 pub mod sys;
 
 #[cfg(test)]

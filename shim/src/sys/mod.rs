@@ -10,6 +10,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod descriptors;
 pub mod exec;
 pub mod heap;
 pub mod keyring;

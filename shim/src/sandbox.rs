@@ -1,0 +1,46 @@
+//! `corten-shim sandbox`: one request, one answer, then it ends.
+//!
+//! It makes a pod's namespaces by leaving its own for new ones, sets them up from inside, and pins
+//! them by bind mounts, so that they outlive it. Nothing of a pod runs but, where its containers
+//! share a PID namespace, the holder ([`crate::pause`]).
+//!
+//! Invariant: a request that fails leaves nothing behind, and no path is touched but those that
+//! the request names and their missing parents.
+
+mod holder;
+mod loopback;
+mod netns_directory;
+mod pin;
+mod sysctl;
+mod unpin;
+
+use crate::api::{Failure, SandboxReply, SandboxRequest};
+use crate::failure::At;
+use crate::packet;
+use pin::Pinned;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Answers the one request at this socket.
+///
+/// # Errors
+/// When there is no request, or nobody to answer.
+pub fn run(socket: &OwnedFd) -> Result<(), Failure> {
+    let kind = crate::api::FailureKind::Invalid;
+    let request = packet::receive(socket).at(kind, || "read the request".to_owned())?;
+    let request = request.ok_or_else(|| Failure::invalid("read the request", "there is none"))?;
+    let (reply, fds) = answer(&request.message);
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    packet::send(socket, &reply, &fds).at(kind, || "answer".to_owned())
+}
+
+fn answer(request: &SandboxRequest) -> (SandboxReply, Vec<OwnedFd>) {
+    let done = match request {
+        SandboxRequest::Pin(request) => {
+            pin::pin(request).map(|Pinned { holder, fds }| (SandboxReply::Pinned { holder }, fds))
+        }
+        SandboxRequest::Unpin(pins) => {
+            unpin::unpin(pins).map(|()| (SandboxReply::Unpinned, Vec::new()))
+        }
+    };
+    done.unwrap_or_else(|failure| (SandboxReply::Failed(failure), Vec::new()))
+}

@@ -1,0 +1,111 @@
+//! The process that holds a pod's shared PID namespace: its start and its end.
+
+use crate::api::{Failure, FailureKind, ProcessName};
+use crate::failure::At;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// How long a killed holder may take to end: it waits for all processes of its namespace.
+const DYING: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
+
+/// A holder.
+#[derive(Debug)]
+pub struct Holder {
+    /// Its name.
+    pub name: ProcessName,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+}
+
+/// Starts the holder in the namespaces of this process, as PID 1 where a PID namespace was made
+/// for the next child.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start() -> Result<Holder, Failure> {
+    let step = || "start the holder of the PID namespace".to_owned();
+    let child = Command::new("/proc/self/exe")
+        .arg("pause")
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .at(FailureKind::System, step)?;
+    let pid = child.id().cast_signed();
+    let pidfd = open(pid).at(FailureKind::System, step)?;
+    let start_time = crate::stat::start_time(pid).at(FailureKind::System, step)?;
+    Ok(Holder {
+        name: ProcessName { pid, start_time },
+        pidfd,
+    })
+}
+
+/// Kills a holder and waits for its end. One that has gone, or whose pid is another's now, is
+/// passed over.
+///
+/// # Errors
+/// When it does not end.
+pub fn end(name: ProcessName) -> Result<(), Failure> {
+    let step = || format!("end the holder, process {}", name.pid);
+    let pidfd = match open(name.pid) {
+        Err(Errno::SRCH) => return Ok(()),
+        other => other.at(FailureKind::System, step)?,
+    };
+    // Read while the pidfd is held: the time is that of the process that the pidfd names.
+    if crate::stat::start_time(name.pid).ok() != Some(name.start_time) {
+        return Ok(());
+    }
+    match pidfd_send_signal(&pidfd, Signal::KILL) {
+        Err(Errno::SRCH) => return Ok(()),
+        other => other.at(FailureKind::System, step)?,
+    }
+    wait(&pidfd).at(FailureKind::System, step)
+}
+
+/// PID 1 of the PID namespace that is pinned at this path.
+#[must_use]
+pub fn find(pin: &Path) -> Option<ProcessName> {
+    let namespace = std::fs::metadata(pin).ok()?;
+    let pids = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.find_map(|pid| {
+        let own = std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
+        let inside = (own.dev(), own.ino()) == (namespace.dev(), namespace.ino());
+        (inside && is_first(pid)?).then_some(())?;
+        let start_time = crate::stat::start_time(pid).ok()?;
+        Some(ProcessName { pid, start_time })
+    })
+}
+
+/// Whether a process is PID 1 of the innermost namespace that it is in.
+fn is_first(pid: i32) -> Option<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let pids = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    Some(pids.split_ascii_whitespace().last() == Some("1"))
+}
+
+fn wait(pidfd: &OwnedFd) -> Result<(), Errno> {
+    loop {
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&DYING)) {
+            Err(Errno::INTR) => {}
+            Ok(0) => return Err(Errno::TIMEDOUT),
+            other => return other.map(|_| ()),
+        }
+    }
+}
+
+fn open(pid: i32) -> Result<OwnedFd, Errno> {
+    pidfd_open(Pid::from_raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())
+}

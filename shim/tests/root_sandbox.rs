@@ -1,0 +1,351 @@
+//! `corten-shim sandbox` and `pause`, run as the daemon runs them. Need root.
+
+use corten_shim::api::{
+    Failure, FailureKind, PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest,
+};
+use corten_shim::packet;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+const SHIM: &str = env!("CARGO_BIN_EXE_corten-shim");
+
+fn ask(request: &SandboxRequest) -> (SandboxReply, Vec<OwnedFd>) {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let mut child = Command::new(SHIM)
+        .arg("sandbox")
+        .stdin(Stdio::from(theirs))
+        .spawn()
+        .unwrap();
+    packet::send(&ours, request, &[]).unwrap();
+    let got = packet::receive(&ours).unwrap().expect("an answer");
+    assert!(child.wait().unwrap().success());
+    (got.message, got.fds)
+}
+
+/// A pod below a directory of the test's own; unpinned when the test ends, however it ends.
+struct Pod {
+    dir: TempDir,
+    pins: Pins,
+}
+
+impl Pod {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| Some(dir.path().join(name));
+        let pins = Pins {
+            network: at("netns/pod"),
+            ipc: at("ns/ipc"),
+            uts: at("ns/uts"),
+            pid: at("ns/pid"),
+            shm: at("shm"),
+            holder: None,
+        };
+        Self { dir, pins }
+    }
+
+    fn request(&self, sysctls: &[(&str, &str)]) -> SandboxRequest {
+        let own = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        SandboxRequest::Pin(PinRequest {
+            pins: self.pins.clone(),
+            hostname: "pod-host".to_owned(),
+            sysctls: sysctls.iter().map(own).collect(),
+            shm_size: 1 << 20,
+            cgroup: None,
+        })
+    }
+
+    fn pin(&mut self, sysctls: &[(&str, &str)]) -> Vec<OwnedFd> {
+        match ask(&self.request(sysctls)) {
+            (SandboxReply::Pinned { holder }, fds) => {
+                self.pins.holder = holder;
+                fds
+            }
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(&self, sysctls: &[(&str, &str)]) -> Failure {
+        match ask(&self.request(sysctls)).0 {
+            SandboxReply::Failed(failure) => failure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn unpin(&self) {
+        let reply = ask(&SandboxRequest::Unpin(self.pins.clone())).0;
+        assert_eq!(reply, SandboxReply::Unpinned);
+    }
+
+    /// What a command prints inside the pod's network, IPC and UTS namespaces.
+    fn inside(&self, command: &'static [&'static str]) -> String {
+        let namespaces: Vec<_> = [&self.pins.network, &self.pins.ipc, &self.pins.uts]
+            .into_iter()
+            .flatten()
+            .map(|path| std::fs::File::open(path).unwrap())
+            .collect();
+        // A thread of its own: what it enters it does not bring back.
+        let said = std::thread::spawn(move || {
+            for namespace in &namespaces {
+                let any: Option<LinkNameSpaceType> = None;
+                move_into_link_name_space(namespace.as_fd(), any).unwrap();
+            }
+            Command::new(command[0])
+                .args(&command[1..])
+                .output()
+                .unwrap()
+        });
+        String::from_utf8(said.join().unwrap().stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
+    }
+
+    /// Nothing of the pod is mounted, and no file of it is left.
+    fn assert_gone(&self) {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(
+            !mounts.contains(self.dir.path().to_str().unwrap()),
+            "{mounts}"
+        );
+        let pins = &self.pins;
+        for path in [&pins.network, &pins.ipc, &pins.uts, &pins.pid, &pins.shm] {
+            assert!(!path.as_ref().unwrap().exists(), "{path:?}");
+        }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        ask(&SandboxRequest::Unpin(self.pins.clone()));
+    }
+}
+
+fn pidfd(name: ProcessName) -> OwnedFd {
+    pidfd_open(Pid::from_raw(name.pid).unwrap(), PidfdFlags::empty()).unwrap()
+}
+
+fn wait(pidfd: &OwnedFd) {
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None).unwrap();
+}
+
+fn is_alive(pidfd: &OwnedFd) -> bool {
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).unwrap() == 0
+}
+
+/// A shell in the pod's PID namespace.
+fn in_pid_namespace(pod: &Pod, script: &str) -> std::process::Output {
+    let target = pod.pins.pid.as_ref().unwrap();
+    let option = format!("--pid={}", target.display());
+    Command::new("nsenter")
+        .args([&option, "sh", "-c", script])
+        .output()
+        .unwrap()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_all_kinds_are_pinned_and_nothing_is_left() {
+    let mut pod = Pod::new();
+    let fds = pod.pin(&[
+        ("kernel.shm_rmid_forced", "1"),
+        ("net.core.somaxconn", "77"),
+    ]);
+    assert_eq!(fds.len(), 2, "the rtnetlink socket and the holder's pidfd");
+    for (path, kind) in [
+        (&pod.pins.network, "net"),
+        (&pod.pins.ipc, "ipc"),
+        (&pod.pins.uts, "uts"),
+    ] {
+        let pinned = std::fs::metadata(path.as_ref().unwrap()).unwrap();
+        let host = std::fs::metadata(format!("/proc/self/ns/{kind}")).unwrap();
+        assert_ne!(pinned.ino(), host.ino(), "{kind} is to be the pod's own");
+    }
+    assert_eq!(pod.inside(&["uname", "-n"]), "pod-host");
+    assert_eq!(
+        pod.inside(&["cat", "/proc/sys/kernel/shm_rmid_forced"]),
+        "1"
+    );
+    assert_eq!(pod.inside(&["cat", "/proc/sys/net/core/somaxconn"]), "77");
+    assert!(
+        pod.inside(&["ip", "-o", "link", "show", "lo"])
+            .contains(",UP")
+    );
+    let shm = pod.pins.shm.clone().unwrap();
+    assert_eq!(
+        std::fs::metadata(&shm).unwrap().permissions().mode() & 0o7777,
+        0o1777
+    );
+    let size = rustix::fs::statfs(&shm).unwrap();
+    assert_eq!(
+        u64::try_from(size.f_bsize).unwrap() * size.f_blocks,
+        1 << 20
+    );
+    let holder = pidfd(pod.pins.holder.unwrap());
+    pod.unpin();
+    assert!(!is_alive(&holder));
+    pod.assert_gone();
+    pod.unpin();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_what_is_not_asked_for_stays_the_hosts() {
+    let mut pod = Pod::new();
+    pod.pins = Pins {
+        uts: pod.pins.uts.clone(),
+        ..Pins::default()
+    };
+    assert!(pod.pin(&[]).is_empty());
+    assert!(pod.pins.holder.is_none());
+    pod.unpin();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_sysctls_of_the_host_are_refused_and_nothing_is_left() {
+    let pod = Pod::new();
+    let before = std::fs::read("/proc/sys/kernel/core_pattern").unwrap();
+    assert_eq!(
+        pod.refused(&[("kernel.core_pattern", "|/x")]).kind,
+        FailureKind::Invalid
+    );
+    assert_eq!(
+        pod.refused(&[("net.core.no_such", "1")]).kind,
+        FailureKind::Invalid
+    );
+    assert_eq!(
+        pod.refused(&[("kernel.msgmax", "words")]).kind,
+        FailureKind::Invalid
+    );
+    assert_eq!(
+        std::fs::read("/proc/sys/kernel/core_pattern").unwrap(),
+        before
+    );
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_pinning_that_fails_late_is_undone() {
+    let pod = Pod::new();
+    let in_the_way = pod.pins.pid.clone().unwrap();
+    std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
+    std::fs::write(&in_the_way, "").unwrap();
+    let failure = pod.refused(&[]);
+    assert!(failure.step.contains("ns/pid"), "{failure}");
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_the_holder_reaps_and_hears_nobody_inside() {
+    let mut pod = Pod::new();
+    pod.pin(&[]);
+    let holder = pidfd(pod.pins.holder.unwrap());
+    // An orphan: its parent ends first, so it falls to PID 1.
+    let said = in_pid_namespace(
+        &pod,
+        "(sh -c 'exec sleep 0' & echo $!); kill -TERM 1; kill -KILL 1",
+    );
+    assert!(said.status.success(), "{said:?}");
+    let zombies = || {
+        let namespace = std::fs::metadata(pod.pins.pid.as_ref().unwrap())
+            .unwrap()
+            .ino();
+        let stats = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter(|entry| {
+                let own = std::fs::metadata(entry.path().join("ns/pid"));
+                own.is_ok_and(|own| own.ino() == namespace)
+            });
+        stats.count()
+    };
+    while zombies() > 1 {
+        std::thread::yield_now();
+    }
+    assert!(
+        is_alive(&holder),
+        "a container may not end the pod's namespace"
+    );
+    kill_process(
+        Pid::from_raw(pod.pins.holder.unwrap().pid).unwrap(),
+        Signal::TERM,
+    )
+    .unwrap();
+    wait(&holder);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_holder_that_was_killed_is_no_obstacle() {
+    let mut pod = Pod::new();
+    pod.pin(&[]);
+    let holder = pidfd(pod.pins.holder.unwrap());
+    kill_process(
+        Pid::from_raw(pod.pins.holder.unwrap().pid).unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
+    wait(&holder);
+    pod.unpin();
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_reused_pid_is_not_killed_and_an_unknown_holder_is_found() {
+    let mut pod = Pod::new();
+    pod.pin(&[]);
+    let holder = pidfd(pod.pins.holder.unwrap());
+    let mut bystander = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = bystander.id().cast_signed();
+    let stranger = Pins {
+        holder: Some(ProcessName { pid, start_time: 1 }),
+        ..Pins::default()
+    };
+    assert_eq!(
+        ask(&SandboxRequest::Unpin(stranger)).0,
+        SandboxReply::Unpinned
+    );
+    assert!(bystander.try_wait().unwrap().is_none());
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    pod.pins.holder = None; // as a daemon knows it that was killed before it heard
+    pod.unpin();
+    assert!(!is_alive(&holder));
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_the_holder_is_small_and_owns_nothing() {
+    let mut pod = Pod::new();
+    pod.pin(&[]);
+    let proc = format!("/proc/{}", pod.pins.holder.unwrap().pid);
+    let status = || std::fs::read_to_string(Path::new(&proc).join("status")).unwrap();
+    while !status().contains("NoNewPrivs:\t1") {
+        std::thread::yield_now(); // it has just been executed
+    }
+    assert!(status().contains("CapEff:\t0000000000000000"));
+    let line = std::fs::read(Path::new(&proc).join("cmdline")).unwrap();
+    assert!(line.ends_with(b"\0pause\0"), "{line:?}");
+    for fd in std::fs::read_dir(Path::new(&proc).join("fd")).unwrap() {
+        let target = std::fs::read_link(fd.unwrap().path()).unwrap();
+        assert_eq!(target, Path::new("/dev/null"));
+    }
+}
