@@ -33,7 +33,7 @@ pub type NetworkState = Result<NetworkList, NoNetwork>;
 /// How often the directory is read where no event tells.
 const POLL: Duration = Duration::from_secs(2);
 /// A look without an event: a link's target may change where no watch is.
-const SECOND_LOOK: Duration = Duration::from_secs(10);
+const SECOND_LOOK: Duration = Duration::from_secs(30);
 /// A file comes in several events; one look after them is enough.
 const SETTLE: Duration = Duration::from_millis(20);
 const LONGEST_SETTLE: Duration = Duration::from_millis(200);

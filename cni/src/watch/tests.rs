@@ -1,5 +1,6 @@
 use super::*;
 
+/// Less than [`SECOND_LOOK`], which would hide a watch that sees nothing.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn conf(name: &str) -> String {
@@ -76,15 +77,27 @@ async fn a_directory_that_is_a_link_may_be_turned() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_beside_a_list_are_watched_too() {
     let temp = tempfile::tempdir().unwrap();
+    // Deeper than the temporary directories of other tests, whose coming and going is seen too.
+    let dir = temp.path().join("net.d");
+    fs::create_dir(&dir).unwrap();
     fs::write(
-        temp.path().join("10.conflist"),
+        dir.join("10.conflist"),
         r#"{"cniVersion":"1.1.0","name":"net"}"#,
     )
     .unwrap();
-    let watch = ConfWatch::start(temp.path().to_owned());
+    let watch = ConfWatch::start(dir.clone());
     let mut state = watch.state();
-    put(&temp.path().join("net"), "10-bridge.conf", "ignored");
-    gives(&mut state, Some("net")).await;
+    for (file, count) in [("10-bridge.conf", 1), ("20-bridge.conf", 2)] {
+        put(&dir.join("net"), file, "ignored");
+        let has_all = |now: &NetworkState| {
+            now.as_ref()
+                .is_ok_and(|list| list.plugin_types().count() == count)
+        };
+        timeout(LIMIT, state.wait_for(has_all))
+            .await
+            .expect(file)
+            .unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,12 +4,13 @@ use corten_cni::{Command, Error, PluginError};
 
 use crate::lab::{LONG, Lab, SHORT, attachment, is_gone, list, runs};
 
-/// A child in the group, one in a session of its own, and one whose parent is gone.
+/// A child in the group, one in a session of its own, and one whose parent is gone and
+/// which the kernel's hangup of a leaderless group does not end.
 const HANGS: &str = r#"
 echo "about to hang" >&2
 sleep 1000 & echo $! > "$notes/child"
 setsid sh -c 'echo $$ > "$0/session"; sleep 1000 & echo $! > "$0/grandchild"; wait' "$notes" &
-(sleep 1000 & echo $! > "$notes/orphan")
+(trap '' HUP; sleep 1000 & echo $! > "$notes/orphan")
 wait
 "#;
 
@@ -42,12 +43,10 @@ async fn a_plugin_that_hangs_is_killed_with_its_children() {
         panic!("{text}")
     };
     assert_eq!((plugin.as_str(), command), ("hangs", Command::Add));
-    assert!(after >= std::time::Duration::from_secs(2), "{after:?}");
+    assert!(!after.is_zero());
     assert!(stderr.contains("about to hang"), "{stderr}");
-    assert!(
-        text.contains("hangs") && text.contains("ADD") && text.contains("within 2."),
-        "{text}"
-    );
+    let said = format!("plugin hangs did not finish ADD within {after:.1?}");
+    assert!(text.contains(&said), "{text}");
     for note in ["child", "session", "grandchild", "orphan"] {
         is_gone(lab.pid(note).await).await;
     }
