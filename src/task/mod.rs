@@ -13,6 +13,7 @@ mod exec;
 pub mod fakes;
 mod process;
 mod sandbox;
+pub mod seccomp;
 mod shim;
 mod socket;
 

@@ -12,8 +12,7 @@ use super::capabilities::Granted;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::sandbox::Profile;
 use oci_spec::runtime::LinuxSeccomp;
-pub use profile::SeccompProfile;
-use profile::Situation;
+pub use profile::{SeccompProfile, Situation};
 use std::sync::OnceLock;
 
 const DEFAULT: &str = include_str!("default.json");
