@@ -31,6 +31,7 @@ pub(crate) struct Places {
 }
 
 /// One command on one list.
+#[derive(Clone, Copy)]
 pub(crate) struct Chain<'a> {
     pub(crate) places: &'a Places,
     pub(crate) list: &'a NetworkList,

@@ -142,7 +142,7 @@ impl Client {
         }
         let chain = self.chain(list, None, Command::Gc, limit);
         let _gate = chain.close_gate().await?;
-        let mut errors = self.del_stale(list, valid, limit).await?;
+        let mut errors = self.del_stale(&chain, valid).await?;
         if list.version().has_status_and_gc() {
             errors.extend(chain.gc(&json!(valid)).await);
         }
@@ -206,36 +206,35 @@ impl Client {
 
     async fn del_stale(
         &self,
-        list: &NetworkList,
+        gc: &Chain<'_>,
         valid: &[ValidAttachment],
-        limit: Duration,
     ) -> Result<Vec<Error>, Error> {
         let mut errors = Vec::new();
         for cached in self.cached_attachments().await? {
             let is_valid = valid.iter().any(|it| it.is(&cached.attachment));
-            if cached.network == list.name() && !is_valid {
-                errors.extend(self.del_cached(list, &cached, limit).await.err());
+            if cached.network == gc.list.name() && !is_valid {
+                errors.extend(del_cached(gc, &cached).await.err());
             }
         }
         Ok(errors)
     }
+}
 
-    /// With the configuration that the ADD ran with, where it can still be read.
-    async fn del_cached(
-        &self,
-        list: &NetworkList,
-        cached: &CachedAttachment,
-        limit: Duration,
-    ) -> Result<(), Error> {
-        let kept = NetworkList::from_bytes(&cached.config).ok();
-        let list = kept
-            .as_ref()
-            .filter(|kept| kept.name() == list.name())
-            .unwrap_or(list);
-        self.chain(list, Some(&cached.attachment), Command::Del, limit)
-            .del()
-            .await
+/// With the configuration that the ADD ran with, where it can still be read, and in the time that
+/// the GC has: while it runs no ADD can.
+async fn del_cached(gc: &Chain<'_>, cached: &CachedAttachment) -> Result<(), Error> {
+    let kept = NetworkList::from_bytes(&cached.config).ok();
+    let same_name = kept.as_ref().filter(|kept| kept.name() == gc.list.name());
+    let list = same_name.unwrap_or(gc.list);
+    let attachment = Some(&cached.attachment);
+    Chain {
+        list,
+        attachment,
+        command: Command::Del,
+        ..*gc
     }
+    .del()
+    .await
 }
 
 impl ValidAttachment {

@@ -27,6 +27,7 @@ mod exec;
 mod kill;
 mod request;
 mod result;
+mod strays;
 mod version;
 mod watch;
 
@@ -37,5 +38,6 @@ pub use conf::NetworkList;
 pub use dir::load;
 pub use error::{Command, Error, NoNetwork, PluginError, Unusable};
 pub use result::{AddResult, Cidr, Dns, Interface, IpConfig, Route};
+pub use strays::end_strays;
 pub use version::Version;
 pub use watch::{ConfWatch, NetworkState};

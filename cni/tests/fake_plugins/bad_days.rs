@@ -1,6 +1,6 @@
 //! One plugin that hangs, lies, floods, dies or is not there.
 
-use corten_cni::{Command, Error, PluginError};
+use corten_cni::{Command, Error, PluginError, end_strays};
 
 use crate::lab::{LONG, Lab, SHORT, attachment, is_gone, list, runs};
 
@@ -233,4 +233,35 @@ async fn a_plugin_that_is_being_written_is_waited_for() {
     assert!(!adding.is_finished(), "the file is busy");
     drop(writer);
     adding.await.unwrap().unwrap();
+}
+
+/// As a daemon that was killed leaves it: its parent is gone.
+fn leave_running(lab: &Lab, plugin: &str, id: &str) {
+    let program = lab.path().join("bin").join(plugin);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", "\"$0\" </dev/null >/dev/null 2>&1 &"])
+        .arg(program);
+    shell.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", id);
+    assert!(shell.status().expect("sh(1) is there").success());
+}
+
+#[tokio::test]
+async fn what_a_killed_daemon_left_running_is_ended() {
+    let id = format!("left-{}", std::process::id());
+    let lab = Lab::new().plugin("hangs", HANGS);
+    let other = Lab::new().plugin("hangs", HANGS);
+    leave_running(&lab, "hangs", &id);
+    leave_running(&other, "hangs", &format!("{id}-other"));
+    let mut pids = Vec::new();
+    for note in ["child", "session", "grandchild", "orphan"] {
+        pids.push(lab.pid(note).await);
+    }
+    let untouched = other.pid("orphan").await;
+    assert!(end_strays(&id).await > pids.len(), "and the plugin itself");
+    assert!(!pids.into_iter().any(runs), "they are gone when it returns");
+    assert!(runs(untouched));
+    assert_eq!(end_strays(&id).await, 0);
+    end_strays(&format!("{id}-other")).await;
+    assert!(!runs(untouched));
 }

@@ -128,3 +128,34 @@ async fn gc_waits_for_an_add_and_not_for_ever() {
         .unwrap();
     assert!(lab.cache_file("c1").exists());
 }
+
+#[tokio::test]
+async fn gc_takes_no_longer_than_it_may() {
+    let hangs = r#"case $CNI_COMMAND in ADD) printf '{"ips":[]}';; DEL) sleep 1000;; esac"#;
+    let lab = Lab::new().plugin("hangs-on-del", hangs);
+    let network = list(&["hangs-on-del"]);
+    for id in ["c1", "c2", "c3"] {
+        lab.client
+            .add(&network, &attachment(id), LONG)
+            .await
+            .unwrap();
+    }
+    lab.order();
+    let error = lab
+        .client
+        .gc(&network, &[], Duration::from_secs(1))
+        .await
+        .unwrap_err();
+    let Error::Several { errors, .. } = error else {
+        panic!("{error}")
+    };
+    assert!(
+        errors.len() == 4 && errors.iter().all(Error::is_timeout),
+        "{errors:?}"
+    );
+    assert_eq!(
+        lab.order(),
+        ["DEL hangs-on-del"],
+        "the rest had no time left"
+    );
+}
