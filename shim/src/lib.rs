@@ -4,17 +4,27 @@
 //! the program's own. See `README.md` for how data flows through it.
 
 pub mod api;
+pub mod bundle;
+pub mod cgroup;
 pub mod cgroups;
 pub mod failure;
+pub mod filesystem;
+pub mod init;
 pub mod io;
 pub mod packet;
+pub mod parent;
 pub mod pause;
+pub mod plan;
 pub mod reaper;
 pub mod record;
+pub mod root;
 pub mod sandbox;
+pub mod seccomp;
 pub mod server;
 pub mod stat;
+pub mod sync;
 pub mod sys;
+pub mod user;
 
 #[cfg(test)]
 mod fakes;

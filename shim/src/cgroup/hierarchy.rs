@@ -1,0 +1,357 @@
+//! The cgroup hierarchies of this host, and one directory in one of them.
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a directory that is still busy is tried again: a process that was killed is not yet
+/// gone when its parent has heard of it.
+const TRIES: u32 = 60;
+/// The longest pause between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Which interface a hierarchy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Version {
+    /// One of several, with its own controllers.
+    V1,
+    /// The unified one.
+    V2,
+}
+
+/// Where a hierarchy is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mount {
+    version: Version,
+    mountpoint: PathBuf,
+    controllers: Vec<String>,
+}
+
+/// A cgroup's directory in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Which interface it has.
+    pub version: Version,
+    /// Its controllers; a v1 hierarchy may have a name instead (`name=systemd`). On v2 those that
+    /// the root has.
+    pub controllers: Vec<String>,
+    /// Where its hierarchy is mounted.
+    pub mountpoint: PathBuf,
+    /// The directory.
+    pub path: PathBuf,
+}
+
+impl Mount {
+    /// The directory of a cgroup in this hierarchy.
+    #[must_use]
+    pub fn directory(self, relative: &str) -> Directory {
+        let path = self.mountpoint.join(relative);
+        Directory {
+            version: self.version,
+            controllers: self.controllers,
+            mountpoint: self.mountpoint,
+            path,
+        }
+    }
+}
+
+/// Finds the hierarchies in this process's mounts.
+///
+/// # Errors
+/// What reading says; `Unsupported` where there are none.
+pub fn mounts() -> io::Result<Vec<Mount>> {
+    let mut found = parse(&std::fs::read_to_string("/proc/self/mountinfo")?);
+    for mount in found
+        .iter_mut()
+        .filter(|mount| mount.version == Version::V2)
+    {
+        let controllers = std::fs::read_to_string(mount.mountpoint.join("cgroup.controllers"))?;
+        mount.controllers = controllers
+            .split_ascii_whitespace()
+            .map(str::to_owned)
+            .collect();
+    }
+    if found.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "no cgroup hierarchy is mounted",
+        ));
+    }
+    Ok(found)
+}
+
+/// A hierarchy that is mounted several times counts where it is mounted first.
+fn parse(mountinfo: &str) -> Vec<Mount> {
+    let mut found: Vec<Mount> = Vec::new();
+    for mount in mountinfo.lines().filter_map(parse_line) {
+        let known = |other: &Mount| {
+            other.version == mount.version && other.controllers == mount.controllers
+        };
+        if !found.iter().any(known) {
+            found.push(mount);
+        }
+    }
+    found
+}
+
+fn parse_line(line: &str) -> Option<Mount> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut fields = before.split(' ').skip(3);
+    let (root, mountpoint) = (fields.next()?, fields.next()?);
+    let mut after = after.split(' ');
+    let (kind, _source, options) = (after.next()?, after.next()?, after.next()?);
+    let version = match kind {
+        "cgroup" => Version::V1,
+        "cgroup2" => Version::V2,
+        _ => return None,
+    };
+    let controllers = match version {
+        Version::V1 => v1_controllers(options),
+        Version::V2 => Vec::new(),
+    };
+    // Somebody's view of a part of a hierarchy is not the hierarchy.
+    (root == "/").then(|| Mount {
+        version,
+        mountpoint: mountpoint.into(),
+        controllers,
+    })
+}
+
+/// Words of a v1 mount that are no controllers.
+fn v1_controllers(options: &str) -> Vec<String> {
+    let other = |word: &&str| {
+        matches!(
+            *word,
+            "rw" | "ro"
+                | "xattr"
+                | "noprefix"
+                | "clone_children"
+                | "cpuset_v2_mode"
+                | "favordynmods"
+                | "none"
+        )
+    };
+    let words = options
+        .split(',')
+        .filter(|word| !other(word) && !word.starts_with("release_agent="));
+    words.map(str::to_owned).collect()
+}
+
+impl Directory {
+    /// The name of its mount point: `cpu,cpuacct`, or what a v1 hierarchy is named.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.mountpoint
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The single controllers of a hierarchy that has several, by which it is also looked for.
+    #[must_use]
+    pub fn aliases(&self) -> &[String] {
+        match self.controllers.as_slice() {
+            [] | [_] => &[],
+            several => several,
+        }
+    }
+
+    /// Makes the directory and those above it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn make(&self) -> io::Result<()> {
+        match self.version {
+            Version::V1
+                if self
+                    .controllers
+                    .iter()
+                    .any(|controller| controller == "cpuset") =>
+            {
+                self.make_cpuset()
+            }
+            Version::V1 => make_all(&self.path),
+            Version::V2 => self.make_unified(),
+        }
+    }
+
+    /// The directories from below the mount point down to this one.
+    fn line(&self) -> Vec<&Path> {
+        let mut line: Vec<_> = self
+            .path
+            .ancestors()
+            .take_while(|path| *path != self.mountpoint)
+            .collect();
+        line.reverse();
+        line
+    }
+
+    /// A new v1 cpuset has no CPUs and no memory, and takes no process: it gets its parent's.
+    fn make_cpuset(&self) -> io::Result<()> {
+        for path in self.line() {
+            make_one(path)?;
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                if std::fs::read_to_string(path.join(file))?.trim().is_empty() {
+                    let parent = path.parent().unwrap_or(&self.mountpoint).join(file);
+                    super::write(&path.join(file), std::fs::read_to_string(parent)?.trim())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A v2 cgroup has the controllers that its parent lets through.
+    fn make_unified(&self) -> io::Result<()> {
+        let mut parent = self.mountpoint.as_path();
+        for path in self.line() {
+            self.let_through(parent);
+            make_one(path)?;
+            parent = path;
+        }
+        Ok(())
+    }
+
+    /// One by one: what cannot be let through is missed only by a limit that needs it.
+    fn let_through(&self, parent: &Path) {
+        let file = parent.join("cgroup.subtree_control");
+        let now = std::fs::read_to_string(&file).unwrap_or_default();
+        for controller in &self.controllers {
+            if !now.split_ascii_whitespace().any(|word| word == controller) {
+                let _ = super::write(&file, &format!("+{controller}"));
+            }
+        }
+    }
+
+    /// Removes the directory and those below it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove(&self) -> io::Result<()> {
+        match rustix::fs::rmdir(&self.path) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for below in subdirectories(&self.path)? {
+            Self {
+                path: below,
+                ..self.clone()
+            }
+            .remove()?;
+        }
+        self.remove_when_idle()
+    }
+
+    fn remove_when_idle(&self) -> io::Result<()> {
+        let mut pause = Duration::from_micros(200);
+        for _ in 0..TRIES {
+            match rustix::fs::rmdir(&self.path) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::BUSY) => std::thread::sleep(pause),
+                Err(error) => return Err(error.into()),
+            }
+            pause = (pause * 2).min(PAUSE);
+        }
+        Err(Errno::BUSY.into())
+    }
+
+    /// This directory and all below it.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn all(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = vec![self.path.clone()];
+        let mut next = 0;
+        while let Some(path) = found.get(next).cloned() {
+            found.extend(subdirectories(&path)?);
+            next += 1;
+        }
+        Ok(found)
+    }
+}
+
+/// What is below a directory; one that is gone has nothing below it.
+fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Makes the last directory; only when that fails those above it.
+fn make_all(path: &Path) -> io::Result<()> {
+    match (make_one(path), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            make_all(parent)?;
+            make_one(path)
+        }
+        (made, _) => made,
+    }
+}
+
+fn make_one(path: &Path) -> io::Result<()> {
+    match rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+34 31 0:31 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset,clone_children
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+50 27 0:29 /x /mnt/part rw,relatime - cgroup cgroup rw,cpu,cpuacct
+51 27 0:29 / /mnt/again rw,relatime - cgroup cgroup rw,cpu,cpuacct
+";
+
+    #[test]
+    fn every_hierarchy_is_found_once() {
+        let found = parse(HYBRID);
+        let names: Vec<_> = found
+            .iter()
+            .map(|mount| mount.mountpoint.to_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "/sys/fs/cgroup/cpu,cpuacct",
+                "/sys/fs/cgroup/cpuset",
+                "/sys/fs/cgroup/systemd",
+                "/sys/fs/cgroup/unified"
+            ]
+        );
+        assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(found[2].controllers, ["name=systemd"]);
+        assert_eq!(found[3].version, Version::V2);
+    }
+
+    #[test]
+    fn a_directory_knows_its_line_and_its_aliases() {
+        let directory = parse(HYBRID).remove(0).directory("pods/x");
+        assert_eq!(
+            directory.line(),
+            [
+                Path::new("/sys/fs/cgroup/cpu,cpuacct/pods"),
+                Path::new("/sys/fs/cgroup/cpu,cpuacct/pods/x")
+            ]
+        );
+        assert_eq!(directory.aliases(), ["cpu", "cpuacct"]);
+        assert_eq!(directory.name(), "cpu,cpuacct");
+    }
+}

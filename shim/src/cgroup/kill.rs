@@ -1,0 +1,226 @@
+//! Ending everything in a cgroup, and hearing of what the kernel killed for memory.
+
+use super::{Cgroup, Directory, Version, write};
+use crate::api::{Failure, FailureKind};
+use crate::bundle;
+use crate::failure::At;
+use crate::packet;
+use crate::sys::clone::clone3;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::inotify;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// How long processes may take to be gone: one in an uninterruptible sleep may take for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a v1 freezer may take.
+const FREEZING: Duration = Duration::from_millis(500);
+
+impl Cgroup {
+    /// Kills every process of this cgroup and of those below it, and waits until none is left.
+    ///
+    /// # Errors
+    /// What the kernel says; `TimedOut` with those that are left.
+    pub fn kill_all(&self) -> io::Result<()> {
+        if let Some(unified) = self.unified() {
+            match write(&unified.path.join("cgroup.kill"), "1") {
+                Ok(()) => {}
+                // Gone already, or a kernel before 5.14.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let until = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_micros(100);
+        while !self.processes()?.is_empty() {
+            self.freeze_and_kill()?;
+            if Instant::now() > until {
+                let left = self.processes()?;
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("processes {left:?} do not end"),
+                ));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// The hierarchy that knows all processes: the freezer, where one can stop them, else the
+    /// unified one.
+    fn census(&self) -> Option<&Directory> {
+        self.controller("freezer")
+            .or_else(|| self.unified())
+            .or_else(|| self.directories.first())
+    }
+
+    /// The ids of its processes and of those below it.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn processes(&self) -> io::Result<Vec<i32>> {
+        let mut all = Vec::new();
+        for path in self.census().map_or(Ok(Vec::new()), Directory::all)? {
+            match std::fs::read_to_string(path.join("cgroup.procs")) {
+                Ok(text) => all.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Frozen processes cannot fork, nor end and leave their pid to another: each is hit once.
+    fn freeze_and_kill(&self) -> io::Result<()> {
+        let freezer = self
+            .controller("freezer")
+            .filter(|directory| directory.version == Version::V1);
+        if let Some(freezer) = freezer {
+            freeze(freezer)?;
+        }
+        for pid in self.processes()?.into_iter().filter_map(Pid::from_raw) {
+            match kill_process(pid, Signal::KILL) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match freezer {
+            Some(freezer) => fine_when_gone(write(&freezer.path.join("freezer.state"), "THAWED")),
+            None => Ok(()),
+        }
+    }
+
+    /// How many processes of this cgroup the kernel has killed for memory so far.
+    ///
+    /// # Errors
+    /// What reading says; a host without the controller counts none.
+    pub fn memory_kills(&self) -> io::Result<u64> {
+        let Some((directory, file)) = self.memory_file() else {
+            return Ok(0);
+        };
+        let text = std::fs::read_to_string(directory.path.join(file))?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(count
+            .and_then(|count| count.trim().parse().ok())
+            .unwrap_or(0))
+    }
+
+    /// A descriptor that becomes readable when memory has run out: on v1 an eventfd, on v2 an
+    /// inotify. It only says when to look at [`Cgroup::memory_kills`]. `None` on a host without
+    /// the controller.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn oom_events(&self) -> io::Result<Option<OwnedFd>> {
+        let Some((directory, file)) = self.memory_file() else {
+            return Ok(None);
+        };
+        let path = directory.path.join(file);
+        match directory.version {
+            Version::V1 => v1_events(directory, &path).map(Some),
+            Version::V2 => {
+                let watch =
+                    inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+                inotify::add_watch(&watch, &path, inotify::WatchFlags::MODIFY)?;
+                Ok(Some(watch))
+            }
+        }
+    }
+
+    fn memory_file(&self) -> Option<(&Directory, &'static str)> {
+        self.controller("memory")
+            .map(|directory| match directory.version {
+                Version::V1 => (directory, "memory.oom_control"),
+                Version::V2 => (directory, "memory.events"),
+            })
+    }
+
+    /// Writes new limits: the JSON of an OCI `LinuxResources` that holds only what changes. Parsed
+    /// in a process that goes away.
+    ///
+    /// # Errors
+    /// [`FailureKind::Invalid`] for a text that is none; else with the file and the value.
+    pub fn update(&self, resources_json: &str) -> Result<(), Failure> {
+        let step = || "update the limits".to_owned();
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .at(FailureKind::System, step)?;
+        let child = clone3(0, None, || {
+            let result = self.update_here(resources_json);
+            i32::from(packet::send(&theirs, &result, &[]).is_err())
+        })
+        .at(FailureKind::System, step)?;
+        drop(theirs);
+        let answer = packet::receive::<Result<(), Failure>>(&ours);
+        let _ = rustix::io::retry_on_intr(|| {
+            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
+        });
+        let answer = answer.at(FailureKind::System, step)?;
+        answer.map_or_else(
+            || {
+                Err(Failure::invalid(
+                    step(),
+                    "the process that did it was killed",
+                ))
+            },
+            |answer| answer.message,
+        )
+    }
+
+    fn update_here(&self, resources_json: &str) -> Result<(), Failure> {
+        let resources: bundle::resources::Resources<'_> =
+            bundle::json("the new limits", resources_json)?;
+        if !resources.devices.is_empty() {
+            return Err(Failure::invalid(
+                "update the limits",
+                "device rules of a running container do not change",
+            ));
+        }
+        self.limit(&resources)
+    }
+}
+
+/// Stops a v1 hierarchy; one that does not come to rest is killed as it is.
+fn freeze(freezer: &Directory) -> io::Result<()> {
+    let state = freezer.path.join("freezer.state");
+    fine_when_gone(write(&state, "FROZEN"))?;
+    let until = Instant::now() + FREEZING;
+    while Instant::now() < until {
+        match std::fs::read_to_string(&state) {
+            Ok(now) if now.trim() == "FREEZING" => std::thread::sleep(Duration::from_micros(200)),
+            Ok(_) => return Ok(()),
+            Err(error) => return fine_when_gone(Err(error)),
+        }
+    }
+    Ok(())
+}
+
+fn v1_events(directory: &Directory, path: &std::path::Path) -> io::Result<OwnedFd> {
+    let events = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let control = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let line = format!("{} {}", events.as_raw_fd(), control.as_raw_fd());
+    write(&directory.path.join("cgroup.event_control"), &line)?;
+    Ok(events)
+}
+
+fn fine_when_gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if is_gone(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}

@@ -1,0 +1,423 @@
+//! From a spec's resources to the files of a cgroup.
+//!
+//! Invariant: a limit that was asked for is written, or the failure names the file and the value.
+//! Only what a host may honestly lack is passed over: swap accounting, huge pages, block weights.
+
+use super::{Cgroup, Directory, Version, devices, write};
+use crate::api::{Failure, FailureKind};
+use crate::bundle::resources::{BlockIo, Cpu, HugepageLimit, Memory, Resources};
+use crate::failure::At;
+use rustix::io::Errno;
+use std::borrow::Cow;
+use std::io;
+
+/// What a file that is not there means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absence {
+    /// The limit cannot be kept.
+    Fails,
+    /// This host does not have the mechanism, and the limit is about nothing.
+    IsFine,
+}
+
+/// One value for one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Setting {
+    /// Whose directory.
+    controller: &'static str,
+    /// The file in it.
+    file: Cow<'static, str>,
+    /// The text.
+    value: String,
+    /// What it means when there is no such file.
+    absence: Absence,
+}
+
+impl Cgroup {
+    /// Writes the limits of a new cgroup, device rules included.
+    ///
+    /// # Errors
+    /// With the file and the value that the kernel refused.
+    pub fn apply(&self, resources: &Resources<'_>) -> Result<(), Failure> {
+        devices::apply(self, &resources.devices)?;
+        self.limit(resources)
+    }
+
+    /// Writes the limits that are present.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn limit(&self, resources: &Resources<'_>) -> Result<(), Failure> {
+        let version = |controller: &str| {
+            self.controller(controller)
+                .map(|directory| directory.version)
+        };
+        let settings = settings(resources, version)?;
+        // Some limits bound each other (memory and memory with swap, quota and burst): what is
+        // refused at first may be accepted once its neighbours are written.
+        let refused: Vec<_> = settings
+            .iter()
+            .filter(|setting| self.set(setting).is_err())
+            .collect();
+        for setting in refused {
+            self.set(setting)?;
+        }
+        self.set_unified(resources)
+    }
+
+    fn set(&self, setting: &Setting) -> Result<(), Failure> {
+        let written = match self.controller(setting.controller) {
+            Some(directory) => write(&directory.path.join(&*setting.file), &setting.value),
+            None => Err(io::Error::from(Errno::NOENT)),
+        };
+        match written {
+            Err(error)
+                if setting.absence == Absence::IsFine
+                    && error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            other => other.at(FailureKind::System, || {
+                format!("set {} to {}", setting.file, setting.value)
+            }),
+        }
+    }
+
+    fn set_unified(&self, resources: &Resources<'_>) -> Result<(), Failure> {
+        for (file, value) in &resources.unified {
+            let step = || format!("set {file} to {value}");
+            let unified = self
+                .unified()
+                .ok_or_else(|| Failure::invalid(step(), "this host has no cgroup v2"))?;
+            if file.contains('/') {
+                return Err(Failure::invalid(step(), "is no name of a cgroup's file"));
+            }
+            write(&unified.path.join(&**file), value).at(FailureKind::System, step)?;
+        }
+        Ok(())
+    }
+}
+
+fn settings(
+    resources: &Resources<'_>,
+    version: impl Fn(&str) -> Option<Version>,
+) -> Result<Vec<Setting>, Failure> {
+    let of = |controller: &str| version(controller).unwrap_or(Version::V2);
+    let mut all = Vec::new();
+    if let Some(cpu) = &resources.cpu {
+        all.extend(cpu_time(cpu, of("cpu")));
+        all.extend(cpuset(cpu));
+    }
+    if let Some(memory) = &resources.memory {
+        all.extend(memory_settings(memory, of("memory"))?);
+    }
+    if let Some(pids) = resources.pids {
+        all.push(setting(
+            "pids",
+            "pids.max",
+            limit_or_max(pids.limit, Version::V2),
+        ));
+    }
+    if let Some(block) = &resources.block_io {
+        all.extend(block_weight(block, version("blkio")));
+    }
+    all.extend(
+        resources
+            .hugepage_limits
+            .iter()
+            .map(|limit| hugepages(limit, of("hugetlb"))),
+    );
+    Ok(all)
+}
+
+fn setting(controller: &'static str, file: &'static str, value: impl ToString) -> Setting {
+    Setting {
+        controller,
+        file: Cow::Borrowed(file),
+        value: value.to_string(),
+        absence: Absence::Fails,
+    }
+}
+
+/// No limit is `-1` on v1 and `max` on v2.
+fn limit_or_max(limit: i64, version: Version) -> String {
+    match (limit > 0, version) {
+        (true, _) => limit.to_string(),
+        (false, Version::V1) => "-1".to_owned(),
+        (false, Version::V2) => "max".to_owned(),
+    }
+}
+
+fn cpu_time(cpu: &Cpu<'_>, version: Version) -> Vec<Setting> {
+    let shares = cpu.shares.filter(|shares| *shares != 0);
+    let period = cpu.period.filter(|period| *period != 0);
+    let quota = cpu.quota.filter(|quota| *quota != 0);
+    let mut all = Vec::new();
+    match version {
+        Version::V1 => {
+            all.extend(shares.map(|shares| setting("cpu", "cpu.shares", shares)));
+            all.extend(period.map(|period| setting("cpu", "cpu.cfs_period_us", period)));
+            all.extend(quota.map(|quota| setting("cpu", "cpu.cfs_quota_us", quota.max(-1))));
+            all.extend(
+                cpu.burst
+                    .map(|burst| setting("cpu", "cpu.cfs_burst_us", burst)),
+            );
+        }
+        Version::V2 => {
+            all.extend(shares.map(|shares| setting("cpu", "cpu.weight", weight(shares))));
+            all.extend(cpu_max(quota, period).map(|max| setting("cpu", "cpu.max", max)));
+            all.extend(
+                cpu.burst
+                    .map(|burst| setting("cpu", "cpu.max.burst", burst)),
+            );
+        }
+    }
+    all.extend(cpu.idle.map(|idle| setting("cpu", "cpu.idle", idle)));
+    all
+}
+
+fn cpu_max(quota: Option<i64>, period: Option<u64>) -> Option<String> {
+    let quota = quota.map(|quota| limit_or_max(quota, Version::V2));
+    match (quota, period) {
+        (None, None) => None,
+        (Some(quota), None) => Some(quota),
+        (quota, Some(period)) => Some(format!("{} {period}", quota.as_deref().unwrap_or("max"))),
+    }
+}
+
+/// A weight of v2 (1 to 10000, 100 is the default) from shares of v1 (2 to 262144, 1024 is the
+/// default): the quadratic in log2(shares) through those three pairs, as Kubernetes converts them.
+fn weight(shares: u64) -> u64 {
+    let log = f64::from(u32::try_from(shares.clamp(2, 262_144)).unwrap_or(u32::MAX)).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    let weight = 10f64.powf(exponent).ceil();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the clamp keeps it between 1 and 10000"
+    )]
+    let whole = weight.clamp(1.0, 10_000.0) as u64;
+    whole
+}
+
+fn cpuset(cpu: &Cpu<'_>) -> Vec<Setting> {
+    let word = |text: &Option<crate::bundle::text::Text<'_>>| {
+        text.as_deref()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    let mut all = Vec::new();
+    all.extend(word(&cpu.cpus).map(|cpus| setting("cpuset", "cpuset.cpus", cpus)));
+    all.extend(word(&cpu.mems).map(|mems| setting("cpuset", "cpuset.mems", mems)));
+    all
+}
+
+fn memory_settings(memory: &Memory, version: Version) -> Result<Vec<Setting>, Failure> {
+    let given = |limit: Option<i64>| limit.filter(|limit| *limit != 0);
+    let value = |limit| limit_or_max(limit, version);
+    let (limit, reservation, swap) = (
+        given(memory.limit),
+        given(memory.reservation),
+        given(memory.swap),
+    );
+    let mut all = Vec::new();
+    if version == Version::V1 {
+        all.extend(limit.map(|limit| setting("memory", "memory.limit_in_bytes", value(limit))));
+        all.extend(
+            reservation.map(|limit| setting("memory", "memory.soft_limit_in_bytes", value(limit))),
+        );
+        all.extend(swap.map(|swap| {
+            unless_absent(setting(
+                "memory",
+                "memory.memsw.limit_in_bytes",
+                value(swap),
+            ))
+        }));
+        all.extend(
+            memory
+                .swappiness
+                .map(|swappiness| setting("memory", "memory.swappiness", swappiness)),
+        );
+        all.extend(
+            memory
+                .disable_oom_killer
+                .map(|disabled| setting("memory", "memory.oom_control", u8::from(disabled))),
+        );
+        return Ok(all);
+    }
+    if memory.swappiness.is_some() || memory.disable_oom_killer == Some(true) {
+        return Err(Failure::invalid(
+            "plan the limits",
+            "cgroup v2 has neither swappiness nor a way to disable the OOM killer",
+        ));
+    }
+    all.extend(limit.map(|limit| setting("memory", "memory.max", value(limit))));
+    all.extend(reservation.map(|limit| setting("memory", "memory.low", value(limit))));
+    if let Some(swap) = swap_alone(limit, swap)? {
+        all.push(unless_absent(setting("memory", "memory.swap.max", swap)));
+    }
+    Ok(all)
+}
+
+/// The spec's swap is memory and swap together; the v2 file is about swap alone.
+fn swap_alone(limit: Option<i64>, both: Option<i64>) -> Result<Option<String>, Failure> {
+    match (limit, both) {
+        (_, None) => Ok(None),
+        (_, Some(both)) if both < 0 => Ok(Some("max".to_owned())),
+        (Some(limit), Some(both)) if limit > 0 && both >= limit => {
+            Ok(Some((both - limit).to_string()))
+        }
+        _ => Err(Failure::invalid(
+            "plan the limits",
+            "a limit of memory and swap together is not below that of memory",
+        )),
+    }
+}
+
+fn unless_absent(setting: Setting) -> Setting {
+    Setting {
+        absence: Absence::IsFine,
+        ..setting
+    }
+}
+
+fn hugepages(limit: &HugepageLimit<'_>, version: Version) -> Setting {
+    let file = match version {
+        Version::V1 => format!("hugetlb.{}.limit_in_bytes", &*limit.page_size),
+        Version::V2 => format!("hugetlb.{}.max", &*limit.page_size),
+    };
+    Setting {
+        controller: "hugetlb",
+        file: Cow::Owned(file),
+        value: limit.limit.to_string(),
+        absence: Absence::IsFine,
+    }
+}
+
+fn block_weight(block: &BlockIo, v1: Option<Version>) -> Option<Setting> {
+    let weight = block.weight.filter(|weight| *weight != 0)?;
+    Some(unless_absent(match v1 {
+        Some(_) => setting("blkio", "blkio.weight", weight),
+        // 10 to 1000 becomes 1 to 10000.
+        None => setting(
+            "io",
+            "io.weight",
+            1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990,
+        ),
+    }))
+}
+
+/// The directory of a controller, for who must have it.
+///
+/// # Errors
+/// This host has no such controller.
+pub(super) fn required<'a>(cgroup: &'a Cgroup, controller: &str) -> Result<&'a Directory, Failure> {
+    let missing = || {
+        Failure::invalid(
+            "plan the limits",
+            format!("this host has no {controller} controller"),
+        )
+    };
+    cgroup.controller(controller).ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(version: Version, json: &str) -> Result<Vec<(String, String)>, Failure> {
+        let resources: Resources<'_> = serde_json::from_str(json).unwrap();
+        let blkio = |name: &str| (name != "blkio" || version == Version::V1).then_some(version);
+        settings(&resources, blkio).map(|all| {
+            all.into_iter()
+                .map(|setting| (setting.file.into_owned(), setting.value))
+                .collect()
+        })
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected
+            .iter()
+            .map(|(file, value)| ((*file).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    const ALL: &str = r#"{"cpu":{"shares":1024,"quota":50000,"period":100000,"cpus":"0-1"},
+        "memory":{"limit":1000,"reservation":500,"swap":1500},"pids":{"limit":7},
+        "blockIO":{"weight":1000},"hugepageLimits":[{"pageSize":"2MB","limit":4}]}"#;
+
+    #[test]
+    fn the_same_limits_in_both_languages() {
+        assert_eq!(
+            on(Version::V1, ALL).unwrap(),
+            pairs(&[
+                ("cpu.shares", "1024"),
+                ("cpu.cfs_period_us", "100000"),
+                ("cpu.cfs_quota_us", "50000"),
+                ("cpuset.cpus", "0-1"),
+                ("memory.limit_in_bytes", "1000"),
+                ("memory.soft_limit_in_bytes", "500"),
+                ("memory.memsw.limit_in_bytes", "1500"),
+                ("pids.max", "7"),
+                ("blkio.weight", "1000"),
+                ("hugetlb.2MB.limit_in_bytes", "4"),
+            ])
+        );
+        assert_eq!(
+            on(Version::V2, ALL).unwrap(),
+            pairs(&[
+                ("cpu.weight", "100"),
+                ("cpu.max", "50000 100000"),
+                ("cpuset.cpus", "0-1"),
+                ("memory.max", "1000"),
+                ("memory.low", "500"),
+                ("memory.swap.max", "500"),
+                ("pids.max", "7"),
+                ("io.weight", "10000"),
+                ("hugetlb.2MB.max", "4"),
+            ])
+        );
+    }
+
+    #[test]
+    fn no_limit_and_not_set_are_different() {
+        let json = r#"{"cpu":{"shares":0,"quota":-1,"period":0},"memory":{"limit":-1,"swap":0},"pids":{"limit":-1}}"#;
+        assert_eq!(
+            on(Version::V1, json).unwrap(),
+            pairs(&[
+                ("cpu.cfs_quota_us", "-1"),
+                ("memory.limit_in_bytes", "-1"),
+                ("pids.max", "max")
+            ])
+        );
+        assert_eq!(
+            on(Version::V2, json).unwrap(),
+            pairs(&[
+                ("cpu.max", "max"),
+                ("memory.max", "max"),
+                ("pids.max", "max")
+            ])
+        );
+    }
+
+    #[test]
+    fn weights_meet_at_the_ends_and_the_default() {
+        for (shares, expected) in [
+            (0, 1),
+            (2, 1),
+            (1024, 100),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
+            assert_eq!(weight(shares), expected, "{shares} shares");
+        }
+        assert!(weight(512) < weight(1024) && weight(1024) < weight(2048));
+    }
+
+    #[test]
+    fn what_v2_cannot_keep_is_refused() {
+        assert!(on(Version::V2, r#"{"memory":{"swappiness":1}}"#).is_err());
+        assert!(on(Version::V2, r#"{"memory":{"limit":2000,"swap":1000}}"#).is_err());
+        assert!(on(Version::V2, r#"{"memory":{"swap":1000}}"#).is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! A container's cgroup: on v1 one directory in each hierarchy, on v2 one, on a hybrid host both.
+//!
+//! Invariant: a process enters by itself. Writing a foreign pid to a v1 `cgroup.procs` waits for an
+//! RCU grace period (8 ms); a process that writes `0` to `tasks` does not, and on v2 one is born
+//! into its cgroup.
+
+mod devices;
+mod hierarchy;
+mod kill;
+mod limits;
+
+pub use hierarchy::{Directory, Version};
+
+use crate::api::{Failure, FailureKind};
+use crate::failure::At;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+
+/// A container's cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    directories: Vec<Directory>,
+}
+
+impl Cgroup {
+    /// Makes the cgroup in every hierarchy of this host.
+    ///
+    /// # Errors
+    /// [`FailureKind::Invalid`] for a path that is not absolute or leads upwards; else what the
+    /// kernel says.
+    pub fn make(path: &str) -> Result<Self, Failure> {
+        let relative = checked(path)?;
+        let mounts = hierarchy::mounts().at(FailureKind::System, || {
+            "look for the cgroup hierarchies".to_owned()
+        })?;
+        let cgroup = Self {
+            directories: mounts
+                .into_iter()
+                .map(|mount| mount.directory(relative))
+                .collect(),
+        };
+        for directory in &cgroup.directories {
+            directory.make().at(FailureKind::System, || {
+                format!("make the cgroup {}", directory.path.display())
+            })?;
+        }
+        Ok(cgroup)
+    }
+
+    /// The cgroup of this path, which somebody made.
+    ///
+    /// # Errors
+    /// As [`Cgroup::make`].
+    pub fn find(path: &str) -> Result<Self, Failure> {
+        let relative = checked(path)?;
+        let mounts = hierarchy::mounts().at(FailureKind::System, || {
+            "look for the cgroup hierarchies".to_owned()
+        })?;
+        Ok(Self {
+            directories: mounts
+                .into_iter()
+                .map(|mount| mount.directory(relative))
+                .collect(),
+        })
+    }
+
+    /// Its directories, one for each hierarchy.
+    #[must_use]
+    pub fn directories(&self) -> &[Directory] {
+        &self.directories
+    }
+
+    /// The one directory of a host that has only cgroup v2.
+    #[must_use]
+    pub fn pure_v2(&self) -> Option<&Directory> {
+        match self.directories.as_slice() {
+            [only] if only.version == Version::V2 => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The directory of the unified hierarchy, where the host has one.
+    #[must_use]
+    pub fn unified(&self) -> Option<&Directory> {
+        self.directories
+            .iter()
+            .find(|directory| directory.version == Version::V2)
+    }
+
+    /// The directory that has a controller, and which version it is of.
+    #[must_use]
+    pub fn controller(&self, name: &str) -> Option<&Directory> {
+        let has = |directory: &&Directory| {
+            directory
+                .controllers
+                .iter()
+                .any(|controller| controller == name)
+        };
+        self.directories.iter().find(has)
+    }
+
+    /// The v2 directory that a process is to be born into.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn birthplace(&self) -> Result<Option<OwnedFd>, Failure> {
+        let Some(directory) = self.unified() else {
+            return Ok(None);
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(&directory.path, flags, Mode::empty())
+            .map(Some)
+            .at(FailureKind::System, || {
+                format!("open the cgroup {}", directory.path.display())
+            })
+    }
+
+    /// Moves this process into the v1 directories.
+    ///
+    /// # Errors
+    /// What the kernel says, with the file.
+    pub fn enter(&self) -> Result<(), Failure> {
+        for directory in self
+            .directories
+            .iter()
+            .filter(|directory| directory.version == Version::V1)
+        {
+            let tasks = directory.path.join("tasks");
+            write(&tasks, "0").at(FailureKind::System, || format!("enter {}", tasks.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the cgroup and whatever cgroups the container made below it. What is already gone
+    /// is fine.
+    ///
+    /// # Errors
+    /// What the kernel says: `ResourceBusy` when processes are left after a while.
+    pub fn remove(&self) -> io::Result<()> {
+        let mut first = Ok(());
+        for directory in &self.directories {
+            let removed = directory.remove();
+            if first.is_ok() {
+                first = removed;
+            }
+        }
+        first
+    }
+}
+
+fn checked(path: &str) -> Result<&str, Failure> {
+    let relative = path.trim_matches('/');
+    let odd = relative
+        .split('/')
+        .any(|part| matches!(part, "" | "." | ".."));
+    if !path.starts_with('/') || odd {
+        return Err(Failure::invalid(
+            "plan the cgroup",
+            format!("{path} is no absolute path of a cgroup"),
+        ));
+    }
+    Ok(relative)
+}
+
+/// Writes a file of a cgroup in one call, as the kernel wants it.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    rustix::io::retry_on_intr(|| rustix::io::write(&file, text.as_bytes()))?;
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! The container's side of creating a container: the process that will execute its program.
+//!
+//! It starts as a copy of the stage in the container's new namespaces, moves into place what the
+//! stage has made, changes its root, becomes the container's user, and waits. `sync.rs` draws what
+//! it says to whom.
+//!
+//! Invariant: until `execve` it is not dumpable, so nothing that can see it can reach the shim's
+//! program through it; after the wait it makes no call but `execve` (and the report of a failure, by a plain `write`).
+
+mod cgroupfs;
+mod devices;
+mod mounts;
+mod paths;
+pub mod process;
+mod program;
+mod terminal;
+
+use crate::api::{Failure, FailureKind};
+use crate::bundle::NamespaceKind;
+use crate::cgroup::Cgroup;
+use crate::failure::At;
+use crate::packet;
+use crate::plan::namespaces::name;
+use crate::plan::{Plan, Step};
+use crate::root::Root;
+use crate::seccomp::Filter;
+use crate::sync::{FromInit, GO};
+use crate::sys;
+use crate::user::Account;
+use process::{Become, FileId};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use std::mem::ManuallyDrop;
+use std::path::PathBuf;
+
+/// What an init ends with when its program cannot be executed.
+const START_ERROR: i32 = 128;
+
+/// All that an init needs to make itself the container.
+#[derive(Debug)]
+pub struct Init<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// What to do.
+    pub plan: Plan<'a>,
+    /// The container's cgroup.
+    pub cgroup: &'a Cgroup,
+    /// The root file system: a detached mount.
+    pub root: OwnedFd,
+    /// Where it is attached, in the container's mount namespace.
+    pub root_path: PathBuf,
+    /// The plan's trees of the host, detached.
+    pub trees: Vec<OwnedFd>,
+    /// Namespaces to be joined.
+    pub namespaces: Vec<(NamespaceKind, OwnedFd)>,
+    /// Whom to become.
+    pub account: Account,
+    /// The seccomp filter.
+    pub filter: Option<Filter>,
+    /// The shim's own program, which is never executed inside a container.
+    pub own_program: FileId,
+}
+
+/// The inner ends of what leads out of the container.
+#[derive(Debug)]
+pub struct Ends {
+    /// Where it reports, and waits.
+    pub gate: OwnedFd,
+    /// Its stdio.
+    pub stdio: InnerStdio,
+}
+
+/// The inner ends of a container's stdio.
+#[derive(Debug)]
+pub enum InnerStdio {
+    /// Pipes; without a stdin it reads `/dev/null`.
+    Pipes {
+        /// To be read.
+        stdin: Option<OwnedFd>,
+        /// To be written.
+        stdout: OwnedFd,
+        /// To be written.
+        stderr: OwnedFd,
+    },
+    /// A terminal that it opens itself.
+    Terminal,
+}
+
+/// Runs the init; returns only its exit code, when it could not become the program.
+pub fn main(init: Init<'_>, ends: Ends) -> i32 {
+    // Its descriptors are closed all at once, before the filter; nobody shall close them again.
+    let init = ManuallyDrop::new(init);
+    let Ends { gate, stdio } = ends;
+    match become_container(&init, stdio, &gate) {
+        Ok(ready) => wait_and_execute(&gate, &ready),
+        Err(failure) => {
+            let _ = packet::send(&gate, &FromInit::Failed(failure), &[]);
+            1
+        }
+    }
+}
+
+/// An init whose gate is closed without a word has been given up.
+fn wait_and_execute(gate: &OwnedFd, ready: &program::Ready) -> i32 {
+    if packet::write(gate, &FromInit::Ready).is_err() {
+        return 1;
+    }
+    let mut word = [0; 1];
+    match rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut word)) {
+        Ok(1) if word == GO => {}
+        _ => return 1,
+    }
+    let failure = ready.execute();
+    let _ = packet::write(gate, &FromInit::Failed(failure));
+    START_ERROR
+}
+
+/// Everything up to the wait.
+fn become_container(
+    init: &Init<'_>,
+    stdio: InnerStdio,
+    gate: &OwnedFd,
+) -> Result<program::Ready, Failure> {
+    init.cgroup.enter()?;
+    join_namespaces(init)?;
+    process::new_session(init.id)?;
+    process::set_labels(&init.plan.process)?;
+    let (root, terminal) = build(init)?;
+    mounts::pivot(&root, init.plan.root_spread)?;
+    drop(root);
+    let plan = &init.plan.process;
+    let master = terminal::install(stdio, terminal, plan, &init.account)?;
+    if let Some(master) = master {
+        packet::send(gate, &FromInit::Terminal, &[master.as_fd()])
+            .at(FailureKind::System, || "hand the terminal out".to_owned())?;
+    }
+    Become {
+        plan,
+        account: &init.account,
+        filter: init.filter.as_ref(),
+        own_program: init.own_program,
+    }
+    .finish(gate.as_fd())
+}
+
+/// Carries out the steps inside the root, before it becomes the root.
+fn build(init: &Init<'_>) -> Result<(Root, Option<terminal::Terminal>), Failure> {
+    mounts::detach_from_host()?;
+    let root = mounts::attach_root(&init.root, &init.root_path)?;
+    let mut builder = Builder {
+        root: &root,
+        trees: &init.trees,
+        cgroup: init.cgroup,
+        new_cgroup_namespace: init.plan.namespaces.new_cgroup,
+        empty: None,
+        terminal: None,
+    };
+    for step in &init.plan.steps {
+        builder.run(step)?;
+    }
+    let terminal = builder.terminal;
+    paths::make_working_directory(&root, init.plan.process.cwd);
+    Ok((root, terminal))
+}
+
+/// Carries out the plan's steps.
+struct Builder<'a> {
+    root: &'a Root,
+    trees: &'a [OwnedFd],
+    cgroup: &'a Cgroup,
+    new_cgroup_namespace: bool,
+    /// An empty read-only directory, made when the first one is needed.
+    empty: Option<OwnedFd>,
+    terminal: Option<terminal::Terminal>,
+}
+
+impl Builder<'_> {
+    fn run(&mut self, step: &Step<'_>) -> Result<(), Failure> {
+        match step {
+            Step::Mount(mount) => self.mount(mount),
+            Step::Device(node) => devices::make(self.root, node),
+            Step::Link { path, target } => devices::link(self.root, path, target),
+            Step::Terminal => self.open_terminal(),
+            Step::Hostname(name) => rustix::system::sethostname(name.as_bytes())
+                .at(FailureKind::System, || format!("set the host name {name}")),
+            Step::Domainname(name) => rustix::system::setdomainname(name.as_bytes())
+                .at(FailureKind::System, || {
+                    format!("set the domain name {name}")
+                }),
+            Step::Sysctl { name, value } => paths::write_sysctl(name, value),
+            Step::ReadOnly(path) => paths::make_read_only(self.root, path),
+            Step::Mask(path) => self.mask(path),
+            Step::RootReadOnly => crate::filesystem::read_only(self.root, sys::mount::Depth::Top)
+                .at(FailureKind::Mount, || "make the root read-only".to_owned()),
+        }
+    }
+
+    fn open_terminal(&mut self) -> Result<(), Failure> {
+        self.terminal = Some(terminal::open(self.root)?);
+        Ok(())
+    }
+}
+
+/// Joins, and takes the cgroup namespace only now: its root is the cgroup that one is in.
+fn join_namespaces(init: &Init<'_>) -> Result<(), Failure> {
+    for (kind, fd) in &init.namespaces {
+        move_into_link_name_space(fd.as_fd(), Some(link_type(*kind)))
+            .at(FailureKind::System, || {
+                format!("join the {} namespace", name(*kind))
+            })?;
+    }
+    if init.plan.namespaces.new_cgroup {
+        sys::clone::unshare(UnshareFlags::NEWCGROUP)
+            .at(FailureKind::System, || "make a cgroup namespace".to_owned())?;
+    }
+    Ok(())
+}
+
+fn link_type(kind: NamespaceKind) -> LinkNameSpaceType {
+    match kind {
+        NamespaceKind::Pid => LinkNameSpaceType::ProcessID,
+        NamespaceKind::Network => LinkNameSpaceType::Network,
+        NamespaceKind::Mount => LinkNameSpaceType::Mount,
+        NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
+        NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+        NamespaceKind::User => LinkNameSpaceType::User,
+        NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
+        NamespaceKind::Time => LinkNameSpaceType::Time,
+    }
+}
+
+/// True for what a path that is simply not there answers.
+fn is_absent(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NOTDIR)
+}

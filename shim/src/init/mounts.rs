@@ -1,0 +1,187 @@
+//! Attaches mounts below the container's root, and makes that root the process's own.
+//!
+//! Invariant: a destination is a descriptor found inside the root, never a path; nothing is
+//! attached inside a procfs but the few files that it is customary to replace.
+
+use super::Builder;
+use crate::api::{Failure, FailureKind};
+use crate::failure::At;
+use crate::filesystem;
+use crate::plan::mounts::{FileSystem, MountStep, Source};
+use crate::plan::options::{Propagation, Spread};
+use crate::root::{Root, Target, kind};
+use crate::sys::mount::{Depth, MountAttr, set_attr};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+use std::path::Path;
+
+/// What may be replaced inside `/proc`: files that show the machine, which LXCFS and its like
+/// replace by files that show the container.
+const IN_PROC: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// Cuts the copy of the host's mounts off, so that nothing done here is seen there.
+///
+/// # Errors
+/// What the kernel says.
+pub fn detach_from_host() -> Result<(), Failure> {
+    let step = || "detach from the host's mounts".to_owned();
+    let slash = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at(FailureKind::System, step)?;
+    set_propagation(&slash, Depth::Recursive, Propagation::Private).at(FailureKind::Mount, step)
+}
+
+/// Attaches the root file system at its path in this mount namespace.
+///
+/// # Errors
+/// What the kernel says.
+pub fn attach_root(root: &OwnedFd, path: &Path) -> Result<Root, Failure> {
+    let step = || format!("attach the root file system at {}", path.display());
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at(FailureKind::Mount, step)?;
+    filesystem::attach(root, &place).at(FailureKind::Mount, step)?;
+    // A clone of a shared tree is its peer: without this a mount made below would show on the host.
+    set_propagation(root, Depth::Recursive, Propagation::Private).at(FailureKind::Mount, step)?;
+    root.try_clone()
+        .map(Root::new)
+        .at(FailureKind::System, step)
+}
+
+/// Makes the container's root the root of this process, and lets go of the host's.
+///
+/// # Errors
+/// What the kernel says.
+pub fn pivot(root: &Root, spread: Option<Spread>) -> Result<(), Failure> {
+    let step = || "change to the container's root".to_owned();
+    rustix::process::fchdir(root).at(FailureKind::Mount, step)?;
+    // The old root ends up on top of the new one, at the same place, and is what `.` then means.
+    rustix::process::pivot_root(c".", c".").at(FailureKind::Mount, step)?;
+    unmount(c".", UnmountFlags::DETACH).at(FailureKind::Mount, step)?;
+    rustix::process::chdir(c"/").at(FailureKind::Mount, step)?;
+    match spread {
+        // The root is new and private: it has no master that it could hear from.
+        None
+        | Some(Spread {
+            kind: Propagation::Private | Propagation::Slave,
+            ..
+        }) => Ok(()),
+        Some(Spread { kind, .. }) => set_propagation(root, Depth::Top, kind)
+            .at(FailureKind::Mount, || {
+                "set the propagation of the root".to_owned()
+            }),
+    }
+}
+
+fn set_propagation(mount: impl AsFd, depth: Depth, kind: Propagation) -> Result<(), Errno> {
+    let attr = MountAttr {
+        propagation: kind.flag(),
+        ..MountAttr::default()
+    };
+    set_attr(mount, depth, &attr)
+}
+
+impl Builder<'_> {
+    /// Carries out one mount of the plan.
+    pub(super) fn mount(&mut self, step: &MountStep<'_>) -> Result<(), Failure> {
+        match &step.source {
+            Source::Tree(index) => self.attach_tree(*index, step),
+            Source::FileSystem(wanted) => self.attach_new(wanted, step),
+            Source::Cgroup { attributes } => super::cgroupfs::mount(
+                self.root,
+                step.destination,
+                *attributes,
+                &self.cgroup_view(),
+            ),
+        }
+    }
+
+    fn cgroup_view(&self) -> super::cgroupfs::View<'_> {
+        super::cgroupfs::View {
+            cgroup: self.cgroup,
+            own_namespace: self.new_cgroup_namespace,
+        }
+    }
+
+    fn attach_tree(&mut self, index: usize, step: &MountStep<'_>) -> Result<(), Failure> {
+        let at = step.destination;
+        let tree = self.trees.get(index);
+        let tree =
+            tree.ok_or_else(|| Failure::invalid(format!("mount {at}"), "its tree is missing"))?;
+        let target =
+            match kind(tree).at(FailureKind::Mount, || format!("look at the source of {at}"))? {
+                FileType::Directory => Target::Directory,
+                _ => Target::File,
+            };
+        let place = destination(self.root, at, target)?;
+        filesystem::attach(tree, &place).at(FailureKind::Mount, || format!("mount {at}"))?;
+        spread(tree, step)
+    }
+
+    fn attach_new(&mut self, wanted: &FileSystem<'_>, step: &MountStep<'_>) -> Result<(), Failure> {
+        let at = step.destination;
+        let place = match wanted.kind {
+            "proc" | "sysfs" => plain_destination(self.root, at)?,
+            _ => destination(self.root, at, Target::Directory)?,
+        };
+        let made = filesystem::make(wanted.kind, wanted.source, &wanted.data, wanted.attributes)
+            .map_err(|failure| failure.because(format!("the mount at {at}")))?;
+        filesystem::attach(&made, &place).at(FailureKind::Mount, || format!("mount {at}"))?;
+        match step.spread.kind {
+            Propagation::Private => Ok(()),
+            _ => spread(&made, step),
+        }
+    }
+}
+
+fn spread(mount: &OwnedFd, step: &MountStep<'_>) -> Result<(), Failure> {
+    let depth = match step.spread.recursive {
+        true => Depth::Recursive,
+        false => Depth::Top,
+    };
+    set_propagation(mount, depth, step.spread.kind).at(FailureKind::Mount, || {
+        format!("set the propagation of {}", step.destination)
+    })
+}
+
+/// Finds or makes a destination, and refuses one inside a procfs.
+///
+/// # Errors
+/// [`FailureKind::Mount`].
+pub fn destination(root: &Root, path: &str, target: Target) -> Result<OwnedFd, Failure> {
+    let step = || format!("find the mount point {path}");
+    let place = root
+        .destination(path, target)
+        .at(FailureKind::Mount, step)?;
+    let inside = fstatfs(&place).at(FailureKind::Mount, step)?;
+    let allowed = IN_PROC.contains(&path.trim_end_matches('/'));
+    if inside.f_type == PROC_SUPER_MAGIC && !allowed {
+        return Err(Failure::invalid(step(), "it leads into /proc"));
+    }
+    Ok(place)
+}
+
+/// As [`destination`], for a file system that others will trust by its path: no part of the path
+/// may be a link of the image.
+fn plain_destination(root: &Root, path: &str) -> Result<OwnedFd, Failure> {
+    destination(root, path, Target::Directory)?;
+    root.find_plain(path)
+        .at(FailureKind::Mount, || {
+            format!("find the mount point {path}")
+        })
+        .map_err(|failure| match failure.errno {
+            libc::ELOOP => failure.because("a part of it is a symbolic link of the image"),
+            _ => failure,
+        })
+}

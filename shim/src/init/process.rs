@@ -1,0 +1,235 @@
+//! From root in the container's namespaces to the container's process: limits, user, capabilities,
+//! filter. The same for a container's init and for a process that joins it.
+//!
+//! Invariant: the order. Groups before the user, the bounding set before capabilities are given up,
+//! the filter after everything that it might forbid; without no_new_privs the kernel wants
+//! CAP_SYS_ADMIN for a filter, so then the capabilities are given up last.
+
+use super::program::{Program, Ready};
+use crate::api::{Failure, FailureKind};
+use crate::failure::At;
+use crate::parent::RESOURCES;
+use crate::plan::caps::Caps;
+use crate::plan::process::{Limit, ProcessPlan};
+use crate::seccomp::Filter;
+use crate::sys::{descriptors, keyring, signal};
+use crate::user::Account;
+use rustix::fd::BorrowedFd;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{Rlimit, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, Uid, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+use std::ffi::CString;
+
+/// The file that identifies a program: device and inode.
+pub type FileId = (u64, u64);
+
+/// Starts a session with a keyring of its own: the host's terminal and keys are out of reach.
+///
+/// # Errors
+/// What the kernel says; a kernel without keys is fine.
+pub fn new_session(id: &str) -> Result<(), Failure> {
+    rustix::process::setsid()
+        .map(|_| ())
+        .at(FailureKind::System, || "start a session".to_owned())?;
+    let name = CString::new(format!("_ses.{id}")).unwrap_or_default();
+    match keyring::join_session(&name) {
+        Err(Errno::NOSYS) => Ok(()),
+        other => other.at(FailureKind::System, || "make a session keyring".to_owned()),
+    }
+}
+
+/// Asks the security modules for the labels that the next execve is to enter. Called while `/proc`
+/// is still the host's.
+///
+/// # Errors
+/// [`FailureKind::Invalid`]: there is no such module, or no such profile.
+pub fn set_labels(plan: &ProcessPlan<'_>) -> Result<(), Failure> {
+    if let Some(profile) = plan.apparmor {
+        let step = || format!("enter the AppArmor profile {profile}");
+        let word = format!("exec {profile}");
+        write_label("/proc/self/attr/apparmor/exec", &word)
+            .or_else(|_| write_label("/proc/self/attr/exec", &word))
+            .at(FailureKind::Invalid, step)?;
+    }
+    if let Some(label) = plan.selinux {
+        write_label("/proc/self/attr/exec", label).at(FailureKind::Invalid, || {
+            format!("enter the SELinux context {label}")
+        })?;
+    }
+    Ok(())
+}
+
+fn write_label(path: &str, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::options().write(true).open(path)?;
+    std::io::Write::write_all(&mut file, text.as_bytes())
+}
+
+/// What a process is to become.
+#[derive(Debug)]
+pub struct Become<'a> {
+    /// What to execute, and how.
+    pub plan: &'a ProcessPlan<'a>,
+    /// As whom.
+    pub account: &'a Account,
+    /// Under which filter.
+    pub filter: Option<&'a Filter>,
+    /// The shim's own program, which is never executed inside a container.
+    pub own_program: FileId,
+}
+
+impl Become<'_> {
+    /// Becomes it, up to the execve. Every descriptor but 0 to 2 and `gate` is closed.
+    ///
+    /// # Errors
+    /// Which step failed. A program that cannot be executed is no error yet: see [`Ready`].
+    pub fn finish(&self, gate: BorrowedFd<'_>) -> Result<Ready, Failure> {
+        for limit in &self.plan.limits {
+            set_limit(*limit)?;
+        }
+        let inside = self.change_directory();
+        drop_bounding(self.plan.caps.bounding)?;
+        self.become_user()?;
+        if inside.is_err() {
+            self.change_directory()?;
+        }
+        prove_inside()?;
+        rustix::process::umask(Mode::from_raw_mode(self.plan.umask));
+        signal::reset().at(FailureKind::System, || "reset the signals".to_owned())?;
+        let ready = self.program();
+        descriptors::close_all_but(gate)
+            .at(FailureKind::System, || "close what is left open".to_owned())?;
+        self.restrict()?;
+        Ok(ready)
+    }
+
+    fn change_directory(&self) -> Result<(), Failure> {
+        let cwd = self.plan.cwd;
+        rustix::process::chdir(cwd).at(FailureKind::Start, || {
+            format!("change to the working directory {cwd}")
+        })
+    }
+
+    fn become_user(&self) -> Result<(), Failure> {
+        let user = &self.account.user;
+        let step = || format!("become user {}:{}", user.uid, user.gid);
+        let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        set_keep_capabilities(true).at(FailureKind::System, step)?;
+        set_thread_groups(&groups).at(FailureKind::System, step)?;
+        set_thread_res_gid(gid, gid, gid).at(FailureKind::System, step)?;
+        set_thread_res_uid(uid, uid, uid).at(FailureKind::System, step)?;
+        set_keep_capabilities(false).at(FailureKind::System, step)
+    }
+
+    fn program(&self) -> Ready {
+        let mut env = self.plan.env.clone();
+        if !env
+            .iter()
+            .any(|variable| variable.as_bytes().starts_with(b"HOME="))
+        {
+            env.extend(CString::new(format!("HOME={}", self.account.home)));
+        }
+        Ready::new(&Program {
+            args: &self.plan.args,
+            env: &env,
+            own: self.own_program,
+        })
+    }
+
+    /// Capabilities, no_new_privs and the filter.
+    fn restrict(&self) -> Result<(), Failure> {
+        let caps = self.plan.caps;
+        if self.plan.no_new_privs {
+            set_no_new_privs(true).at(FailureKind::System, || "set no_new_privs".to_owned())?;
+            set_caps(caps)?;
+            return self.load_filter();
+        }
+        if self.filter.is_some() {
+            let admin = CapabilitySet::SYS_ADMIN.bits();
+            set_sets(Caps {
+                effective: caps.effective | admin,
+                permitted: caps.permitted | admin,
+                ..caps
+            })?;
+            self.load_filter()?;
+        }
+        set_caps(caps)
+    }
+
+    fn load_filter(&self) -> Result<(), Failure> {
+        match self.filter {
+            Some(filter) => filter
+                .load()
+                .at(FailureKind::System, || "load the seccomp filter".to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn set_limit(limit: Limit) -> Result<(), Failure> {
+    let value = |limit: u64| (limit != u64::MAX).then_some(limit);
+    let rlimit = Rlimit {
+        current: value(limit.soft),
+        maximum: value(limit.hard),
+    };
+    let name = crate::plan::process::RLIMITS[limit.resource];
+    setrlimit(RESOURCES[limit.resource], rlimit).at(FailureKind::System, || {
+        format!("set RLIMIT_{name} to {}:{}", limit.soft, limit.hard)
+    })
+}
+
+fn drop_bounding(kept: u64) -> Result<(), Failure> {
+    for bit in (0..64).map(|number| 1u64 << number) {
+        if kept & bit != 0 {
+            continue;
+        }
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(bit)) {
+            // The first number that this kernel does not have.
+            Err(Errno::INVAL) => return Ok(()),
+            other => other.at(FailureKind::System, || "drop capabilities".to_owned())?,
+        }
+    }
+    Ok(())
+}
+
+fn set_caps(caps: Caps) -> Result<(), Failure> {
+    set_sets(caps)?;
+    for bit in (0..64)
+        .map(|number| 1u64 << number)
+        .filter(|bit| caps.ambient & bit != 0)
+    {
+        configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(bit), true)
+            .at(FailureKind::System, || {
+                "set ambient capabilities".to_owned()
+            })?;
+    }
+    Ok(())
+}
+
+fn set_sets(caps: Caps) -> Result<(), Failure> {
+    let sets = CapabilitySets {
+        effective: CapabilitySet::from_bits_retain(caps.effective),
+        permitted: CapabilitySet::from_bits_retain(caps.permitted),
+        inheritable: CapabilitySet::from_bits_retain(caps.inheritable),
+    };
+    set_capabilities(None, sets).at(FailureKind::System, || "set capabilities".to_owned())
+}
+
+/// A working directory that was reached through a descriptor left open from the host has no path
+/// below the root; the kernel then says so instead of naming one.
+fn prove_inside() -> Result<(), Failure> {
+    let step = || "look where the working directory is".to_owned();
+    let cwd = rustix::process::getcwd(Vec::new()).at(FailureKind::Start, step)?;
+    if cwd.as_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    Err(Failure::invalid(
+        step(),
+        "it is outside of the container's root",
+    ))
+}

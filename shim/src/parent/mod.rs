@@ -1,0 +1,225 @@
+//! The parent's side of creating a container.
+//!
+//! [`create`] is called in the resident process, which must stay small: it forks a *stage* that
+//! reads the bundle, makes what belongs to the host's side, clones the container's init as the
+//! resident process's own child, and goes away. `sync.rs` draws who says what to whom.
+//!
+//! Invariant: when `create` fails, nothing is left: no process, no mount, no cgroup.
+
+mod facts;
+mod rootfs;
+mod stage;
+mod trees;
+
+pub use facts::{RESOURCES, own_program, powers};
+
+use crate::api::{CreateRequest, Failure, FailureKind, User};
+use crate::cgroup::Cgroup;
+use crate::failure::At;
+use crate::packet::{self, Received};
+use crate::sync::{FromInit, FromStage, GO, Made};
+use crate::sys::clone::{Process, clone3};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
+
+/// A container whose init waits to execute the program.
+#[derive(Debug)]
+pub struct Created {
+    /// The init's process id as the host sees it. It is the caller's child.
+    pub pid: i32,
+    /// The init's start time in clock ticks since boot.
+    pub start_time: u64,
+    /// Names the init for ever.
+    pub pidfd: OwnedFd,
+    /// The caller's ends of the container's stdio.
+    pub stdio: Stdio,
+    /// What lets the init go on.
+    pub start: StartGate,
+    /// The container's cgroup.
+    pub cgroup: Cgroup,
+    /// Whom the program runs as.
+    pub user: User,
+}
+
+/// The outer ends of a container's stdio.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Pipes.
+    Pipes {
+        /// To be written; only where a stdin was asked for.
+        stdin: Option<OwnedFd>,
+        /// To be read.
+        stdout: OwnedFd,
+        /// To be read.
+        stderr: OwnedFd,
+    },
+    /// A terminal of the container's own devpts.
+    Terminal {
+        /// To be read and written.
+        master: OwnedFd,
+    },
+}
+
+/// Holds an init back. Dropped without a release, the init exits.
+#[derive(Debug)]
+pub struct StartGate(OwnedFd);
+
+impl StartGate {
+    /// Lets the init execute the program, and waits until it has.
+    ///
+    /// # Errors
+    /// [`FailureKind::Start`]: it could not, and exits with code 128.
+    pub fn release(self) -> Result<(), Failure> {
+        let step = || "start the container".to_owned();
+        match rustix::net::send(&self.0, GO, SendFlags::NOSIGNAL) {
+            Ok(_) => {}
+            Err(Errno::PIPE | Errno::CONNRESET) => {
+                return Err(ended(
+                    "start the container",
+                    "its init has ended before the start",
+                ));
+            }
+            Err(error) => return Err(error).at(FailureKind::Start, step),
+        }
+        match packet::receive(&self.0).at(FailureKind::Start, step)? {
+            None => Ok(()),
+            Some(Received {
+                message: FromInit::Failed(failure),
+                ..
+            }) => Err(failure),
+            Some(_) => Err(ended("start the container", "its init spoke out of turn")),
+        }
+    }
+}
+
+/// Makes the container of a bundle up to the point where its init waits to execute the program.
+///
+/// The caller must be single-threaded and have no other children that end meanwhile unseen.
+///
+/// # Errors
+/// Which step failed and why; what was made is taken back.
+pub fn create(request: &CreateRequest) -> Result<Created, Failure> {
+    let (ours, theirs) = pair()?;
+    let stage = clone3(0, None, || stage::main(request, &theirs))
+        .at(FailureKind::System, || "fork the stage".to_owned())?;
+    drop(theirs);
+    let answer = packet::receive::<FromStage>(&ours);
+    reap(&stage)?;
+    match answer.at(FailureKind::System, || "hear from the stage".to_owned())? {
+        Some(Received {
+            message: FromStage::Made(made),
+            fds,
+        }) => created(made, fds),
+        Some(Received {
+            message: FromStage::Failed { failure, init },
+            ..
+        }) => {
+            reap_failed(init);
+            Err(failure)
+        }
+        None => {
+            reap_all();
+            Err(ended(
+                "create the container",
+                "the stage ended without a word",
+            ))
+        }
+    }
+}
+
+fn created(made: Made, fds: Vec<OwnedFd>) -> Result<Created, Failure> {
+    let mut fds = fds.into_iter();
+    let missing = || ended("create the container", "a descriptor is missing");
+    let (pidfd, gate) = (
+        fds.next().ok_or_else(missing)?,
+        fds.next().ok_or_else(missing)?,
+    );
+    let stdio = stdio(fds.collect()).ok_or_else(missing)?;
+    Ok(Created {
+        pid: made.pid,
+        start_time: made.start_time,
+        pidfd,
+        stdio,
+        start: StartGate(gate),
+        cgroup: made.cgroup,
+        user: made.user,
+    })
+}
+
+fn stdio(mut fds: Vec<OwnedFd>) -> Option<Stdio> {
+    if fds.len() == 1 {
+        return fds.pop().map(|master| Stdio::Terminal { master });
+    }
+    let stderr = fds.pop()?;
+    let stdout = fds.pop()?;
+    Some(Stdio::Pipes {
+        stdin: fds.pop(),
+        stdout,
+        stderr,
+    })
+}
+
+impl Stdio {
+    /// Its descriptors, in the order in which they travel.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Terminal { master } => vec![master.as_fd()],
+            Self::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } => {
+                let stdin = stdin.iter().map(AsFd::as_fd);
+                stdin.chain([stdout.as_fd(), stderr.as_fd()]).collect()
+            }
+        }
+    }
+}
+
+fn reap(process: &Process) -> Result<(), Failure> {
+    let wait =
+        || rustix::process::waitid(WaitId::PidFd(process.pidfd.as_fd()), WaitIdOptions::EXITED);
+    let waited = rustix::io::retry_on_intr(wait);
+    waited
+        .map(|_| ())
+        .at(FailureKind::System, || "reap the stage".to_owned())
+}
+
+/// An init that was there when the stage failed has ended, or ends now that its gate is closed.
+fn reap_failed(init: Option<i32>) {
+    if let Some(pid) = init.and_then(Pid::from_raw) {
+        // It is our own child, so its pid names it until we have waited for it.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ =
+            rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
+    }
+}
+
+/// The stage was killed: its init, if there is one, sees its gate closed and ends.
+fn reap_all() {
+    while let Ok(Some(_)) =
+        rustix::io::retry_on_intr(|| rustix::process::wait(WaitOptions::empty()))
+    {}
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .at(FailureKind::System, || "make a socket pair".to_owned())
+}
+
+fn ended(step: &str, cause: &str) -> Failure {
+    Failure {
+        kind: FailureKind::System,
+        step: step.to_owned(),
+        errno: 0,
+        chain: vec![cause.to_owned()],
+    }
+}

@@ -1,0 +1,153 @@
+//! The container's root file system: a detached mount that the init will attach.
+//!
+//! An overlay gets its layers one by one (`lowerdir+`), so that no page bounds their number. A
+//! kernel that does not know that option (before 6.5) gets the joined list by the old call, in a
+//! mount namespace that only the stage has.
+
+use crate::api::{Failure, FailureKind, RootfsMount};
+use crate::bundle::{Spec, rootfs_mounts};
+use crate::failure::At;
+use crate::filesystem;
+use crate::plan::{options::Options, whole_root};
+use crate::sys::clone::unshare;
+use crate::sys::mount::{Depth, MountAttr, set_attr};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, OFlags};
+use rustix::mount::{MountAttrFlags, MountFlags, mount};
+use rustix::thread::UnshareFlags;
+use std::path::{Path, PathBuf};
+
+const LAYER: &str = "lowerdir+";
+
+/// Where the root is in the bundle: also where the init attaches it, in its own namespace.
+#[must_use]
+pub fn path(bundle: &Path, spec: &Spec<'_>) -> PathBuf {
+    bundle.join(spec.root.path.as_deref().unwrap_or("rootfs"))
+}
+
+/// Makes the root of `rootfs.json`, or clones the one that is ready.
+///
+/// # Errors
+/// [`FailureKind::Invalid`] or [`FailureKind::Mount`].
+pub fn make(bundle: &Path, path: &Path) -> Result<OwnedFd, Failure> {
+    let Some(mounts) = rootfs_mounts(bundle)? else {
+        return super::trees::clone(&whole_root(&path.to_string_lossy()));
+    };
+    match mounts.as_slice() {
+        [only] => make_one(only, path),
+        _ => Err(Failure::invalid(
+            "make the root file system",
+            "rootfs.json does not list exactly one mount",
+        )),
+    }
+}
+
+fn make_one(wanted: &RootfsMount, path: &Path) -> Result<OwnedFd, Failure> {
+    let options = Options::parse(wanted.options.iter().map(String::as_str))?;
+    if wanted.fs_type == "bind" || options.bind.is_some() {
+        let mut tree = whole_root(&wanted.source);
+        tree.top = options.top;
+        tree.all = options.tree;
+        return super::trees::clone(&tree);
+    }
+    let made = filesystem::make(
+        &wanted.fs_type,
+        &wanted.source,
+        &options.data,
+        options.top.set,
+    );
+    match made {
+        Err(failure) if failure.errno == libc::EINVAL && has_layers(&options) => {
+            by_the_old_call(wanted, &options, path).map_err(|_| failure)
+        }
+        other => other,
+    }
+}
+
+fn has_layers(options: &Options<'_>) -> bool {
+    options.data.iter().any(|(key, _)| *key == LAYER)
+}
+
+fn by_the_old_call(
+    wanted: &RootfsMount,
+    options: &Options<'_>,
+    path: &Path,
+) -> Result<OwnedFd, Failure> {
+    let step = || format!("mount the layers at {}", path.display());
+    let root = leave_the_hosts_namespace(path).at(FailureKind::Mount, step)?;
+    let flags = if options.top.set.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+        MountFlags::RDONLY
+    } else {
+        MountFlags::empty()
+    };
+    let data = std::ffi::CString::new(joined(options))
+        .map_err(|_| Failure::invalid(step(), "a path with a NUL byte"))?;
+    drop(root);
+    mount(&*wanted.source, path, &*wanted.fs_type, flags, &*data).at(FailureKind::Mount, step)?;
+    filesystem::clone_path(&path.to_string_lossy(), Depth::Top).at(FailureKind::Mount, step)
+}
+
+/// A private copy of the host's mounts: what is mounted here is seen by nobody and ends with us.
+fn leave_the_hosts_namespace(path: &Path) -> rustix::io::Result<OwnedFd> {
+    unshare(UnshareFlags::NEWNS)?;
+    let root = rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    let private = MountAttr {
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    set_attr(&root, Depth::Recursive, &private)?;
+    rustix::fs::openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+}
+
+/// The options as one text, the layers joined; a colon in a path is escaped.
+fn joined(options: &Options<'_>) -> String {
+    let escaped = |path: &str| {
+        path.replace('\\', "\\\\")
+            .replace(':', "\\:")
+            .replace(',', "\\,")
+    };
+    let layers: Vec<_> = options
+        .data
+        .iter()
+        .filter(|(key, _)| *key == LAYER)
+        .filter_map(|(_, path)| path.map(escaped))
+        .collect();
+    let mut words = vec![format!("lowerdir={}", layers.join(":"))];
+    words.extend(options.data.iter().filter(|(key, _)| *key != LAYER).map(
+        |(key, value)| match value {
+            Some(value) => format!("{key}={}", value.replace('\\', "\\\\").replace(',', "\\,")),
+            None => (*key).to_owned(),
+        },
+    ));
+    words.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_joined_in_their_order_and_escaped() {
+        let words = [
+            "lowerdir+=/a:b",
+            "lowerdir+=/c",
+            "upperdir=/u",
+            "workdir=/w",
+            "volatile",
+        ];
+        let options = Options::parse(words.into_iter()).unwrap();
+        assert_eq!(
+            joined(&options),
+            "lowerdir=/a\\:b:/c,upperdir=/u,workdir=/w,volatile"
+        );
+    }
+}

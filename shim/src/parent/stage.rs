@@ -1,0 +1,282 @@
+//! The stage: the process between the resident one and the init. It reads, plans and makes what
+//! belongs to the host's side, clones the init, reports, and exits.
+//!
+//! Invariant: it is the only process of a create that parses; its memory goes away with it.
+
+use super::{Stdio, rootfs, trees};
+use crate::api::{CreateRequest, Failure, FailureKind};
+use crate::bundle::{self, NamespaceKind, Spec};
+use crate::cgroup::Cgroup;
+use crate::failure::At;
+use crate::init::{self, Ends, Init, InnerStdio};
+use crate::packet::{self, Received};
+use crate::plan::namespaces::{Namespaces, name};
+use crate::plan::{self, HostFacts, Plan};
+use crate::root::Root;
+use crate::seccomp::Filter;
+use crate::sync::{FromInit, FromStage, Made};
+use crate::sys::clone::{self, Process, flags};
+use crate::user::{self, Account, Home};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::io;
+
+/// What the stage has to give: the message and the descriptors that go with it.
+type Outcome = Result<(Made, Vec<OwnedFd>), Failure>;
+
+/// Runs the stage; the result is its exit code.
+pub fn main(request: &CreateRequest, socket: &OwnedFd) -> i32 {
+    let mut init = None;
+    let (answer, fds) = match create(request, &mut init) {
+        Ok((made, fds)) => (FromStage::Made(made), fds),
+        Err(failure) => (FromStage::Failed { failure, init }, Vec::new()),
+    };
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    i32::from(packet::send(socket, &answer, &fds).is_err())
+}
+
+fn create(request: &CreateRequest, init: &mut Option<i32>) -> Outcome {
+    // A container's process that finds a way to look at this one must not get at its program.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .at(FailureKind::System, || "hide the stage".to_owned())?;
+    rustix::process::umask(Mode::empty());
+    let text = bundle::read(&request.bundle, "config.json")?;
+    let spec = bundle::parse(&text)?;
+    let facts = HostFacts {
+        powers: super::powers(),
+    };
+    let plan = plan::build(&spec, &facts)?;
+    let cgroup = Cgroup::make(&cgroup_path(&spec, &request.id))?;
+    let made = make(request, &spec, plan, &cgroup, init);
+    if made.is_err() {
+        // The init has ended or is ending; who is left in the cgroup must not keep it.
+        let _ = cgroup.kill_all();
+        let _ = cgroup.remove();
+    }
+    made
+}
+
+fn cgroup_path(spec: &Spec<'_>, id: &str) -> String {
+    match spec.linux.cgroups_path.as_deref() {
+        Some(path) if !path.is_empty() => path.to_owned(),
+        _ => format!("/corten/{id}"),
+    }
+}
+
+fn make(
+    request: &CreateRequest,
+    spec: &Spec<'_>,
+    plan: Plan<'_>,
+    cgroup: &Cgroup,
+    init_pid: &mut Option<i32>,
+) -> Outcome {
+    cgroup.apply(&spec.linux.resources)?;
+    let terminal = plan.process.terminal;
+    let init = prepare(request, spec, plan, cgroup)?;
+    let user = init.account.user.clone();
+    let (gate, inner_gate) = super::pair()?;
+    let (outer, inner) = stdio(terminal, request.stdin)?;
+    let process = clone_init(
+        init,
+        Ends {
+            gate: inner_gate,
+            stdio: inner,
+        },
+        cgroup,
+    )?;
+    *init_pid = Some(process.pid);
+    let master = wait_until_ready(&gate)?;
+    let start_time = crate::stat::start_time(process.pid).at(FailureKind::System, || {
+        "read the init's start time".to_owned()
+    })?;
+    let made = Made {
+        pid: process.pid,
+        start_time,
+        user,
+        cgroup: cgroup.clone(),
+    };
+    let mut fds = vec![process.pidfd, gate];
+    fds.extend(master);
+    fds.extend(outer.into_iter().flat_map(into_descriptors));
+    Ok((made, fds))
+}
+
+fn into_descriptors(stdio: Stdio) -> Vec<OwnedFd> {
+    match stdio {
+        Stdio::Terminal { master } => vec![master],
+        Stdio::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } => stdin.into_iter().chain([stdout, stderr]).collect(),
+    }
+}
+
+fn prepare<'a>(
+    request: &'a CreateRequest,
+    spec: &Spec<'_>,
+    plan: Plan<'a>,
+    cgroup: &'a Cgroup,
+) -> Result<Init<'a>, Failure> {
+    let root_path = rootfs::path(&request.bundle, spec);
+    // The trees come first: a root made by the old call leaves the host's mount namespace.
+    let trees = trees::clone_all(&plan.trees)?;
+    let namespaces = open_namespaces(&plan.namespaces)?;
+    let filter = match &request.seccomp_filter {
+        Some(path) => Some(Filter::read(path, plan.seccomp_flags)?),
+        None => None,
+    };
+    let root = rootfs::make(&request.bundle, &root_path)?;
+    let account = account(spec, &root)?;
+    oom_score(plan.process.oom_score_adj, &request.id)?;
+    warn(&request.id, &plan.warnings);
+    Ok(Init {
+        id: &request.id,
+        plan,
+        cgroup,
+        root,
+        root_path,
+        trees,
+        namespaces,
+        account,
+        filter,
+        own_program: super::own_program()?,
+    })
+}
+
+fn account(spec: &Spec<'_>, root: &OwnedFd) -> Result<Account, Failure> {
+    let root = root
+        .try_clone()
+        .at(FailureKind::System, || "keep the root".to_owned())?;
+    let env = &spec.process.env;
+    let home = if env.iter().any(|variable| variable.starts_with("HOME=")) {
+        Home::Given
+    } else {
+        Home::LookUp
+    };
+    user::resolve(
+        &Root::new(root),
+        &spec.process.user,
+        user::policy(&spec.annotations)?,
+        home,
+    )
+}
+
+fn open_namespaces(wanted: &Namespaces<'_>) -> Result<Vec<(NamespaceKind, OwnedFd)>, Failure> {
+    let open = |(kind, path): &(NamespaceKind, &str)| {
+        let fd = rustix::fs::open(*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        fd.map(|fd| (*kind, fd)).at(FailureKind::Invalid, || {
+            format!("open the {} namespace {path}", name(*kind))
+        })
+    };
+    wanted.joined.iter().map(open).collect()
+}
+
+/// The score is inherited by the init. A score below one's own needs CAP_SYS_RESOURCE, which nested
+/// nodes lack: then the container runs with ours.
+fn oom_score(score: Option<i32>, id: &str) -> Result<(), Failure> {
+    let Some(score) = score else {
+        return Ok(());
+    };
+    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            warn(
+                id,
+                &[format!(
+                    "oom_score_adj {score} is below this host's own and was not set"
+                )],
+            );
+            Ok(())
+        }
+        other => other.at(FailureKind::System, || {
+            format!("set oom_score_adj to {score}")
+        }),
+    }
+}
+
+fn stdio(terminal: bool, stdin: bool) -> Result<(Option<Stdio>, InnerStdio), Failure> {
+    if terminal {
+        return Ok((None, InnerStdio::Terminal));
+    }
+    let pipe =
+        || pipe_with(PipeFlags::CLOEXEC).at(FailureKind::System, || "make a pipe".to_owned());
+    let (stdout, inner_stdout) = pipe()?;
+    let (stderr, inner_stderr) = pipe()?;
+    let (inner_stdin, stdin) = match stdin {
+        true => pipe().map(|(read, write)| (Some(read), Some(write)))?,
+        false => (None, None),
+    };
+    let inner = InnerStdio::Pipes {
+        stdin: inner_stdin,
+        stdout: inner_stdout,
+        stderr: inner_stderr,
+    };
+    Ok((
+        Some(Stdio::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        }),
+        inner,
+    ))
+}
+
+/// Clones the init as a child of the resident process. What it owns is dropped on this side.
+fn clone_init(init: Init<'_>, ends: Ends, cgroup: &Cgroup) -> Result<Process, Failure> {
+    if let Some(path) = init.plan.namespaces.pid {
+        join_pid_namespace(path)?;
+    }
+    let birthplace = cgroup.birthplace()?;
+    let flags = init.plan.namespaces.new | flags::PARENT;
+    clone::clone3(flags, birthplace.as_ref().map(AsFd::as_fd), move || {
+        init::main(init, ends)
+    })
+    .at(FailureKind::System, || {
+        "clone the container's init".to_owned()
+    })
+}
+
+fn join_pid_namespace(path: &str) -> Result<(), Failure> {
+    let step = || format!("join the pid namespace {path}");
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .at(FailureKind::Invalid, step)?;
+    move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::ProcessID))
+        .at(FailureKind::System, step)
+}
+
+fn wait_until_ready(gate: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    let mut master = None;
+    loop {
+        let received =
+            packet::receive(gate).at(FailureKind::System, || "hear from the init".to_owned())?;
+        match received {
+            Some(Received {
+                message: FromInit::Terminal,
+                mut fds,
+            }) => master = fds.pop(),
+            Some(Received {
+                message: FromInit::Ready,
+                ..
+            }) => return Ok(master),
+            Some(Received {
+                message: FromInit::Failed(failure),
+                ..
+            }) => return Err(failure),
+            None => {
+                return Err(super::ended(
+                    "create the container",
+                    "its init ended without a word (out of memory in its cgroup?)",
+                ));
+            }
+        }
+    }
+}
+
+fn warn(id: &str, warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("level=warn container.id={id} {warning}");
+    }
+}

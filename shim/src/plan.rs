@@ -1,0 +1,271 @@
+//! From a checked bundle to the ordered steps that make the container of it.
+//!
+//! Pure: no file is read and no call is made here, so every decision is tested without root. What
+//! depends on the host comes in as [`HostFacts`].
+//!
+//! Invariant: the order of [`Plan::steps`] is the order of their effects. Devices come after all
+//! mounts (one may be `/dev`), masks and read-only paths after both, the read-only root last.
+
+pub mod caps;
+pub mod devices;
+pub mod mounts;
+pub mod namespaces;
+pub mod options;
+pub mod process;
+
+use crate::api::Failure;
+use crate::bundle::{NamespaceKind, Spec};
+use devices::DeviceNode;
+use mounts::{MountStep, Tree};
+use namespaces::Namespaces;
+use options::{Bind, Spread};
+use process::{Powers, ProcessPlan};
+
+/// What the plan must know of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// What this process may hand on.
+    pub powers: Powers,
+}
+
+/// How a container is made.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Its namespaces.
+    pub namespaces: Namespaces<'a>,
+    /// Trees of the host that the stage clones.
+    pub trees: Vec<Tree<'a>>,
+    /// What the init does inside the new namespaces, in this order.
+    pub steps: Vec<Step<'a>>,
+    /// How the container's root spreads; set after pivot_root.
+    pub root_spread: Option<Spread>,
+    /// What is executed.
+    pub process: ProcessPlan<'a>,
+    /// `SECCOMP_FILTER_FLAG_*` for the filter.
+    pub seccomp_flags: u32,
+    /// What was not granted as asked, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// One step of the init.
+#[derive(Debug, PartialEq)]
+pub enum Step<'a> {
+    /// Attaches a mount.
+    Mount(MountStep<'a>),
+    /// Makes a device node.
+    Device(DeviceNode<'a>),
+    /// Makes a symbolic link unless something is there.
+    Link {
+        /// Where.
+        path: &'a str,
+        /// What it says.
+        target: &'a str,
+    },
+    /// Opens a terminal of the container's own devpts and binds it at `/dev/console`.
+    Terminal,
+    /// Sets the host name.
+    Hostname(&'a str),
+    /// Sets the NIS domain name.
+    Domainname(&'a str),
+    /// Writes a kernel parameter; the name has slashes.
+    Sysctl {
+        /// Below `/proc/sys`.
+        name: String,
+        /// The text to write.
+        value: &'a str,
+    },
+    /// Makes a path read-only.
+    ReadOnly(&'a str),
+    /// Hides a path.
+    Mask(&'a str),
+    /// Makes the root file system read-only.
+    RootReadOnly,
+}
+
+/// Plans a container.
+///
+/// # Errors
+/// [`crate::api::FailureKind::Invalid`]: the bundle asks for what cannot be.
+pub fn build<'a>(spec: &'a Spec<'a>, facts: &HostFacts) -> Result<Plan<'a>, Failure> {
+    let namespaces = namespaces::plan(&spec.linux.namespaces)?;
+    let mut warnings = Vec::new();
+    let mut trees = Vec::new();
+    let mut steps = mount_steps(spec, &mut trees)?;
+    steps.extend(device_steps(spec, &trees)?);
+    steps.extend(name_steps(spec, &namespaces)?);
+    steps.extend(sysctl_steps(spec, &namespaces)?);
+    steps.extend(protection_steps(spec));
+    Ok(Plan {
+        namespaces,
+        trees,
+        steps,
+        root_spread: root_spread(spec)?,
+        process: process::plan(&spec.process, &facts.powers, &mut warnings)?,
+        seccomp_flags: seccomp_flags(spec)?,
+        warnings,
+    })
+}
+
+fn mount_steps<'a>(
+    spec: &'a Spec<'a>,
+    trees: &mut Vec<Tree<'a>>,
+) -> Result<Vec<Step<'a>>, Failure> {
+    let label = spec
+        .linux
+        .mount_label
+        .as_deref()
+        .filter(|label| !label.is_empty());
+    let step = |mount| mounts::plan(mount, label, trees).map(Step::Mount);
+    spec.mounts.iter().map(step).collect()
+}
+
+/// A `/dev` that is bound from the host has its nodes and is not ours to change.
+fn device_steps<'a>(spec: &'a Spec<'a>, trees: &[Tree<'a>]) -> Result<Vec<Step<'a>>, Failure> {
+    let is_dev =
+        |mount: &&crate::bundle::Mount<'_>| mount.destination.trim_end_matches('/') == "/dev";
+    let bound = spec.mounts.iter().filter(is_dev).any(|mount| {
+        trees
+            .iter()
+            .any(|tree| Some(tree.path) == mount.source.as_deref())
+    });
+    if bound {
+        return Ok(Vec::new());
+    }
+    let mut steps: Vec<_> = devices::plan(&spec.linux.devices)?
+        .into_iter()
+        .map(Step::Device)
+        .collect();
+    steps.extend(
+        devices::LINKS
+            .iter()
+            .map(|(path, target)| Step::Link { path, target }),
+    );
+    if spec.process.terminal {
+        steps.push(Step::Terminal);
+    }
+    Ok(steps)
+}
+
+fn name_steps<'a>(
+    spec: &'a Spec<'a>,
+    namespaces: &Namespaces<'_>,
+) -> Result<Vec<Step<'a>>, Failure> {
+    let mut steps = Vec::new();
+    if let Some(name) = spec.hostname.as_deref().filter(|name| !name.is_empty()) {
+        steps.push(Step::Hostname(name));
+    }
+    if let Some(name) = spec.domainname.as_deref().filter(|name| !name.is_empty()) {
+        steps.push(Step::Domainname(name));
+    }
+    if !steps.is_empty() && !namespaces.has(NamespaceKind::Uts) {
+        return Err(Failure::invalid(
+            "plan the names",
+            "a host name needs a UTS namespace of the container's own",
+        ));
+    }
+    Ok(steps)
+}
+
+fn sysctl_steps<'a>(
+    spec: &'a Spec<'a>,
+    namespaces: &Namespaces<'_>,
+) -> Result<Vec<Step<'a>>, Failure> {
+    spec.linux
+        .sysctl
+        .iter()
+        .map(|(name, value)| {
+            let path = sysctl_path(name, namespaces)?;
+            Ok(Step::Sysctl { name: path, value })
+        })
+        .collect()
+}
+
+/// A parameter may be written only where it belongs to a namespace that is not the host's.
+fn sysctl_path(name: &str, namespaces: &Namespaces<'_>) -> Result<String, Failure> {
+    let path = if name.contains('/') {
+        name.to_owned()
+    } else {
+        name.replace('.', "/")
+    };
+    let refused = |cause: &str| {
+        Err(Failure::invalid(
+            "plan the sysctls",
+            format!("{name}: {cause}"),
+        ))
+    };
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return refused("is no name of a kernel parameter");
+    }
+    let kind = match path.as_str() {
+        "kernel/domainname" | "kernel/hostname" => NamespaceKind::Uts,
+        "kernel/msgmax"
+        | "kernel/msgmnb"
+        | "kernel/msgmni"
+        | "kernel/sem"
+        | "kernel/shmall"
+        | "kernel/shmmax"
+        | "kernel/shmmni"
+        | "kernel/shm_rmid_forced" => NamespaceKind::Ipc,
+        _ if path.starts_with("fs/mqueue/") => NamespaceKind::Ipc,
+        _ if path.starts_with("net/") => NamespaceKind::Network,
+        _ => return refused("belongs to no namespace"),
+    };
+    if namespaces.has(kind) {
+        return Ok(path);
+    }
+    refused(&format!(
+        "needs a {} namespace of the container's own",
+        namespaces::name(kind)
+    ))
+}
+
+fn protection_steps<'a>(spec: &'a Spec<'a>) -> Vec<Step<'a>> {
+    let linux = &spec.linux;
+    let mut steps: Vec<_> = linux
+        .readonly_paths
+        .iter()
+        .map(|path| Step::ReadOnly(path))
+        .collect();
+    steps.extend(linux.masked_paths.iter().map(|path| Step::Mask(path)));
+    if spec.root.readonly {
+        steps.push(Step::RootReadOnly);
+    }
+    steps
+}
+
+fn root_spread(spec: &Spec<'_>) -> Result<Option<Spread>, Failure> {
+    let Some(word) = spec
+        .linux
+        .rootfs_propagation
+        .as_deref()
+        .filter(|word| !word.is_empty())
+    else {
+        return Ok(None);
+    };
+    let unknown = || Failure::invalid("plan the root", format!("{word} is no propagation"));
+    options::propagation(word).map(Some).ok_or_else(unknown)
+}
+
+fn seccomp_flags(spec: &Spec<'_>) -> Result<u32, Failure> {
+    let Some(seccomp) = &spec.linux.seccomp else {
+        return Ok(0);
+    };
+    seccomp
+        .flags
+        .iter()
+        .try_fold(0, |flags, flag| Ok(flags | crate::seccomp::flag(flag)?))
+}
+
+/// A tree of the whole root, for a bundle whose root file system is ready.
+#[must_use]
+pub fn whole_root(path: &str) -> Tree<'_> {
+    Tree {
+        path,
+        bind: Bind::Recursive,
+        top: options::Attributes::default(),
+        all: options::Attributes::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

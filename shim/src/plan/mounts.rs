@@ -1,0 +1,225 @@
+//! Mounts of a spec: which trees the stage clones on the host's side, and what the init makes.
+
+use super::options::{Attributes, Bind, Options, Propagation, Spread};
+use crate::api::Failure;
+use crate::bundle::Mount;
+use rustix::mount::MountAttrFlags as Attr;
+
+/// A tree of the host that the stage clones; its index is its name.
+#[derive(Debug, PartialEq)]
+pub struct Tree<'a> {
+    /// The path on the host.
+    pub path: &'a str,
+    /// What of it.
+    pub bind: Bind,
+    /// Attributes of its top.
+    pub top: Attributes,
+    /// Attributes of all of it.
+    pub all: Attributes,
+}
+
+/// Where a mount comes from.
+#[derive(Debug, PartialEq)]
+pub enum Source<'a> {
+    /// A cloned tree of the host, by its index.
+    Tree(usize),
+    /// A new instance of a file system.
+    FileSystem(FileSystem<'a>),
+    /// The container's view of the cgroup hierarchies.
+    Cgroup {
+        /// Attributes of each mount of it.
+        attributes: Attr,
+    },
+}
+
+/// A file system to be made inside the container's namespaces.
+#[derive(Debug, PartialEq)]
+pub struct FileSystem<'a> {
+    /// Its type.
+    pub kind: &'a str,
+    /// The word that mountinfo shows.
+    pub source: &'a str,
+    /// Its own options.
+    pub data: Vec<(&'a str, Option<&'a str>)>,
+    /// Attributes of the mount.
+    pub attributes: Attr,
+}
+
+/// One mount of a container.
+#[derive(Debug, PartialEq)]
+pub struct MountStep<'a> {
+    /// Where, inside the container.
+    pub destination: &'a str,
+    /// What.
+    pub source: Source<'a>,
+    /// How it spreads, set after it was attached.
+    pub spread: Spread,
+}
+
+/// Plans one mount; a tree that it needs is added to `trees`.
+///
+/// # Errors
+/// [`crate::api::FailureKind::Invalid`].
+pub fn plan<'a>(
+    mount: &'a Mount<'a>,
+    label: Option<&'a str>,
+    trees: &mut Vec<Tree<'a>>,
+) -> Result<MountStep<'a>, Failure> {
+    let destination = &*mount.destination;
+    let options = Options::parse(mount.options.iter().map(|word| &**word))
+        .map_err(|failure| failure.because(format!("the mount at {destination}")))?;
+    let spread = options.spread.unwrap_or(Spread {
+        kind: Propagation::Private,
+        recursive: true,
+    });
+    let kind = mount.kind.as_deref().unwrap_or("none");
+    let source = match kind {
+        _ if options.bind.is_some() => tree(mount, options, trees)?,
+        "bind" => tree(
+            mount,
+            Options {
+                bind: Some(Bind::Recursive),
+                ..options
+            },
+            trees,
+        )?,
+        "cgroup" | "cgroup2" => Source::Cgroup {
+            attributes: options.top.set | options.tree.set,
+        },
+        _ => Source::FileSystem(file_system(mount, kind, label, options)),
+    };
+    if destination.is_empty() || is_root(destination) {
+        return Err(invalid(
+            mount,
+            "the root file system cannot be mounted over",
+        ));
+    }
+    Ok(MountStep {
+        destination,
+        source,
+        spread,
+    })
+}
+
+fn is_root(path: &str) -> bool {
+    path.split('/').all(|part| matches!(part, "" | "." | ".."))
+}
+
+fn tree<'a>(
+    mount: &'a Mount<'a>,
+    options: Options<'a>,
+    trees: &mut Vec<Tree<'a>>,
+) -> Result<Source<'a>, Failure> {
+    let path = mount.source.as_deref().unwrap_or("");
+    if !path.starts_with('/') {
+        return Err(invalid(
+            mount,
+            "the source of a bind mount is an absolute path",
+        ));
+    }
+    if let Some((key, _)) = options.data.first() {
+        return Err(invalid(mount, &format!("a bind mount has no option {key}")));
+    }
+    trees.push(Tree {
+        path,
+        bind: options.bind.unwrap_or(Bind::Recursive),
+        top: options.top,
+        all: options.tree,
+    });
+    Ok(Source::Tree(trees.len() - 1))
+}
+
+fn file_system<'a>(
+    mount: &'a Mount<'a>,
+    kind: &'a str,
+    label: Option<&'a str>,
+    options: Options<'a>,
+) -> FileSystem<'a> {
+    let mut data = options.data;
+    if let Some(label) = label.filter(|_| matches!(kind, "tmpfs" | "devpts" | "mqueue")) {
+        data.push(("context", Some(label)));
+    }
+    FileSystem {
+        kind,
+        source: mount.source.as_deref().unwrap_or(kind),
+        data,
+        attributes: options.top.set | options.tree.set,
+    }
+}
+
+fn invalid(mount: &Mount<'_>, cause: &str) -> Failure {
+    Failure::invalid(
+        "plan the mounts",
+        format!("the mount at {}: {cause}", &*mount.destination),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::text::Text;
+
+    fn mount(
+        destination: &'static str,
+        kind: &'static str,
+        source: &'static str,
+        options: &[&'static str],
+    ) -> Mount<'static> {
+        Mount {
+            destination: destination.into(),
+            kind: Some(kind.into()),
+            source: Some(source.into()),
+            options: options.iter().map(|word| Text::from(*word)).collect(),
+            ..Mount::default()
+        }
+    }
+
+    #[test]
+    fn a_bind_is_a_tree_of_the_host() {
+        let volume = mount("/data", "bind", "/srv/data", &["rbind", "ro", "rslave"]);
+        let mut trees = Vec::new();
+        let step = plan(&volume, None, &mut trees).unwrap();
+        assert_eq!(step.source, Source::Tree(0));
+        assert_eq!(step.spread.kind, Propagation::Slave);
+        assert_eq!(trees[0].path, "/srv/data");
+        assert_eq!(trees[0].bind, Bind::Recursive);
+        assert_eq!(trees[0].top.set, Attr::MOUNT_ATTR_RDONLY);
+        assert!(trees[0].all.is_empty());
+    }
+
+    #[test]
+    fn a_file_system_keeps_its_own_options() {
+        let dev = mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "mode=755", "size=65536k"],
+        );
+        let step = plan(&dev, Some("label"), &mut Vec::new()).unwrap();
+        let Source::FileSystem(made) = step.source else {
+            panic!("{step:?}")
+        };
+        assert_eq!(
+            made.data,
+            [
+                ("mode", Some("755")),
+                ("size", Some("65536k")),
+                ("context", Some("label"))
+            ]
+        );
+        assert_eq!(made.attributes, Attr::MOUNT_ATTR_NOSUID);
+        assert_eq!(step.spread.kind, Propagation::Private);
+    }
+
+    #[test]
+    fn what_cannot_be_mounted_is_refused() {
+        for bad in [
+            mount("/", "tmpfs", "tmpfs", &[]),
+            mount("/../.", "tmpfs", "tmpfs", &[]),
+            mount("/x", "bind", "relative", &[]),
+            mount("/x", "bind", "/y", &["mode=755"]),
+        ] {
+            assert!(plan(&bad, None, &mut Vec::new()).is_err(), "{bad:?}");
+        }
+    }
+}

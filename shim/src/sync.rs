@@ -1,0 +1,70 @@
+//! What the processes that make a container say to each other.
+//!
+//! ```text
+//! run (resident)            stage                             init
+//! ─────────────────────────────────────────────────────────────────────────────────────────
+//! fork ───────────────────▶ parse, plan, user, trees,
+//! waits                     root, cgroup, pipes
+//!                           clone3 (its sibling) ───────────▶ enters the cgroup, joins
+//!                           waits                             namespaces, mounts, pivots,
+//!                                                             becomes the user, filters
+//!                           ◀───────── FromInit::Terminal + master, if any
+//!                           ◀───────── FromInit::Ready
+//!                                                             waits
+//! ◀── FromStage::Made + pidfd, gate, stdio
+//! waits for the stage       exits
+//!
+//! StartGate::release: GO ───────────────────────────────────▶ execve
+//! ◀─────────── the gate is closed: it has succeeded;  FromInit::Failed: it has not
+//! ```
+//! A failure on the way: the init says `FromInit::Failed` and exits; the stage says
+//! `FromStage::Failed` with the init's pid, takes the cgroup away and exits; the resident process
+//! reaps both. When the resident process dies, the gate closes and a waiting init exits.
+//!
+//! Invariant: nothing is parsed in the resident process but these small messages.
+
+use crate::api::{Failure, User};
+use crate::cgroup::Cgroup;
+use serde::{Deserialize, Serialize};
+
+/// The byte that lets an init execute its program.
+pub const GO: &[u8] = b"g";
+
+/// What the stage tells the resident process, once.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromStage {
+    /// The container is made. With it travel the init's pidfd, the gate, and either the terminal's
+    /// master or stdin (only where asked for), stdout and stderr.
+    Made(Made),
+    /// It could not be made.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The init, where there is already one to be reaped.
+        init: Option<i32>,
+    },
+}
+
+/// A container that was made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Made {
+    /// The init's process id as the host sees it.
+    pub pid: i32,
+    /// The init's start time in clock ticks since boot.
+    pub start_time: u64,
+    /// Whom it runs as.
+    pub user: User,
+    /// Where its limits are.
+    pub cgroup: Cgroup,
+}
+
+/// What the init says over the gate.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromInit {
+    /// The terminal's master travels with this, where there is one; `Ready` follows.
+    Terminal,
+    /// It waits for [`GO`].
+    Ready,
+    /// It could not go on, and exits.
+    Failed(Failure),
+}
