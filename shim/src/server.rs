@@ -211,11 +211,7 @@ impl<'a> Shim<'a> {
         };
         match source {
             Source::Init => container.look_at_init(),
-            Source::Memory => {
-                if let Some(kind) = container.memory_event() {
-                    self.announce(kind);
-                }
-            }
+            Source::Memory => container.memory_event(),
             Source::Stream(_) => {} // after all others, see `turn`
         }
     }
@@ -247,6 +243,9 @@ impl<'a> Shim<'a> {
     /// Brings what has begun forward: the container's end, answers that waited for it, and
     /// connections that have closed.
     fn settle(&mut self) {
+        if let Some(kind) = self.container.as_mut().and_then(Container::look_at_memory) {
+            self.announce(kind);
+        }
         if let Some(record) = self.container.as_mut().and_then(Container::settle) {
             self.grant_starts();
             self.announce(EventKind::Exited(record));

@@ -1,5 +1,7 @@
 //! `corten-shim sandbox` and `pause`, run as the daemon runs them. Need root.
 
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
+
 use corten_shim::api::{
     Failure, FailureKind, PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest,
 };

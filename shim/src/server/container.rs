@@ -19,6 +19,7 @@ use crate::reaper::{self, End};
 use crate::record::{self, Ended};
 use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,6 +31,11 @@ const STRAGGLERS: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_millis(2);
 /// When what cannot be done after the end is tried again at the latest.
 const AT_LAST: Duration = Duration::from_secs(5);
+
+/// How long after the news of a full memory a kill may be counted: v1 tells before it kills.
+const COUNTING: Duration = Duration::from_secs(1);
+/// How often the counter is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A container.
 pub struct Container {
@@ -52,6 +58,7 @@ pub struct Container {
 struct Kills {
     at_create: u64,
     told: u64,
+    look_until: Option<Instant>,
 }
 
 enum Phase {
@@ -115,6 +122,7 @@ impl Container {
             kills: Kills {
                 at_create,
                 told: at_create,
+                look_until: None,
             },
             phase: Phase::Created(gate),
         })
@@ -229,22 +237,33 @@ impl Container {
             Phase::Ended(remains) if !remains.saved || !remains.removed => {
                 Some((remains.since.elapsed() / 4).clamp(AGAIN, AT_LAST))
             }
+            _ if self.kills.look_until.is_some() => Some(LOOK),
             _ => None,
         };
         own.into_iter().chain(self.streams.patience()).min()
     }
 
-    /// The cgroup's counter has moved, perhaps.
-    pub fn memory_event(&mut self) -> Option<EventKind> {
-        let oom = self.oom.as_ref()?;
-        // An eventfd has no place to seek to; a file of a cgroup is read from its start.
-        let _ = rustix::fs::seek(oom, rustix::fs::SeekFrom::Start(0));
-        if rustix::io::read(oom, &mut [0u8; 256][..]).is_err() {
-            self.oom = None; // the cgroup has gone
+    /// The cgroup has run out of memory: a kill may be on its way to be counted.
+    pub fn memory_event(&mut self) {
+        let Some(oom) = &self.oom else {
+            return;
+        };
+        match rustix::io::read(oom, &mut [0u8; 256][..]) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.oom = None,
         }
+        self.kills.look_until = Some(Instant::now() + COUNTING);
+    }
+
+    /// Looks whether a process was killed for memory, where that is to be expected.
+    pub fn look_at_memory(&mut self) -> Option<EventKind> {
+        let until = self.kills.look_until.filter(|_| self.is_live())?;
         let kills = self.cgroup.memory_kills();
         let moved = kills > self.kills.told;
         self.kills.told = kills;
+        if moved || until <= Instant::now() {
+            self.kills.look_until = None;
+        }
         moved.then_some(EventKind::OutOfMemory)
     }
 
@@ -261,6 +280,7 @@ impl Container {
     pub fn init_ended(&mut self, end: End) {
         if self.is_live() {
             self.oom = None;
+            self.kills.look_until = None;
             let until = Instant::now() + STRAGGLERS;
             self.phase = Phase::Ending { end, until };
         }

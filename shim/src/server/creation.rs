@@ -48,10 +48,11 @@ pub trait Cgroup {
     /// How many of its processes were killed for memory so far.
     fn memory_kills(&self) -> u64;
 
-    /// A descriptor to be polled for kills for memory; reading it from its start makes it quiet.
+    /// A descriptor, non-blocking, that is readable when memory has run out; reading it makes it
+    /// quiet. Kills are counted soon after.
     fn oom_events(&self) -> Option<OwnedFd>;
 
-    /// Kills all processes that are in it.
+    /// Kills all processes that are in it, without waiting for their ends.
     ///
     /// # Errors
     /// What the kernel says.
