@@ -1,17 +1,21 @@
 //! `corten-shim`: one binary, one verb a process. See the library.
 
 use corten_shim::api::Failure;
+use corten_shim::server::real::Parent;
+use corten_shim::server::{self, Options};
 use corten_shim::{pause, sandbox};
 use rustix::fd::OwnedFd;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: corten-shim sandbox
+usage: corten-shim run --id ID --socket PATH [--cgroup PATH]
+       corten-shim sandbox
        corten-shim pause
        corten-shim --version
 
-The daemon `corten` starts these; `sandbox` with a SEQPACKET socket as descriptor 0.
+The daemon `corten` starts these, `run` and `sandbox` with a SEQPACKET socket as descriptor 0.
 ";
 
 fn main() -> ExitCode {
@@ -20,15 +24,51 @@ fn main() -> ExitCode {
     let verb = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();
     match verb.to_str() {
+        Some("run") => run(&rest),
         Some("sandbox") if rest.is_empty() => told(take_socket().and_then(|s| sandbox::run(&s))),
         Some("pause") if rest.is_empty() => told(pause::run()),
+        Some("sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
         Some("--version") => {
             println!("corten-shim {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Some("sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
         _ => usage(&format!("{verb:?} is no verb")),
     }
+}
+
+fn run(arguments: &[OsString]) -> ExitCode {
+    match options(arguments) {
+        Ok(options) => {
+            told(take_socket().and_then(|first| server::run(&options, first, &mut Parent)))
+        }
+        Err(problem) => usage(&problem),
+    }
+}
+
+fn options(arguments: &[OsString]) -> Result<Options, String> {
+    let (mut id, mut socket, mut cgroup) = (None, None, None);
+    for pair in arguments.chunks(2) {
+        let [name, value] = pair else {
+            return Err(format!("{:?} lacks its value", pair[0]));
+        };
+        let place = match name.to_str() {
+            Some("--id") => &mut id,
+            Some("--socket") => &mut socket,
+            Some("--cgroup") => &mut cgroup,
+            _ => return Err(format!("{name:?} is no option of run")),
+        };
+        *place = Some(value.clone());
+    }
+    let id = id.ok_or("--id is missing")?;
+    let socket = PathBuf::from(socket.ok_or("--socket is missing")?);
+    if !socket.is_absolute() {
+        return Err(format!("--socket {} is no absolute path", socket.display()));
+    }
+    Ok(Options {
+        id: id.into_string().map_err(|id| format!("{id:?} is no id"))?,
+        socket,
+        cgroup: cgroup.map(PathBuf::from),
+    })
 }
 
 /// Closes what the starter has left open behind stderr: a shim or a holder would keep it open for

@@ -13,6 +13,7 @@ pub mod creation;
 mod events;
 mod listener;
 mod process;
+pub mod real;
 mod verbs;
 
 use crate::api::{Event, EventKind, Failure, Message};
@@ -50,6 +51,7 @@ pub fn run(options: &Options, first: OwnedFd, creator: &mut dyn Creator) -> Resu
     let mut shim = Shim::new(&options.id, creator, LINGER);
     shim.process = Some(Process::settle(options.cgroup.as_deref())?);
     shim.listen(&options.socket)?;
+    process::leave_directory()?;
     shim.welcome(first).map_err(|_| {
         Failure::invalid(
             "take descriptor 0",

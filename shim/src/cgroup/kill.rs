@@ -28,18 +28,10 @@ impl Cgroup {
     /// # Errors
     /// What the kernel says; `TimedOut` with those that are left.
     pub fn kill_all(&self) -> io::Result<()> {
-        if let Some(unified) = self.unified() {
-            match write(&unified.path.join("cgroup.kill"), "1") {
-                Ok(()) => {}
-                // Gone already, or a kernel before 5.14.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
         let until = Instant::now() + PATIENCE;
         let mut pause = Duration::from_micros(100);
+        self.kill_now()?;
         while !self.processes()?.is_empty() {
-            self.freeze_and_kill()?;
             if Instant::now() > until {
                 let left = self.processes()?;
                 return Err(io::Error::new(
@@ -49,8 +41,29 @@ impl Cgroup {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
+            self.kill_now()?;
         }
         Ok(())
+    }
+
+    /// Kills every process of this cgroup and of those below it, once, and does not wait for their
+    /// ends: a process that serves others meanwhile asks again.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn kill_now(&self) -> io::Result<()> {
+        if let Some(unified) = self.unified() {
+            match write(&unified.path.join("cgroup.kill"), "1") {
+                Ok(()) => {}
+                // Gone already, or a kernel before 5.14.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.processes()?.is_empty() {
+            true => Ok(()),
+            false => self.freeze_and_kill(),
+        }
     }
 
     /// The hierarchy that knows all processes: the freezer, where one can stop them, else the

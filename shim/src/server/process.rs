@@ -7,6 +7,7 @@
 use crate::api::Failure;
 use crate::sys::{heap, signals};
 use rustix::fd::OwnedFd;
+use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Pid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::path::Path;
@@ -40,6 +41,7 @@ impl Process {
             .map_err(|errno| Failure::system("become a subreaper", errno))?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(|errno| Failure::system("become undumpable", errno))?;
+        rustix::process::umask(Mode::from_raw_mode(0o022));
         // Refused without CAP_SYS_RESOURCE: the shim then keeps what the daemon has.
         let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
         let signals = signals::descriptor(&SIGNALS).map_err(|error| {
@@ -74,4 +76,12 @@ impl Process {
         let _ = rustix::thread::set_capabilities(None, sets);
         let _ = rustix::thread::set_no_new_privs(true);
     }
+}
+
+/// Leaves the directory that the shim was started in, whose file system it would keep busy.
+///
+/// # Errors
+/// What the kernel says.
+pub fn leave_directory() -> Result<(), Failure> {
+    rustix::process::chdir("/").map_err(|errno| Failure::system("go to /", errno))
 }

@@ -1,0 +1,221 @@
+//! `corten-shim run` with real containers, spoken to as the daemon does. Need root.
+
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
+
+#[path = "run/shim.rs"]
+mod shim;
+
+use corten_shim::api::{ExitReason, FailureKind, Reply, Request, State};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::process::Signal;
+use shim::{Shim, is_alive, wait};
+use std::io::Read;
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_whole_life() {
+    let mut shim = Shim::new("echo out; echo err >&2; printf rest; exit 3");
+    let (status, fds) = shim.create();
+    assert_eq!(status.state, State::Created);
+    assert_eq!(status.user.unwrap().uid, 0);
+    shim.start();
+    wait(&fds[0]);
+    let record = shim.exited();
+    assert_eq!((record.code, record.signal), (3, None));
+    assert_eq!(record.reason, ExitReason::Error);
+    assert_eq!(record.pid, status.pid);
+    assert_eq!(shim.record(), record);
+    let mut log = shim.log();
+    log.sort();
+    assert_eq!(log, ["stderr F err", "stdout F out", "stdout P rest"]);
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_codes_and_signals() {
+    let mut well = Shim::new("exit 0");
+    well.create();
+    well.start();
+    assert_eq!(well.exited().reason, ExitReason::Completed);
+    well.shut();
+    let mut killed = Shim::new("exec sleep 1000");
+    let (_, fds) = killed.create();
+    killed.start();
+    rustix::process::pidfd_send_signal(&fds[0], Signal::KILL).unwrap();
+    let record = killed.exited();
+    assert_eq!((record.code, record.signal), (137, Some(9)));
+    assert_eq!(record.reason, ExitReason::Error, "nobody ran out of memory");
+    killed.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_out_of_memory_is_told_by_the_counter() {
+    let mut shim = Shim::with_memory("exec dd if=/dev/zero of=/dev/null bs=60M", 20 << 20);
+    shim.create();
+    shim.start();
+    let record = shim.exited();
+    assert_eq!((record.code, record.reason), (137, ExitReason::OomKilled));
+    assert!(shim.health().oom_kills > 0);
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_container_that_survives_a_kill_for_memory_tells_it() {
+    let mut shim = Shim::with_memory(
+        "dd if=/dev/zero of=/dev/null bs=60M; exec sleep 1000",
+        20 << 20,
+    );
+    shim.create();
+    shim.start();
+    shim.out_of_memory();
+    assert_eq!(shim.status().0.state, State::Running);
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_program_that_is_not_there_is_a_start_error() {
+    let mut shim = Shim::with_arguments(&["/no/such/program"]);
+    shim.create();
+    let failure = shim.call(Request::Start).0.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Start);
+    let record = shim.record();
+    assert_eq!((record.code, record.reason), (128, ExitReason::StartError));
+    assert_eq!(shim.exited(), record);
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_the_daemon_goes_away_and_comes_back() {
+    let mut shim = Shim::new("echo before; read line; echo after $line; exit 5");
+    shim.stdin();
+    shim.create();
+    shim.start();
+    let (_, fds) = shim.ok(Request::Attach {
+        stdin: true,
+        stdout: false,
+        stderr: false,
+    });
+    shim.hang_up();
+    rustix::io::write(&fds[0], b"all\n").unwrap();
+    drop(fds);
+    while !shim.has_record() {
+        std::thread::yield_now();
+    }
+    shim.connect();
+    let record = shim.exited();
+    assert_eq!(record.code, 5);
+    assert_eq!(shim.log(), ["stdout F before", "stdout F after all"]);
+    shim.ok(Request::Acknowledge { up_to: 1 });
+    assert_eq!(shim.health().unacknowledged, 0);
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_attached_clients_see_and_type_on_a_terminal() {
+    let mut shim = Shim::with_terminal("stty size; read line; echo got $line");
+    shim.stdin();
+    shim.create();
+    shim.ok(Request::Resize {
+        width: 132,
+        height: 43,
+    });
+    let (reply, fds) = shim.ok(Request::Attach {
+        stdin: true,
+        stdout: true,
+        stderr: false,
+    });
+    assert_eq!(reply, Reply::Attached);
+    shim.start();
+    rustix::io::write(&fds[0], b"word\n").unwrap();
+    let seen = read_all(&fds[0]);
+    assert!(seen.contains("43 132"), "{seen:?}");
+    assert!(seen.contains("got word"), "{seen:?}");
+    assert_eq!(shim.exited().code, 0);
+    assert!(
+        shim.log()
+            .iter()
+            .any(|line| line.starts_with("stdout F got word"))
+    );
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_shutdown_leaves_no_process_cgroup_or_socket() {
+    let mut shim = Shim::new("sleep 1000 & exec sleep 1000");
+    let (_, fds) = shim.create();
+    shim.start();
+    assert!(is_alive(&fds[0]));
+    shim.shut();
+    assert!(!is_alive(&fds[0]));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_container_that_was_never_started_goes_too() {
+    let mut shim = Shim::new("exit 0");
+    let (_, fds) = shim.create();
+    shim.shut();
+    assert!(!is_alive(&fds[0]));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_creation_that_fails_leaves_nothing() {
+    let mut shim = Shim::new("exit 0");
+    shim.break_bundle();
+    let request = shim.request();
+    shim.call(Request::Create(request)).0.unwrap_err();
+    assert_eq!(shim.status().0.state, State::Empty);
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_running_shim_has_given_up_what_it_does_not_need() {
+    let mut shim = Shim::new("exec sleep 1000");
+    shim.create();
+    shim.start();
+    let status = shim.proc("status");
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    // CAP_DAC_OVERRIDE (1) and CAP_KILL (5).
+    assert!(status.contains("CapEff:\t0000000000000022"), "{status}");
+    assert!(status.contains("CapPrm:\t0000000000000022"), "{status}");
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_shim_lives_in_the_cgroup_of_shims_and_its_container_does_not() {
+    let home = shim::Home::new();
+    let mut shim = Shim::in_cgroup("exec sleep 1000", home.name());
+    let (status, _) = shim.create();
+    assert!(
+        shim.proc("cgroup").contains(home.name()),
+        "{}",
+        shim.proc("cgroup")
+    );
+    let container = std::fs::read_to_string(format!("/proc/{}/cgroup", status.pid)).unwrap();
+    assert!(!container.contains(home.name()), "{container}");
+    shim.shut();
+}
+
+fn read_all(socket: &OwnedFd) -> String {
+    let mut file = std::fs::File::from(socket.try_clone().unwrap());
+    let mut seen = Vec::new();
+    let mut buffer = [0u8; 4096];
+    loop {
+        poll(&mut [PollFd::new(socket, PollFlags::IN)], None).unwrap();
+        match file.read(&mut buffer).unwrap() {
+            0 => return String::from_utf8_lossy(&seen).into_owned(),
+            got => seen.extend_from_slice(&buffer[..got]),
+        }
+    }
+}
