@@ -82,6 +82,7 @@ class Runtime:
         CNI_CONF.mkdir(parents=True, exist_ok=True)
         (CNI_CONF / "10-tests.conflist").write_text(json.dumps(CONFLIST, indent=1))
         config.write_text(self.config(mirrors))
+        pathlib.Path("/etc/crictl.yaml").write_text(f"runtime-endpoint: {self.endpoint}\ntimeout: 60\n")
         self.service = Service(self.name, self.command(config))
         self.await_ready()
 
@@ -98,8 +99,7 @@ class Runtime:
         return all(one["status"] for one in conditions if one["type"] in ("RuntimeReady", "NetworkReady"))
 
     def crictl(self, *words: str) -> str:
-        command = ["crictl", "--runtime-endpoint", self.endpoint, "--timeout", "60s", *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(["crictl", *words], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise AssertionError(f"crictl {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Runs static pods of a real kubelet on a runtime, inside a node, and asserts what they do.
+
+Usage: kubelet/run.py [--runtime corten|containerd] [--only SUBSTRING]
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import traceback
+import unittest
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "kubelet")]
+import cases  # noqa: E402
+import leftovers  # noqa: E402
+import pods  # noqa: E402
+import registry  # noqa: E402
+from kubelet import MANIFESTS, POD_LOGS, Kubelet, put  # noqa: E402
+from results import record  # noqa: E402
+from runtimes import RUNTIMES, Runtime  # noqa: E402
+from wait import Late, until  # noqa: E402
+
+# The kubelet collects dead sandboxes, then their logs, once a minute each.
+COLLECTION = 150
+
+
+class Recorder(unittest.TestResult):
+    """Records each case as it ends."""
+
+    def addSuccess(self, test):
+        self._tell("pass", test)
+
+    def addFailure(self, test, err):
+        self._tell("fail", test, str(err[1]))
+        traceback.print_exception(*err)
+
+    def addError(self, test, err):
+        self.addFailure(test, err)
+
+    def addSkip(self, test, reason):
+        self._tell("skip", test, reason)
+
+    def _tell(self, status: str, test, reason: str = "") -> None:
+        name = test.id().removeprefix("cases.").replace("_", " ")
+        print(status, name, reason, flush=True)
+        record(status, name, " ".join(reason.split())[:300])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runtime", choices=RUNTIMES, default="corten")
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
+    runtime = RUNTIMES[options.runtime]()
+    leftovers.warm_up(runtime)
+    kubelet = Kubelet(runtime.endpoint)
+    before = leftovers.holdings(runtime)
+    before["cgroup"] |= kubelet_cgroups()
+    run_cases(kubelet, runtime, options.only)
+    clear(kubelet, runtime)
+    check_leftovers(before, runtime)
+    kubelet.stop()
+    runtime.stop()
+    return 0
+
+
+def run_cases(kubelet: Kubelet, runtime: Runtime, only: str) -> None:
+    pods.SIGNALS.mkdir()
+    cases.OnKubelet.kubelet, cases.OnKubelet.runtime = kubelet, runtime
+    for make in pods.ALL:
+        put(make())
+    loader = unittest.defaultTestLoader
+    suite = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases.CASES)
+    result = Recorder()
+    for test in (test for group in suite for test in group):
+        if only in test.id():
+            test.run(result)
+
+
+def clear(kubelet: Kubelet, runtime: Runtime) -> None:
+    """Every pod is taken away; none of them may stay."""
+    for manifest in MANIFESTS.iterdir():
+        manifest.unlink()
+    try:
+        until(lambda: not kubelet.pod_names(), COLLECTION, "the kubelet has no pod")
+        until(lambda: not runtime.crictl("pods", "-q").split(), COLLECTION, "the runtime has no sandbox")
+        until(lambda: not list(POD_LOGS.iterdir()), COLLECTION, "no log is left")
+    except Late as late:
+        record("fail", "all pods go when their manifests are taken away", str(late))
+    else:
+        record("pass", "all pods go when their manifests are taken away")
+
+
+def check_leftovers(before: leftovers.Holdings, runtime: Runtime) -> None:
+    left = leftovers.left(before, runtime)
+    print(*left, sep="\n")
+    if left:
+        record("fail", "nothing is left of the pods", f"{len(left)} left: " + ", ".join(left[:10]))
+    else:
+        record("pass", "nothing is left of the pods")
+
+
+def kubelet_cgroups() -> set[str]:
+    """The kubelet's own parents of all pods; it makes some of them with the first pod."""
+    roots = ["/sys/fs/cgroup", *(str(path) for path in pathlib.Path("/sys/fs/cgroup").iterdir() if path.is_dir())]
+    return {root + parent for root in roots for parent in ("/kubepods", "/kubepods/burstable", "/kubepods/besteffort")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
