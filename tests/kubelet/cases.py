@@ -193,7 +193,7 @@ class Deletion(OnKubelet):
             self.assertLess(time.monotonic() - asked, 25)
             self.assertIn("farewell", log.read())
         # The kubelet removes sandboxes once a minute: `run.py` awaits that for all pods at the end.
-        self.assertEqual(self.ready_sandboxes("graceful-node1"), [])
+        until(lambda: not self.ready_sandboxes("graceful-node1"), START, "its sandbox is stopped")
 
     def ready_sandboxes(self, name: str) -> list[str]:
         return self.runtime.crictl("pods", "-q", "--state", "Ready", "--name", name).split()

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""The validation suite's benchmarks on several runtimes in turns: see `critest-benchmark`, which prepares the node."""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS / "lib"))
+import leftovers  # noqa: E402
+import registry  # noqa: E402
+from runtimes import RUNTIMES  # noqa: E402
+from service import log_folder  # noqa: E402
+
+DATA = ("container_benchmark_data.json", "pod_benchmark_data.json", "image_lifecycle_benchmark_data.json",
+        "image_listing_benchmark_data.json")
+Samples = dict[str, list[int]]
+
+
+def main() -> int:
+    options = arguments()
+    registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
+    samples: dict[str, Samples] = {name: {} for name in options.runtimes}
+    for number in range(options.rounds):
+        for name in options.runtimes:
+            print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
+            for operation, values in measure(name, number, options).items():
+                samples[name].setdefault(operation, []).extend(values)
+    show(samples)
+    outcome = pathlib.Path(log_folder(), "critest-benchmark.json")
+    outcome.write_text(json.dumps(samples, indent=1))
+    print(f"\nevery sample (ns): {outcome}")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--containers", type=int, default=30)
+    parser.add_argument("--pods", type=int, default=20)
+    parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--runtimes", type=lambda text: text.split(","), default=["containerd", "corten"])
+    return parser.parse_args()
+
+
+def measure(name: str, number: int, options: argparse.Namespace) -> Samples:
+    """One run of the benchmarks on one runtime, which is there for it alone."""
+    runtime = RUNTIMES[name]()
+    try:
+        leftovers.warm_up(runtime)
+        folder = pathlib.Path(os.environ["CORTEN_NODE"], f"benchmark-{name}-{number}")
+        folder.mkdir()
+        run_suite(runtime.endpoint, folder, options)
+        return {operation: values for file in DATA for operation, values in read(folder / file).items()}
+    finally:
+        runtime.stop()
+
+
+def run_suite(endpoint: str, folder: pathlib.Path, options: argparse.Namespace) -> None:
+    parameters = folder / "parameters.yaml"
+    parameters.write_text(json.dumps({
+        "containersNumber": options.containers, "containersNumberParallel": 1, "containerBenchmarkTimeoutSeconds": 60,
+        "podsNumber": options.pods, "podsNumberParallel": 1, "podBenchmarkTimeoutSeconds": 60,
+        "imagesNumber": options.images, "imagesNumberParallel": 1, "imageBenchmarkTimeoutSeconds": 60,
+    }))
+    command = [
+        "critest", "-benchmark", "--runtime-endpoint", endpoint, "--benchmarking-params-file", parameters,
+        "--benchmarking-output-dir", folder, "--ginkgo.no-color", "--ginkgo.timeout", "20m",
+    ]
+    with open(os.path.join(log_folder(), folder.name + ".log"), "wb") as log:
+        subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False)
+
+
+def read(file: pathlib.Path) -> Samples:
+    """Nanoseconds by operation, as the suite wrote them; nothing where that benchmark did not run."""
+    if not file.exists():
+        return {}
+    data = json.loads(file.read_text())
+    columns = zip(*(point["operationsDurationsNs"] for point in data["datapoints"]))
+    return {operation: list(values) for operation, values in zip(data["operationsNames"], columns)}
+
+
+def show(samples: dict[str, Samples]) -> None:
+    names = list(samples)
+    medians = {name: {op: statistics.median(v) / 1e6 for op, v in samples[name].items()} for name in names}
+    print(f"{'median, ms':<18}" + "".join(f"{name:>14}" for name in names) + f"{names[-1] + '/' + names[0]:>20}")
+    for operation in {op: None for name in names for op in medians[name]}:
+        values = [medians[name].get(operation) for name in names]
+        cells = "".join(f"{'–':>14}" if value is None else f"{value:>14.2f}" for value in values)
+        ratio = f"{values[-1] / values[0]:>20.3f}" if None not in values and values[0] else f"{'–':>20}"
+        print(f"{operation:<18}{cells}{ratio}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
