@@ -32,7 +32,7 @@ def main() -> int:
     registry.start(images)
     runtime = RUNTIMES[options.runtime]()
     leftovers.warm_up(runtime)
-    before = leftovers.holdings(runtime)
+    before = leftovers.holdings(runtime.state_folders)
     specs = report.read(run_suite(runtime, patched(images), options))
     if options.show:
         for spec in specs:
@@ -41,7 +41,7 @@ def main() -> int:
         listed = expectations.read(TESTS / "critest" / f"expected.{options.runtime}")
         for verdict in expectations.judge(specs, listed):
             record(*verdict)
-    check_leftovers(before, runtime)
+    leftovers.check("the suite's pods", before, runtime.state_folders)
     runtime.stop()
     return 0
 
@@ -81,15 +81,6 @@ def run_suite(runtime, program: pathlib.Path, options: argparse.Namespace) -> pa
     if not outcome.exists():
         raise SystemExit(f"critest left no report: see {log.name}")
     return outcome
-
-
-def check_leftovers(before: leftovers.Holdings, runtime) -> None:
-    left = leftovers.left(before, runtime)
-    print(*left, sep="\n")
-    if left:
-        record("fail", "nothing is left of the suite's pods", f"{len(left)} left: " + ", ".join(left[:10]))
-    else:
-        record("pass", "nothing is left of the suite's pods")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ import argparse
 import os
 import pathlib
 import sys
-import traceback
-import unittest
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "kubelet")]
@@ -18,34 +16,13 @@ import leftovers  # noqa: E402
 import pods  # noqa: E402
 import registry  # noqa: E402
 from kubelet import MANIFESTS, POD_LOGS, Kubelet, put  # noqa: E402
+from recorder import run_cases  # noqa: E402
 from results import record  # noqa: E402
 from runtimes import RUNTIMES, Runtime  # noqa: E402
 from wait import Late, until  # noqa: E402
 
 # The kubelet collects dead sandboxes, then their logs, once a minute each.
 COLLECTION = 150
-
-
-class Recorder(unittest.TestResult):
-    """Records each case as it ends."""
-
-    def addSuccess(self, test):
-        self._tell("pass", test)
-
-    def addFailure(self, test, err):
-        self._tell("fail", test, str(err[1]))
-        traceback.print_exception(*err)
-
-    def addError(self, test, err):
-        self.addFailure(test, err)
-
-    def addSkip(self, test, reason):
-        self._tell("skip", test, reason)
-
-    def _tell(self, status: str, test, reason: str = "") -> None:
-        name = test.id().removeprefix("cases.").replace("_", " ")
-        print(status, name, reason, flush=True)
-        record(status, name, " ".join(reason.split())[:300])
 
 
 def main() -> int:
@@ -57,27 +34,23 @@ def main() -> int:
     runtime = RUNTIMES[options.runtime]()
     leftovers.warm_up(runtime)
     kubelet = Kubelet(runtime.endpoint)
-    before = leftovers.holdings(runtime)
+    before = leftovers.holdings(runtime.state_folders)
     before["cgroup"] |= kubelet_cgroups()
-    run_cases(kubelet, runtime, options.only)
+    run(kubelet, runtime, options.only)
     clear(kubelet, runtime)
-    check_leftovers(before, runtime)
+    leftovers.check("the pods", before, runtime.state_folders)
     kubelet.stop()
     runtime.stop()
     return 0
 
 
-def run_cases(kubelet: Kubelet, runtime: Runtime, only: str) -> None:
+def run(kubelet: Kubelet, runtime: Runtime, only: str) -> None:
     pods.SIGNALS.mkdir()
     cases.OnKubelet.kubelet, cases.OnKubelet.runtime = kubelet, runtime
     for make in pods.ALL:
         put(make())
-    loader = unittest.defaultTestLoader
-    suite = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in cases.CASES)
-    result = Recorder()
-    for test in (test for group in suite for test in group):
-        if only in test.id():
-            test.run(result)
+    for case in cases.CASES:
+        run_cases(case, only)
 
 
 def clear(kubelet: Kubelet, runtime: Runtime) -> None:
@@ -92,15 +65,6 @@ def clear(kubelet: Kubelet, runtime: Runtime) -> None:
         record("fail", "all pods go when their manifests are taken away", str(late))
     else:
         record("pass", "all pods go when their manifests are taken away")
-
-
-def check_leftovers(before: leftovers.Holdings, runtime: Runtime) -> None:
-    left = leftovers.left(before, runtime)
-    print(*left, sep="\n")
-    if left:
-        record("fail", "nothing is left of the pods", f"{len(left)} left: " + ", ".join(left[:10]))
-    else:
-        record("pass", "nothing is left of the pods")
 
 
 def kubelet_cgroups() -> set[str]:

@@ -9,20 +9,23 @@ import pathlib
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 
+from results import record
 from runtimes import Runtime
 from wait import Late, until
 
 IMAGE = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 PACE = 20
+SHOWN = 100
 # host-local remembers these on purpose.
 KEPT_BY_IPAM = re.compile(r"^(last_reserved_ip\..*|lock)$")
 
 Holdings = dict[str, set[str]]
 
 
-def holdings(runtime: Runtime) -> Holdings:
-    """What this node holds now, by kind. Images and their layers are no leftovers."""
+def holdings(folders: Iterable[str] = ()) -> Holdings:
+    """What this node holds now, by kind, with the entries of `folders`. Images and their layers are no leftovers."""
     return {
         "mount": _mounts(),
         "process": _processes(),
@@ -32,17 +35,21 @@ def holdings(runtime: Runtime) -> Holdings:
         "cgroup": _cgroups(),
         "address": _addresses(),
         "CNI result": _names("/var/lib/cni/results") | _names("/var/lib/cni/cache"),
-        **{f"entry in {folder}": _names(folder) for folder in runtime.state_folders},
+        **{f"entry in {folder}": _names(folder) for folder in folders},
     }
 
 
-def left(before: Holdings, runtime: Runtime) -> list[str]:
-    """What is there now and was not `before`, once it had time to go."""
+def check(what: str, before: Holdings, folders: Iterable[str] = ()) -> None:
+    """Records whether anything is there now that was not `before`, once it had time to go."""
+    name = f"nothing is left of {what}"
     try:
-        until(lambda: not _more(before, holdings(runtime)), PACE, "nothing is left")
+        until(lambda: not _more(before, holdings(folders)), PACE, name)
     except Late:
-        return _more(before, holdings(runtime))
-    return []
+        left = _more(before, holdings(folders))
+        print(*left[:SHOWN], sep="\n", flush=True)
+        record("fail", name, f"{len(left)} left: " + ", ".join(left[:10]))
+    else:
+        record("pass", name)
 
 
 def warm_up(runtime: Runtime) -> None:
