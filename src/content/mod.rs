@@ -127,10 +127,8 @@ impl Content {
         Ok(bytes)
     }
 
-    /// The bytes and files that blobs and records take.
-    ///
-    /// # Errors
-    /// Where the directories cannot be listed.
+    /// The bytes that a blob has; 0 where it is not there.
+    #[must_use]
     pub fn blob_size(&self, digest: &Digest) -> u64 {
         fs::metadata(self.blobs.join(digest.hex())).map_or(0, |metadata| metadata.len())
     }
@@ -281,6 +279,7 @@ mod tests {
             digests: std::collections::BTreeSet::new(),
             manifest: Digest::of(b"manifest"),
             layers: vec![],
+            removed: false,
         };
         Content::open(root.path()).unwrap().save(&record).unwrap();
         fs::write(root.path().join("records/torn.json"), b"{").unwrap();

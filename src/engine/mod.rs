@@ -13,14 +13,23 @@
 //! its state holds it, who waits does not. List and Status read memory and take no gate. What is
 //! taken back on a failure is taken back by the same code that recovery uses.
 
+mod check_images;
 mod claim;
 mod events;
 mod exec_sync;
+mod flights;
+mod image_fs_info;
+mod image_index;
+mod image_layers;
+mod images;
 mod list;
+mod list_images;
 mod objects;
 mod pod_files;
+mod pull_image;
 mod recover;
 mod remove_container;
+mod remove_image;
 mod remove_pod_sandbox;
 mod reopen_container_log;
 mod run_pod_sandbox;
@@ -32,8 +41,13 @@ mod stop_pod_sandbox;
 mod tests;
 mod undo;
 
+pub use check_images::{CheckReport, Fault, Finding};
 pub use exec_sync::ExecOutput;
+pub use image_fs_info::ImageFsInfo;
+pub use image_layers::ProgressSink;
+pub use images::Images;
 pub use list::SandboxStatus;
+pub use remove_image::RemovedImage;
 pub use status::{Condition, Handler, NodeStatus};
 
 use crate::cgroup::Cgroups;

@@ -301,6 +301,36 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<ChainId> {
     chain
 }
 
+/// What happens to a layer of a pull or an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The name is being turned into a manifest; about no layer.
+    Resolving,
+    /// Known, and waits for its turn.
+    Waiting,
+    /// Bytes arrive and are unpacked as they come.
+    Fetching,
+    /// All bytes have arrived; the rest is being unpacked.
+    Unpacking,
+    /// Stored just now.
+    Done,
+    /// Was stored before.
+    Exists,
+}
+
+/// How far one layer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// What happens to it.
+    pub stage: Stage,
+    /// Its digest as the manifest names it; `None` while resolving.
+    pub layer: Option<Digest>,
+    /// Bytes of it that have come.
+    pub done: u64,
+    /// Bytes that it has; 0 where that is not known.
+    pub total: u64,
+}
+
 /// Null means empty.
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
@@ -321,6 +351,9 @@ pub struct ImageRecord {
     pub manifest: Digest,
     /// The layers by chain id, bottom first.
     pub layers: Vec<ChainId>,
+    /// It was removed while containers use it: no longer shown, and gone with the last of them.
+    #[serde(default)]
+    pub removed: bool,
 }
 
 /// An image as the node knows it while the daemon runs.
@@ -332,6 +365,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// Bytes that its layers, manifest and config take.
     pub size: u64,
+    /// Bytes of these that are manifest and config.
+    pub blob_bytes: u64,
     /// The kubelet must not collect it.
     pub pinned: bool,
 }

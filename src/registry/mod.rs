@@ -10,6 +10,7 @@ mod auth;
 mod challenge;
 mod client;
 mod error;
+pub mod fakes;
 mod hosts;
 mod hosts_toml;
 mod http;

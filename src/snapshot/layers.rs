@@ -15,7 +15,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -69,8 +69,8 @@ pub struct Layers {
 
 /// A layer that is being unpacked; dropped before its commit, it is thrown away.
 #[derive(Debug)]
-pub struct Staged<'a> {
-    layers: &'a Layers,
+pub struct Staged {
+    layers: Arc<Layers>,
     path: PathBuf,
 }
 
@@ -136,12 +136,15 @@ impl Layers {
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub fn begin(&self) -> Result<Staged<'_>, Error> {
+    pub fn begin(self: &Arc<Self>) -> Result<Staged, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("{UNFINISHED}{number}"));
         let tree = path.join(TREE);
         fs::create_dir_all(&tree).map_err(io_error("make", &tree))?;
-        Ok(Staged { layers: self, path })
+        Ok(Staged {
+            layers: Arc::clone(self),
+            path,
+        })
     }
 
     /// A layer's record, if it is there.
@@ -287,7 +290,7 @@ impl Layers {
     }
 }
 
-impl Staged<'_> {
+impl Staged {
     /// The empty directory for the layer's tree.
     #[must_use]
     pub fn tree(&self) -> PathBuf {
@@ -337,7 +340,7 @@ impl Staged<'_> {
     }
 }
 
-impl Drop for Staged<'_> {
+impl Drop for Staged {
     fn drop(&mut self) {
         if let Err(error) = self.layers.trash.throw(&self.path) {
             warn!(%error, "unfinished layer left for the next start");

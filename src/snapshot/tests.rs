@@ -35,8 +35,8 @@ fn unpacked(implied: &[&str]) -> Unpacked {
 }
 
 /// A store with a base: `tmp` 1777, `etc/passwd`, `lib -> usr/lib`.
-fn with_base(root: &TempDir) -> Layers {
-    let layers = Layers::open(root.path(), "boot").unwrap();
+fn with_base(root: &TempDir) -> Arc<Layers> {
+    let layers = Arc::new(Layers::open(root.path(), "boot").unwrap());
     let staged = layers.begin().unwrap();
     let tree = staged.tree();
     for (directory, mode) in [
@@ -165,7 +165,7 @@ fn a_new_boot_keeps_only_what_is_durable() {
 #[test]
 fn a_root_is_described_and_taken_away() {
     let root = TempDir::new().unwrap();
-    let layers = Arc::new(with_base(&root));
+    let layers = with_base(&root);
     let overlay = Overlay::new(Arc::clone(&layers));
     let container = TempDir::new_in(root.path()).unwrap();
     let mounts = overlay.prepare(container.path(), &[chain("base")]).unwrap();
@@ -187,7 +187,6 @@ fn a_root_is_described_and_taken_away() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn root_marks_of_lower_layers_hide_what_is_below() {
     let root = TempDir::new().unwrap();
     let layers = with_base(&root);

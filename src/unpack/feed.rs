@@ -8,8 +8,8 @@ use std::io::{self, Read};
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
-/// Chunks that may wait; a chunk of the HTTP client is up to some 100 KiB.
-const WAITING: usize = 32;
+/// Chunks that may wait; a chunk of the HTTP client is up to 400 KiB, so a layer holds 3 MiB.
+const WAITING: usize = 8;
 
 enum Piece {
     Data(Bytes),

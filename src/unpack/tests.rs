@@ -447,7 +447,6 @@ fn long_names_of_each_format_are_whole() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn root_whiteouts_become_what_overlayfs_reads() {
     let layer = Layer::new()
         .dir("./", 0o755)
@@ -499,7 +498,6 @@ fn root_whiteouts_become_what_overlayfs_reads() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn root_owners_capabilities_and_devices_are_kept() {
     let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let mut device = Header::new_gnu();

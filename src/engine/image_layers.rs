@@ -1,0 +1,194 @@
+//! Layers of an image, all at once: each is fetched and unpacked alone, then committed when the
+//! one below is there. One chain id is made once, whoever asks.
+//!
+//! ```text
+//! layer 0  fetch ─ verify ─ unpack ─ commit
+//! layer 1  fetch ─ verify ─ unpack ─────── (0) ─ commit
+//! layer 2  exists                                        (1) ─ nothing to do
+//! ```
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, try_join_all};
+
+use super::{
+    blocking,
+    flights::{Boarding, Flight},
+    images::Images,
+};
+use crate::{
+    error::{Error, Result},
+    id::{ChainId, Digest},
+    model::image::{ImageManifest, Progress, Stage, chain_ids},
+    snapshot::{Place, Staged},
+    unpack::{Expected, Unpacked},
+};
+
+/// A layer may unpack to this many times its blob, and to [`FREE_SIZE`] in any case.
+const LARGEST_RATIO: u64 = 200;
+/// What any layer may unpack to.
+const FREE_SIZE: u64 = 1 << 30;
+
+/// Whom to tell how far layers are; called from any thread.
+pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// A layer that an image needs.
+#[derive(Clone)]
+pub(super) struct WantedLayer {
+    /// Its digest as the manifest names it, for progress and messages.
+    pub name: Digest,
+    /// Its bytes in the manifest.
+    pub size: u64,
+    /// What it becomes.
+    pub place: Place,
+}
+
+impl WantedLayer {
+    /// What the bytes have to be; `travelling` where the name is the digest of the blob.
+    pub fn expected(&self) -> Expected {
+        Expected {
+            blob: Some((self.name.clone(), self.size)),
+            diff_id: self.place.diff_id.clone(),
+            limit: (self.size.saturating_mul(LARGEST_RATIO)).max(FREE_SIZE),
+        }
+    }
+
+    /// Tells how far it is.
+    pub fn tell(&self, progress: &ProgressSink, stage: Stage, done: u64) {
+        progress(Progress {
+            stage,
+            layer: Some(self.name.clone()),
+            done,
+            total: self.size,
+        });
+    }
+}
+
+/// Pairs the layers of a manifest with the config's diff ids.
+///
+/// # Errors
+/// `Internal` where they are not as many.
+pub(super) fn wanted(manifest: &ImageManifest, diff_ids: &[Digest]) -> Result<Vec<WantedLayer>> {
+    if manifest.layers.len() != diff_ids.len() {
+        return Err(Error::internal(format!(
+            "the manifest has {} layers, the config {}: this is no image that can be run",
+            manifest.layers.len(),
+            diff_ids.len()
+        )));
+    }
+    let chains = chain_ids(diff_ids);
+    let below = std::iter::once(None).chain(chains.iter().cloned().map(Some));
+    let places = chains.iter().zip(below).zip(diff_ids);
+    let places = places.map(|((chain, below), diff_id)| Place {
+        chain: chain.clone(),
+        below,
+        diff_id: diff_id.clone(),
+    });
+    let layers = manifest.layers.iter().zip(places);
+    Ok(layers
+        .map(|(blob, place)| WantedLayer {
+            name: blob.digest.clone(),
+            size: blob.size,
+            place,
+        })
+        .collect())
+}
+
+/// The chain ids of layers, bottom first.
+pub(super) fn chains(layers: &[WantedLayer]) -> Vec<ChainId> {
+    layers
+        .iter()
+        .map(|layer| layer.place.chain.clone())
+        .collect()
+}
+
+/// Brings the bytes of a layer into a staged tree.
+pub(super) trait Bring: Send + Sync {
+    /// Unpacks the layer, verified.
+    fn bring(self: Arc<Self>, layer: WantedLayer)
+    -> BoxFuture<'static, Result<(Staged, Unpacked)>>;
+}
+
+impl Images {
+    /// Makes these layers (bottom first) part of the store. They have to be pinned.
+    ///
+    /// # Errors
+    /// The first that fails; the others are given up unless somebody else wants them.
+    pub(super) async fn ensure_layers<B: Bring + 'static>(
+        self: &Arc<Self>,
+        layers: &[WantedLayer],
+        source: &Arc<B>,
+        progress: &ProgressSink,
+    ) -> Result<()> {
+        let first = self.board_all(layers, source, progress);
+        let joined = first
+            .iter()
+            .any(|(_, boarding)| *boarding == Boarding::Joined);
+        let result = try_join_all(first.into_iter().map(|(flight, _)| flight)).await;
+        if result.is_err() && joined {
+            // Somebody else's download may have failed for a reason that is only theirs.
+            let second = self.board_all(layers, source, progress);
+            return try_join_all(second.into_iter().map(|(flight, _)| flight))
+                .await
+                .map(drop);
+        }
+        result.map(drop)
+    }
+
+    fn board_all<B: Bring + 'static>(
+        self: &Arc<Self>,
+        layers: &[WantedLayer],
+        source: &Arc<B>,
+        progress: &ProgressSink,
+    ) -> Vec<(Flight<()>, Boarding)> {
+        let mut flights: Vec<(Flight<()>, Boarding)> = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let below = flights.last().map(|(flight, _)| flight.clone());
+            let (images, source, progress, layer) = (
+                Arc::clone(self),
+                Arc::clone(source),
+                Arc::clone(progress),
+                layer.clone(),
+            );
+            let chain = layer.place.chain.clone();
+            flights.push(
+                self.unpacks
+                    .board(chain, || images.make_layer(layer, source, below, progress)),
+            );
+        }
+        flights
+    }
+
+    async fn make_layer<B: Bring + 'static>(
+        self: Arc<Self>,
+        layer: WantedLayer,
+        source: Arc<B>,
+        below: Option<Flight<()>>,
+        progress: ProgressSink,
+    ) -> Result<()> {
+        if self.layers.get(&layer.place.chain).is_some() {
+            layer.tell(&progress, Stage::Exists, layer.size);
+            return Ok(());
+        }
+        layer.tell(&progress, Stage::Waiting, 0);
+        let (staged, unpacked) = {
+            let _slot = self
+                .slots
+                .acquire()
+                .await
+                .map_err(|_| Error::internal("the daemon is ending"))?;
+            source
+                .bring(layer.clone())
+                .await
+                .map_err(|error| error.during(format!("layer {}", layer.name)))?
+        };
+        if let Some(below) = below {
+            below.await?;
+        }
+        let place = layer.place.clone();
+        let committed = blocking(move || Ok(staged.commit(&place, &unpacked)?)).await;
+        committed.map_err(|error| error.during(format!("layer {}", layer.name)))?;
+        layer.tell(&progress, Stage::Done, layer.size);
+        Ok(())
+    }
+}

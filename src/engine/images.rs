@@ -1,0 +1,390 @@
+//! The images of the node: what List and Status answer from, and who needs which layer.
+//!
+//! ```text
+//! pull, import ──▶ pins on chain ids ──▶ layers ──▶ record on disk ──▶ index (visible)
+//! remove ──▶ index (gone) ──▶ record off the disk ──▶ reclaim ──▶ trash
+//! ```
+//! Invariants: an image in the index is whole; what it shows is on disk before. A layer stays
+//! while an image, a container (`hold`) or a pull under way (`pin`) needs it. Changes of records go
+//! one after the other (`changes`); readers never wait for the disk.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use tokio::sync::{Mutex, Semaphore};
+use tracing::{info, warn};
+
+use super::{blocking, flights::Flights, image_index::Index};
+use crate::{
+    content::Content,
+    error::{Context, Error, Kind, Result},
+    id::{ChainId, ContainerId, Digest, ImageId, ImageRef},
+    model::{
+        credentials::Credentials,
+        image::{Image, ImageConfig, ImageConfigFile, ImageRecord, Platform},
+    },
+    registry::Registry,
+    snapshot::Layers,
+};
+
+/// Layers that are fetched and unpacked at the same time; the rest waits.
+const LAYERS_AT_ONCE: usize = 8;
+
+/// The image side of the runtime.
+pub struct Images {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) content: Arc<Content>,
+    pub(super) layers: Arc<Layers>,
+    pub(super) platform: Platform,
+    pub(super) pulls: Flights<(ImageRef, Credentials), ImageId>,
+    pub(super) unpacks: Flights<ChainId, ()>,
+    pub(super) slots: Arc<Semaphore>,
+    state: RwLock<Index>,
+    changes: Mutex<()>,
+    syncing: Mutex<()>,
+}
+
+/// Layers that a pull or an import needs until its image is in the index.
+pub(super) struct Pins {
+    images: Arc<Images>,
+    chains: Vec<ChainId>,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut state = self.images.write();
+        for chain in &self.chains {
+            if let Some(count) = state.pins.get_mut(chain) {
+                *count -= 1;
+            }
+        }
+        state.pins.retain(|_, count| *count > 0);
+    }
+}
+
+impl Images {
+    /// Takes up the images that are on disk. Nothing is reclaimed before [`Images::reclaim`] is
+    /// called, so that containers can be given their [`Images::hold`] again first.
+    ///
+    /// # Errors
+    /// Where the records cannot be listed.
+    pub fn open(
+        registry: Arc<dyn Registry>,
+        content: Arc<Content>,
+        layers: Arc<Layers>,
+        pinned: Vec<String>,
+    ) -> Result<Arc<Self>> {
+        let images = Arc::new(Self {
+            registry,
+            content,
+            layers,
+            platform: Platform::host(),
+            pulls: Flights::default(),
+            unpacks: Flights::default(),
+            slots: Arc::new(Semaphore::new(LAYERS_AT_ONCE)),
+            state: RwLock::new(Index::new(pinned)),
+            changes: Mutex::default(),
+            syncing: Mutex::default(),
+        });
+        for record in images.content.records()? {
+            images.take_in(record);
+        }
+        Ok(images)
+    }
+
+    fn take_in(&self, record: ImageRecord) {
+        let id = record.id.clone();
+        if record.removed {
+            self.write().removed.insert(id, record);
+            return;
+        }
+        match self.assemble(&record) {
+            Ok(image) => self.write().show(image),
+            Err(error) => {
+                let reason = error.chain();
+                warn!(image.id = %id, reason, "image is incomplete; it is fetched again when it is pulled");
+                self.write().incomplete.insert(id, (record, reason));
+            }
+        }
+    }
+
+    /// The image of a record, all of whose parts have to be there. Reads the disk.
+    fn assemble(&self, record: &ImageRecord) -> Result<Image> {
+        let config = self.config_of(&record.id)?;
+        self.content.get(&record.manifest)?;
+        let blobs = [&record.id.0, &record.manifest];
+        let blob_bytes = blobs
+            .map(|digest| self.content.blob_size(digest))
+            .iter()
+            .sum();
+        let mut size = blob_bytes;
+        for chain in &record.layers {
+            let layer = self.layers.get(chain);
+            size += layer
+                .ok_or_else(|| Error::internal(format!("layer {chain} is missing")))?
+                .usage
+                .bytes;
+        }
+        Ok(Image {
+            record: record.clone(),
+            config,
+            size,
+            blob_bytes,
+            pinned: false,
+        })
+    }
+
+    fn config_of(&self, id: &ImageId) -> Result<ImageConfig> {
+        let bytes = self.content.get(&id.0)?;
+        let file: ImageConfigFile = serde_json::from_slice(&bytes)
+            .context(Kind::Internal, || {
+                format!("the config of image {id} is not valid")
+            })?;
+        Ok(file.config)
+    }
+
+    /// Adds names to an image whose layers are pinned, makes it known and takes its tags from
+    /// whoever had them.
+    ///
+    /// # Errors
+    /// Where the record cannot be written.
+    pub(super) async fn store(
+        self: &Arc<Self>,
+        record: ImageRecord,
+        blobs: Vec<(Digest, Vec<u8>)>,
+    ) -> Result<Arc<Image>> {
+        let _one = self.changes.lock().await;
+        let images = Arc::clone(self);
+        let image = blocking(move || images.store_blocking(record, &blobs)).await?;
+        info!(image.id = %image.record.id, tags = ?image.record.tags, size = image.size, "image stored");
+        self.settle();
+        Ok(image)
+    }
+
+    fn store_blocking(
+        &self,
+        mut record: ImageRecord,
+        blobs: &[(Digest, Vec<u8>)],
+    ) -> Result<Arc<Image>> {
+        for (digest, bytes) in blobs {
+            self.content.put(digest, bytes)?;
+        }
+        let (before, losers) = self.read().touched_by(&record);
+        if let Some(before) = before {
+            record.tags.extend(before.tags);
+            record.digests.extend(before.digests);
+        }
+        let image = self.assemble(&record)?;
+        self.content.save(&record)?;
+        for loser in &losers {
+            self.content.save(&loser.record)?;
+        }
+        let mut state = self.write();
+        losers.into_iter().for_each(|loser| state.show(loser));
+        let id = image.record.id.clone();
+        state.show(image);
+        Ok(Arc::clone(&state.images[&id]))
+    }
+
+    /// Makes what was stored durable, in the background; one sync serves all that wait for it.
+    fn settle(self: &Arc<Self>) {
+        let images = Arc::clone(self);
+        tokio::spawn(async move {
+            let _one = images.syncing.lock().await;
+            let layers = Arc::clone(&images.layers);
+            if let Err(error) = blocking(move || Ok(layers.make_durable()?)).await {
+                warn!(
+                    error = error.chain(),
+                    "layers are not durable yet; a power cut would have them fetched again"
+                );
+            }
+        });
+    }
+
+    /// Keeps these layers from being reclaimed while a pull works on them.
+    pub(super) fn pin(self: &Arc<Self>, chains: &[ChainId]) -> Pins {
+        let mut state = self.write();
+        for chain in chains {
+            *state.pins.entry(chain.clone()).or_default() += 1;
+        }
+        Pins {
+            images: Arc::clone(self),
+            chains: chains.to_vec(),
+        }
+    }
+
+    /// The image of any of its names: an id, a unique beginning of one, a tag, a digest. A name
+    /// that is none names no image.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where several ids begin like that.
+    pub fn status(&self, name: &str) -> Result<Option<Arc<Image>>> {
+        let state = self.read();
+        let Some(id) = state.find(name)? else {
+            return Ok(None);
+        };
+        Ok(state.images.get(&id).cloned())
+    }
+
+    /// The config blob of an image as it was pulled, for verbose answers.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn config_json(&self, id: &ImageId) -> Result<String> {
+        let (content, id) = (Arc::clone(&self.content), id.clone());
+        let bytes = blocking(move || Ok(content.get(&id.0)?)).await?;
+        String::from_utf8(bytes).context(Kind::Internal, || {
+            "the image's config is no text".to_owned()
+        })
+    }
+
+    /// Keeps an image's layers while a container is there, also when the image is removed. At
+    /// start every container holds again.
+    ///
+    /// # Errors
+    /// `NotFound` where the image is gone.
+    pub fn hold(&self, container: &ContainerId, image: &ImageId) -> Result<()> {
+        let mut state = self.write();
+        if !state.images.contains_key(image) && !state.removed.contains_key(image) {
+            return Err(Error::not_found(format!(
+                "image {image} is not on this node; pull it first"
+            )));
+        }
+        state.holds.insert(container.clone(), image.clone());
+        Ok(())
+    }
+
+    /// The container is gone. What only it needed is reclaimed in the background.
+    pub fn release(self: &Arc<Self>, container: &ContainerId) {
+        let removed = {
+            let mut state = self.write();
+            let image = state.holds.remove(container);
+            image.is_some_and(|image| state.removed.contains_key(&image))
+        };
+        if removed {
+            self.reclaim_soon();
+        }
+    }
+
+    /// Replaces the patterns of images that the kubelet must not collect.
+    pub fn set_pinned(&self, patterns: Vec<String>) {
+        let mut state = self.write();
+        state.pinned = patterns;
+        let images: Vec<_> = state
+            .images
+            .values()
+            .map(|image| Image::clone(image))
+            .collect();
+        images.into_iter().for_each(|image| state.show(image));
+    }
+
+    pub(super) fn reclaim_soon(self: &Arc<Self>) {
+        let images = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = images.reclaim().await {
+                warn!(
+                    error = error.chain(),
+                    "space not reclaimed; the next removal tries again"
+                );
+            }
+        });
+    }
+
+    /// Throws away layers and blobs that nothing needs. Called at start too, once containers have
+    /// their holds.
+    ///
+    /// # Errors
+    /// Where something cannot be removed.
+    pub async fn reclaim(self: &Arc<Self>) -> Result<()> {
+        let _one = self.changes.lock().await;
+        let images = Arc::clone(self);
+        blocking(move || images.reclaim_blocking()).await
+    }
+
+    fn reclaim_blocking(&self) -> Result<()> {
+        for id in self.write().unheld() {
+            self.content.forget(&id)?;
+        }
+        let used = {
+            // Under the lock: a pull that pins a layer now must find it, or find it gone.
+            let state = self.write();
+            let used = state.used_layers();
+            for layer in self
+                .layers
+                .all()
+                .iter()
+                .filter(|layer| !used.contains(&layer.chain))
+            {
+                self.layers.remove(&layer.chain)?;
+            }
+            state.used_blobs()
+        };
+        for blob in self
+            .content
+            .blobs()?
+            .iter()
+            .filter(|blob| !used.contains(*blob))
+        {
+            self.content.remove(blob)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an image out of the index and its record off the disk, or marks it where containers
+    /// hold it; gives what it was.
+    pub(super) async fn drop_image(self: &Arc<Self>, name: &str) -> Result<Option<ImageRecord>> {
+        let _one = self.changes.lock().await;
+        let Some(id) = self.read().find(name)? else {
+            return Ok(None);
+        };
+        let Some((record, held)) = self.write().hide(&id) else {
+            return Ok(None);
+        };
+        let (content, kept) = (
+            Arc::clone(&self.content),
+            ImageRecord {
+                removed: true,
+                ..record.clone()
+            },
+        );
+        blocking(move || match held {
+            true => Ok(content.save(&kept)?),
+            false => Ok(content.forget(&kept.id)?),
+        })
+        .await?;
+        Ok(Some(record))
+    }
+
+    /// All images.
+    pub(super) fn all(&self) -> Vec<Arc<Image>> {
+        self.read().images.values().cloned().collect()
+    }
+
+    /// Images that miss something, and what.
+    pub(super) fn incomplete(&self) -> Vec<(ImageId, String)> {
+        let state = self.read();
+        state
+            .incomplete
+            .iter()
+            .map(|(id, (_, reason))| (id.clone(), reason.clone()))
+            .collect()
+    }
+
+    /// Layers that an image, a container or a pull needs.
+    pub(super) fn used_layers(&self) -> HashSet<ChainId> {
+        self.read().used_layers()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! PullImage: `resolve → config → all layers at once → record → visible`.
+//!
+//! Any number of callers of the same reference with the same credentials share one pull; with
+//! other credentials the registry is asked again, and only layers are shared.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use tokio::task::JoinHandle;
+
+use super::{
+    flights::Boarding,
+    image_layers::{Bring, ProgressSink, WantedLayer, chains, wanted},
+    images::Images,
+};
+use crate::{
+    error::{Context, Error, Kind, Result},
+    id::{Digest, ImageId, ImageRef},
+    model::{
+        credentials::Credentials,
+        image::{
+            Descriptor, ImageConfigFile, ImageManifest, ImageRecord, LARGEST_MANIFEST, Manifest,
+            Progress, Stage, choose,
+        },
+    },
+    registry::{self, BlobStream},
+    snapshot::Staged,
+    unpack::{self, FeedReader, Feeder, Unpacked},
+};
+
+/// Indexes that lead to indexes are followed this far.
+const DEEPEST_INDEX: usize = 3;
+/// Progress is told after so many bytes.
+const TELL_AFTER: u64 = 1 << 20;
+
+impl Images {
+    /// Pulls an image and gives its id. Dropped by every caller, the pull ends and leaves nothing
+    /// but whole layers, which the next pull or removal finds.
+    ///
+    /// # Errors
+    /// As the registry, the layers and the disk say, with the image's name.
+    pub async fn pull(
+        self: &Arc<Self>,
+        image: &ImageRef,
+        credentials: Credentials,
+        progress: ProgressSink,
+    ) -> Result<ImageId> {
+        let key = (image.clone(), credentials.clone());
+        let pull = Pull {
+            images: Arc::clone(self),
+            image: image.clone(),
+            credentials,
+            progress,
+        };
+        let (flight, boarding) = self.pulls.board(key, || Arc::new(pull).run());
+        if boarding == Boarding::Joined {
+            tracing::debug!(image.r#ref = %image, "joins a pull under way");
+        }
+        flight
+            .await
+            .map_err(|error| error.during(format!("pull image {image}")))
+    }
+}
+
+/// One pull.
+struct Pull {
+    images: Arc<Images>,
+    image: ImageRef,
+    credentials: Credentials,
+    progress: ProgressSink,
+}
+
+/// A manifest of one image with its bytes.
+struct Found {
+    digest: Digest,
+    bytes: Bytes,
+    manifest: ImageManifest,
+}
+
+impl Pull {
+    async fn run(self: Arc<Self>) -> Result<ImageId> {
+        (self.progress)(Progress {
+            stage: Stage::Resolving,
+            layer: None,
+            done: 0,
+            total: 0,
+        });
+        let top = self
+            .images
+            .registry
+            .resolve(&self.image, &self.credentials)
+            .await?;
+        let named = top.digest.clone();
+        let found = self.choose(top).await?;
+        let config = self.config(&found.manifest.config).await?;
+        let file: ImageConfigFile = serde_json::from_slice(&config)
+            .context(Kind::Internal, || {
+                "the config is not that of an image that can be run".to_owned()
+            })?;
+        let layers = wanted(&found.manifest, &file.rootfs.diff_ids)?;
+        let _pins = self.images.pin(&chains(&layers));
+        self.images
+            .ensure_layers(&layers, &self, &self.progress)
+            .await?;
+        let record = self.record(&found, named, &layers);
+        let id = record.id.clone();
+        let blobs = vec![(id.0.clone(), config), (found.digest, found.bytes.to_vec())];
+        self.images.store(record, blobs).await?;
+        Ok(id)
+    }
+
+    /// Follows indexes to the image for this machine.
+    async fn choose(&self, top: registry::Fetched) -> Result<Found> {
+        let mut at = top;
+        for _ in 0..DEEPEST_INDEX {
+            let index = match Manifest::parse(&at.bytes)? {
+                Manifest::Image(manifest) => {
+                    return Ok(Found {
+                        digest: at.digest,
+                        bytes: at.bytes,
+                        manifest,
+                    });
+                }
+                Manifest::Index(index) => index,
+            };
+            let chosen = choose(&index, &self.images.platform)?;
+            let image = self.image.with_digest(chosen.digest.clone());
+            at = self
+                .images
+                .registry
+                .resolve(&image, &self.credentials)
+                .await?;
+        }
+        Err(Error::internal(format!(
+            "the index leads to more than {DEEPEST_INDEX} others"
+        )))
+    }
+
+    /// The config's bytes: kept here, or from the registry, verified.
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
+        if config.size > LARGEST_MANIFEST {
+            return Err(Error::internal(format!(
+                "the config has {} bytes, at most {LARGEST_MANIFEST} are read",
+                config.size
+            )));
+        }
+        if let Ok(known) = self.images.content.get(&config.digest) {
+            return Ok(known);
+        }
+        let mut stream = self
+            .images
+            .registry
+            .blob(&self.image, config, &self.credentials)
+            .await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        let actual = Digest::of(&bytes);
+        if actual == config.digest {
+            Ok(bytes)
+        } else {
+            Err(Error::internal(format!(
+                "the config is {actual}, expected {}",
+                config.digest
+            )))
+        }
+    }
+
+    /// By tag the image gets tag and digest; by digest only that, whatever tag stands beside it.
+    fn record(&self, found: &Found, named: Digest, layers: &[WantedLayer]) -> ImageRecord {
+        let tag = Some(self.image.clone()).filter(|image| image.digest().is_none());
+        ImageRecord {
+            id: ImageId(found.manifest.config.digest.clone()),
+            tags: tag.into_iter().collect(),
+            digests: [self.image.with_digest(named)].into(),
+            manifest: found.digest.clone(),
+            layers: chains(layers),
+            removed: false,
+        }
+    }
+
+    async fn fetch(&self, layer: &WantedLayer) -> Result<(Staged, Unpacked)> {
+        let blob = Descriptor {
+            media_type: String::new(),
+            digest: layer.name.clone(),
+            size: layer.size,
+            platform: None,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let stream = self
+            .images
+            .registry
+            .blob(&self.image, &blob, &self.credentials)
+            .await?;
+        let (feeder, reader) = unpack::feed();
+        let download = Aborting(tokio::spawn(download(
+            stream,
+            feeder,
+            layer.clone(),
+            Arc::clone(&self.progress),
+        )));
+        let unpacked = unpack_feed(Arc::clone(&self.images), layer.clone(), reader).await;
+        drop(download);
+        unpacked
+    }
+}
+
+impl Bring for Pull {
+    fn bring(
+        self: Arc<Self>,
+        layer: WantedLayer,
+    ) -> BoxFuture<'static, Result<(Staged, Unpacked)>> {
+        async move { self.fetch(&layer).await }.boxed()
+    }
+}
+
+/// A task that ends with its owner.
+struct Aborting(JoinHandle<()>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Moves bytes from the network to the unpacking thread, on a task of its own so that TLS of
+/// several layers uses several cores.
+async fn download(
+    mut stream: BlobStream,
+    feeder: Feeder,
+    layer: WantedLayer,
+    progress: ProgressSink,
+) {
+    let (mut done, mut told) = (0, 0);
+    layer.tell(&progress, Stage::Fetching, 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => return feeder.fail(io::Error::other(error)).await,
+        };
+        done += chunk.len() as u64;
+        if !feeder.send(chunk).await {
+            return;
+        }
+        if done - told >= TELL_AFTER {
+            told = done;
+            layer.tell(&progress, Stage::Fetching, done);
+        }
+    }
+    layer.tell(&progress, Stage::Unpacking, done);
+    feeder.end().await;
+}
+
+async fn unpack_feed(
+    images: Arc<Images>,
+    layer: WantedLayer,
+    reader: FeedReader,
+) -> Result<(Staged, Unpacked)> {
+    super::blocking(move || {
+        let staged = images.layers.begin()?;
+        let unpacked =
+            unpack::unpack(reader, &staged.tree(), &layer.expected()).map_err(unpack_error)?;
+        Ok((staged, unpacked))
+    })
+    .await
+}
+
+/// An error of unpacking; where the download failed, it is the registry that says of what kind.
+pub(super) fn unpack_error(error: unpack::Error) -> Error {
+    let cause = error.read_cause().and_then(io::Error::get_ref);
+    let kind = cause
+        .and_then(|cause| cause.downcast_ref::<registry::Error>())
+        .map(registry::Error::kind);
+    Error::new(kind.unwrap_or_else(|| error.kind()), "unpack").caused_by(error)
+}
