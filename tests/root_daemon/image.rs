@@ -1,0 +1,112 @@
+//! The cases' image: the machine's static busybox, as an OCI image layout.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+/// What the image is called.
+pub const NAME: &str = "localhost/busybox:test";
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Writes the layout to a directory.
+pub fn write_layout(layout: &Path) {
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let layer = write_blob(
+        &blobs,
+        "application/vnd.oci.image.layer.v1.tar",
+        &layer().unwrap(),
+    );
+    let config = json!({
+        "architecture": architecture(),
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+    });
+    let config = write_json(&blobs, "application/vnd.oci.image.config.v1+json", &config);
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": [layer],
+    });
+    let manifest = write_json(&blobs, manifest_type, &manifest);
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    fs::write(
+        layout.join("oci-layout"),
+        r#"{"imageLayoutVersion": "1.0.0"}"#,
+    )
+    .unwrap();
+}
+
+/// As Go names them.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn write_json(blobs: &Path, media_type: &str, content: &Value) -> Value {
+    write_blob(blobs, media_type, content.to_string().as_bytes())
+}
+
+/// Writes a blob and gives its descriptor.
+fn write_blob(blobs: &Path, media_type: &str, content: &[u8]) -> Value {
+    let digest: String = Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    fs::write(blobs.join(&digest), content).unwrap();
+    json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len()})
+}
+
+fn layer() -> io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (folder, mode) in [
+        ("bin", 0o755),
+        ("etc", 0o755),
+        ("root", 0o700),
+        ("tmp", 0o1777),
+    ] {
+        let mut header = header(tar::EntryType::Directory, mode);
+        tar.append_data(&mut header, folder, io::empty())?;
+    }
+    file(&mut tar, "bin/busybox", 0o755, &fs::read(BUSYBOX)?)?;
+    file(
+        &mut tar,
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\n",
+    )?;
+    file(&mut tar, "etc/group", 0o644, b"root:x:0:\n")?;
+    for applet in applets()? {
+        let mut header = header(tar::EntryType::Symlink, 0o777);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+    }
+    tar.into_inner()
+}
+
+fn applets() -> io::Result<Vec<String>> {
+    let listed = Command::new(BUSYBOX).arg("--list").output()?.stdout;
+    let names = String::from_utf8_lossy(&listed).into_owned();
+    let names = names.split_whitespace().filter(|name| *name != "busybox");
+    Ok(names.map(str::to_owned).collect())
+}
+
+fn file(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+    let mut header = header(tar::EntryType::Regular, mode);
+    header.set_size(content.len() as u64);
+    tar.append_data(&mut header, path, content)
+}
+
+fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(0);
+    header
+}
