@@ -1,7 +1,7 @@
 //! Makes, starts and waits for the container of a bundle, for tests: prints what its program
 //! printed, then one line of JSON with how it went. Not part of the product.
 //!
-//! `create BUNDLE ID [FILTER]`. It is a program of its own because `parent::create` forks, which
+//! `create BUNDLE ID [FILTER [ROUNDS]]`; with rounds it measures instead. It is a program of its own because `parent::create` forks, which
 //! only a single-threaded process may do.
 
 use corten_shim::api::CreateRequest;
@@ -71,6 +71,11 @@ fn run(created: Created) -> ExitCode {
 fn measure(request: &CreateRequest, rounds: usize) -> ExitCode {
     let (mut creates, mut starts) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
+        // A volatile overlay is never mounted twice.
+        for directory in ["upper", "work"].map(|name| request.bundle.join(name)) {
+            let _ = std::fs::remove_dir_all(&directory);
+            std::fs::create_dir(&directory).expect("a fresh layer");
+        }
         let begin = Instant::now();
         let created = create(request).expect("the container is made");
         creates.push(begin.elapsed().as_micros());

@@ -7,6 +7,7 @@ pub mod api;
 pub mod bundle;
 pub mod cgroup;
 pub mod cgroups;
+pub mod exec;
 pub mod failure;
 pub mod filesystem;
 pub mod init;

@@ -246,7 +246,20 @@ fn root_spread(spec: &Spec<'_>) -> Result<Option<Spread>, Failure> {
     options::propagation(word).map(Some).ok_or_else(unknown)
 }
 
-fn seccomp_flags(spec: &Spec<'_>) -> Result<u32, Failure> {
+/// The cgroup of a container, as an absolute path below the root of the hierarchies.
+#[must_use]
+pub fn cgroup_path(spec: &Spec<'_>, id: &str) -> String {
+    match spec.linux.cgroups_path.as_deref() {
+        Some(path) if !path.is_empty() => path.to_owned(),
+        _ => format!("/corten/{id}"),
+    }
+}
+
+/// The flags that a container's filter is loaded with.
+///
+/// # Errors
+/// [`crate::api::FailureKind::Invalid`]: a flag that cannot be honoured.
+pub fn seccomp_flags(spec: &Spec<'_>) -> Result<u32, Failure> {
     let Some(seccomp) = &spec.linux.seccomp else {
         return Ok(0);
     };

@@ -68,7 +68,7 @@ impl Cgroup {
 
     /// The hierarchy that knows all processes: the freezer, where one can stop them, else the
     /// unified one.
-    fn census(&self) -> Option<&Directory> {
+    pub(super) fn census(&self) -> Option<&Directory> {
         self.controller("freezer")
             .or_else(|| self.unified())
             .or_else(|| self.directories.first())

@@ -134,6 +134,42 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Makes a cgroup below this one, in the hierarchy that is asked for a container's processes.
+    /// Returns where a process enters that is in both, and the nested cgroup alone.
+    ///
+    /// # Errors
+    /// What the kernel says; `NotFound` on a host without cgroups.
+    pub fn nest(&self, name: &str) -> io::Result<(Self, Self)> {
+        let census = self.census().ok_or(io::ErrorKind::NotFound)?;
+        let nested = Directory {
+            path: census.path.join(name),
+            ..census.clone()
+        };
+        rustix::fs::mkdir(&nested.path, Mode::from_raw_mode(0o755))?;
+        let replaced = |directory: &Directory| {
+            if directory == census {
+                nested.clone()
+            } else {
+                directory.clone()
+            }
+        };
+        let both = self.directories.iter().map(replaced).collect();
+        Ok((
+            Self { directories: both },
+            Self {
+                directories: vec![nested],
+            },
+        ))
+    }
+
+    /// Removes the directories if they are empty, without waiting for it.
+    pub fn remove_now(&self) {
+        for directory in &self.directories {
+            // One with processes stays: whoever removes the cgroup above removes it too.
+            let _ = rustix::fs::rmdir(&directory.path);
+        }
+    }
+
     /// Removes the cgroup and whatever cgroups the container made below it. What is already gone
     /// is fine.
     ///

@@ -13,7 +13,9 @@ mod mounts;
 mod paths;
 pub mod process;
 mod program;
-mod terminal;
+pub mod terminal;
+
+pub use program::Ready;
 
 use crate::api::{Failure, FailureKind};
 use crate::bundle::NamespaceKind;
@@ -95,14 +97,14 @@ pub fn main(init: Init<'_>, ends: Ends) -> i32 {
     match become_container(&init, stdio, &gate) {
         Ok(ready) => wait_and_execute(&gate, &ready),
         Err(failure) => {
-            let _ = packet::send(&gate, &FromInit::Failed(failure), &[]);
+            report_failure(&gate, failure);
             1
         }
     }
 }
 
 /// An init whose gate is closed without a word has been given up.
-fn wait_and_execute(gate: &OwnedFd, ready: &program::Ready) -> i32 {
+fn wait_and_execute(gate: &OwnedFd, ready: &Ready) -> i32 {
     if packet::write(gate, &FromInit::Ready).is_err() {
         return 1;
     }
@@ -111,17 +113,19 @@ fn wait_and_execute(gate: &OwnedFd, ready: &program::Ready) -> i32 {
         Ok(1) if word == GO => {}
         _ => return 1,
     }
-    let failure = ready.execute();
+    report_failure(gate, ready.execute())
+}
+
+/// Says why the program is not executed, and answers the exit code that goes with it. By a plain
+/// `write`: there may be a filter already.
+pub fn report_failure(gate: &OwnedFd, failure: Failure) -> i32 {
+    // Without anybody who listens there is nobody left to be told.
     let _ = packet::write(gate, &FromInit::Failed(failure));
     START_ERROR
 }
 
 /// Everything up to the wait.
-fn become_container(
-    init: &Init<'_>,
-    stdio: InnerStdio,
-    gate: &OwnedFd,
-) -> Result<program::Ready, Failure> {
+fn become_container(init: &Init<'_>, stdio: InnerStdio, gate: &OwnedFd) -> Result<Ready, Failure> {
     init.cgroup.enter()?;
     join_namespaces(init)?;
     process::new_session(init.id)?;

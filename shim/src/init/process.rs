@@ -64,6 +64,24 @@ pub fn set_labels(plan: &ProcessPlan<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Sets how readily the kernel kills this process and its children for memory; false when it could
+/// not. A score below one's own needs CAP_SYS_RESOURCE, which nested nodes lack: then the
+/// container runs with ours.
+///
+/// # Errors
+/// What the kernel says otherwise.
+pub fn set_oom_score(score: Option<i32>) -> Result<bool, Failure> {
+    let Some(score) = score else {
+        return Ok(true);
+    };
+    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(false),
+        other => other.map(|()| true).at(FailureKind::System, || {
+            format!("set oom_score_adj to {score}")
+        }),
+    }
+}
+
 fn write_label(path: &str, text: &str) -> std::io::Result<()> {
     let mut file = std::fs::File::options().write(true).open(path)?;
     std::io::Write::write_all(&mut file, text.as_bytes())

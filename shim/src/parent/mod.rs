@@ -16,12 +16,14 @@ pub use facts::{RESOURCES, own_program, powers};
 use crate::api::{CreateRequest, Failure, FailureKind, User};
 use crate::cgroup::Cgroup;
 use crate::failure::At;
+use crate::init::InnerStdio;
 use crate::packet::{self, Received};
 use crate::sync::{FromInit, FromStage, GO, Made};
 use crate::sys::clone::{Process, clone3};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 
 /// A container whose init waits to execute the program.
@@ -205,7 +207,39 @@ fn reap_all() {
     {}
 }
 
-fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
+/// Makes the pipes of a process: the outer ends and the inner ones.
+///
+/// # Errors
+/// What the kernel says.
+pub fn pipes(stdin: bool) -> Result<(Stdio, InnerStdio), Failure> {
+    let pipe =
+        || pipe_with(PipeFlags::CLOEXEC).at(FailureKind::System, || "make a pipe".to_owned());
+    let (stdout, inner_stdout) = pipe()?;
+    let (stderr, inner_stderr) = pipe()?;
+    let (inner_stdin, stdin) = match stdin {
+        true => pipe().map(|(read, write)| (Some(read), Some(write)))?,
+        false => (None, None),
+    };
+    let inner = InnerStdio::Pipes {
+        stdin: inner_stdin,
+        stdout: inner_stdout,
+        stderr: inner_stderr,
+    };
+    Ok((
+        Stdio::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        },
+        inner,
+    ))
+}
+
+/// Makes a gate: a pair of sockets that keep packets apart.
+///
+/// # Errors
+/// What the kernel says.
+pub fn pair() -> Result<(OwnedFd, OwnedFd), Failure> {
     socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

@@ -8,6 +8,7 @@ use crate::api::{CreateRequest, Failure, FailureKind};
 use crate::bundle::{self, NamespaceKind, Spec};
 use crate::cgroup::Cgroup;
 use crate::failure::At;
+use crate::init::process::set_oom_score;
 use crate::init::{self, Ends, Init, InnerStdio};
 use crate::packet::{self, Received};
 use crate::plan::namespaces::{Namespaces, name};
@@ -19,10 +20,8 @@ use crate::sys::clone::{self, Process, flags};
 use crate::user::{self, Account, Home};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::io;
 
 /// What the stage has to give: the message and the descriptors that go with it.
 type Outcome = Result<(Made, Vec<OwnedFd>), Failure>;
@@ -49,7 +48,7 @@ fn create(request: &CreateRequest, init: &mut Option<i32>) -> Outcome {
         powers: super::powers(),
     };
     let plan = plan::build(&spec, &facts)?;
-    let cgroup = Cgroup::make(&cgroup_path(&spec, &request.id))?;
+    let cgroup = Cgroup::make(&plan::cgroup_path(&spec, &request.id))?;
     let made = make(request, &spec, plan, &cgroup, init);
     if made.is_err() {
         // The init has ended or is ending; who is left in the cgroup must not keep it.
@@ -57,13 +56,6 @@ fn create(request: &CreateRequest, init: &mut Option<i32>) -> Outcome {
         let _ = cgroup.remove();
     }
     made
-}
-
-fn cgroup_path(spec: &Spec<'_>, id: &str) -> String {
-    match spec.linux.cgroups_path.as_deref() {
-        Some(path) if !path.is_empty() => path.to_owned(),
-        _ => format!("/corten/{id}"),
-    }
 }
 
 fn make(
@@ -78,7 +70,10 @@ fn make(
     let init = prepare(request, spec, plan, cgroup)?;
     let user = init.account.user.clone();
     let (gate, inner_gate) = super::pair()?;
-    let (outer, inner) = stdio(terminal, request.stdin)?;
+    let (outer, inner) = match terminal {
+        true => (None, InnerStdio::Terminal),
+        false => super::pipes(request.stdin).map(|(outer, inner)| (Some(outer), inner))?,
+    };
     let process = clone_init(
         init,
         Ends {
@@ -131,7 +126,13 @@ fn prepare<'a>(
     };
     let root = rootfs::make(&request.bundle, &root_path)?;
     let account = account(spec, &root)?;
-    oom_score(plan.process.oom_score_adj, &request.id)?;
+    // Inherited by the init.
+    if !set_oom_score(plan.process.oom_score_adj)? {
+        warn(
+            &request.id,
+            &["oom_score_adj is below this host's own and was not set".to_owned()],
+        );
+    }
     warn(&request.id, &plan.warnings);
     Ok(Init {
         id: &request.id,
@@ -173,55 +174,6 @@ fn open_namespaces(wanted: &Namespaces<'_>) -> Result<Vec<(NamespaceKind, OwnedF
         })
     };
     wanted.joined.iter().map(open).collect()
-}
-
-/// The score is inherited by the init. A score below one's own needs CAP_SYS_RESOURCE, which nested
-/// nodes lack: then the container runs with ours.
-fn oom_score(score: Option<i32>, id: &str) -> Result<(), Failure> {
-    let Some(score) = score else {
-        return Ok(());
-    };
-    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            warn(
-                id,
-                &[format!(
-                    "oom_score_adj {score} is below this host's own and was not set"
-                )],
-            );
-            Ok(())
-        }
-        other => other.at(FailureKind::System, || {
-            format!("set oom_score_adj to {score}")
-        }),
-    }
-}
-
-fn stdio(terminal: bool, stdin: bool) -> Result<(Option<Stdio>, InnerStdio), Failure> {
-    if terminal {
-        return Ok((None, InnerStdio::Terminal));
-    }
-    let pipe =
-        || pipe_with(PipeFlags::CLOEXEC).at(FailureKind::System, || "make a pipe".to_owned());
-    let (stdout, inner_stdout) = pipe()?;
-    let (stderr, inner_stderr) = pipe()?;
-    let (inner_stdin, stdin) = match stdin {
-        true => pipe().map(|(read, write)| (Some(read), Some(write)))?,
-        false => (None, None),
-    };
-    let inner = InnerStdio::Pipes {
-        stdin: inner_stdin,
-        stdout: inner_stdout,
-        stderr: inner_stderr,
-    };
-    Ok((
-        Some(Stdio::Pipes {
-            stdin,
-            stdout,
-            stderr,
-        }),
-        inner,
-    ))
 }
 
 /// Clones the init as a child of the resident process. What it owns is dropped on this side.

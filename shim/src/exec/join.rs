@@ -1,0 +1,275 @@
+//! Makes a process inside a running container.
+
+use crate::api::{ExecRequest, Failure, FailureKind};
+use crate::bundle::{self, Spec, process::Process as ProcessSpec};
+use crate::cgroup::Cgroup;
+use crate::failure::At;
+use crate::init::process::{Become, FileId, new_session, set_labels, set_oom_score};
+use crate::init::terminal::{Terminal, install, open_pair};
+use crate::init::{InnerStdio, report_failure};
+use crate::packet::{self, Received};
+use crate::parent::{Stdio, own_program, pair, pipes, powers};
+use crate::plan::{self, process::ProcessPlan};
+use crate::root::Root;
+use crate::seccomp::Filter;
+use crate::sync::FromInit;
+use crate::sys::clone::{Process, clone3};
+use crate::user::{self, Account, Home};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use std::mem::ManuallyDrop;
+
+/// A process that was made inside a container.
+#[derive(Debug)]
+pub struct Joined {
+    /// It.
+    pub process: Process,
+    /// The outer ends of its stdio.
+    pub stdio: Stdio,
+    /// Where it and its descendants are.
+    pub nested: Nested,
+}
+
+/// The cgroup of one exec.
+#[derive(Debug)]
+pub struct Nested(Cgroup);
+
+impl Nested {
+    /// Ends whoever is left in it.
+    pub fn end(&self) {
+        if let Err(error) = self.0.kill_all() {
+            eprintln!("level=warn exec left processes: {error}");
+        }
+        self.leave();
+    }
+
+    /// Removes it, unless somebody was left in it on purpose: then it goes with the container.
+    pub fn leave(&self) {
+        self.0.remove_now();
+    }
+}
+
+/// What the child needs.
+struct Child<'a> {
+    id: &'a str,
+    init: BorrowedFd<'a>,
+    cgroup: &'a Cgroup,
+    plan: &'a ProcessPlan<'a>,
+    account: &'a Account,
+    filter: Option<&'a Filter>,
+    own_program: FileId,
+}
+
+/// Makes the process of a request.
+///
+/// # Errors
+/// [`FailureKind::State`] when the container has ended, [`FailureKind::Start`] when the program
+/// cannot be executed; else the step that failed.
+pub fn join(request: &ExecRequest, init: &OwnedFd) -> Result<Joined, Failure> {
+    let text = bundle::read(&request.bundle, "config.json")?;
+    let spec = bundle::parse(&text)?;
+    let process: ProcessSpec<'_> = bundle::json("the process to be executed", &request.process)?;
+    bundle::check_process(&process)?;
+    let mut warnings = Vec::new();
+    let mut plan = plan::process::plan(&process, &powers(), &mut warnings)?;
+    plan.oom_score_adj = plan.oom_score_adj.or(spec.process.oom_score_adj);
+    let root = root(request.pid, init)?;
+    let account = account(&spec, &process, &root)?;
+    let filter = match &request.seccomp_filter {
+        Some(path) => Some(Filter::read(path, plan::seccomp_flags(&spec)?)?),
+        None => None,
+    };
+    let id = request
+        .bundle
+        .file_name()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
+    let cgroup = Cgroup::find(&plan::cgroup_path(&spec, &id))?;
+    let (cgroup, nested) = cgroup
+        .nest(&nested_name())
+        .at(FailureKind::System, || "make the exec's cgroup".to_owned())?;
+    let nested = Nested(nested);
+    let child = Child {
+        id: &id,
+        init: init.as_fd(),
+        cgroup: &cgroup,
+        plan: &plan,
+        account: &account,
+        filter: filter.as_ref(),
+        own_program: own_program()?,
+    };
+    let made = start(child, &root, request.stdin);
+    match made {
+        Ok((process, stdio)) => Ok(Joined {
+            process,
+            stdio,
+            nested,
+        }),
+        Err(failure) => {
+            nested.end();
+            Err(failure)
+        }
+    }
+}
+
+/// Unique among the execs of a container: a nested cgroup may outlive the process that it is
+/// named after.
+fn nested_name() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    format!(
+        "exec-{}-{}{:09}",
+        rustix::process::getpid().as_raw_pid(),
+        now.tv_sec,
+        now.tv_nsec
+    )
+}
+
+/// The container's root, by a descriptor. The init is asked afterwards whether it still lives: if
+/// it does, the pid was its own.
+fn root(pid: i32, init: &OwnedFd) -> Result<Root, Failure> {
+    let path = format!("/proc/{pid}/root");
+    let root = rustix::fs::open(
+        &*path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    alive(init)?;
+    root.map(Root::new).at(FailureKind::State, || {
+        "find the container's root".to_owned()
+    })
+}
+
+/// The pidfd of a process that has ended is readable.
+fn alive(init: &OwnedFd) -> Result<(), Failure> {
+    let mut fds = [PollFd::new(init, PollFlags::IN)];
+    let now = Timespec::default();
+    let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now)));
+    match ready.at(FailureKind::System, || {
+        "look at the container's init".to_owned()
+    })? {
+        0 => Ok(()),
+        _ => Err(ended()),
+    }
+}
+
+fn ended() -> Failure {
+    Failure {
+        kind: FailureKind::State,
+        step: "join the container".to_owned(),
+        errno: libc::ESRCH,
+        chain: vec!["the container has ended".to_owned()],
+    }
+}
+
+fn account(spec: &Spec<'_>, process: &ProcessSpec<'_>, root: &Root) -> Result<Account, Failure> {
+    let given = process
+        .env
+        .iter()
+        .any(|variable| variable.starts_with("HOME="));
+    let home = if given { Home::Given } else { Home::LookUp };
+    user::resolve(root, &process.user, user::policy(&spec.annotations)?, home)
+}
+
+fn start(child: Child<'_>, root: &Root, stdin: bool) -> Result<(Process, Stdio), Failure> {
+    let (outer, inner, terminal) = stdio(child.plan.terminal, root, stdin)?;
+    join_pid_namespace(child.init)?;
+    let (gate, inner_gate) = pair()?;
+    let birthplace = child.cgroup.birthplace()?;
+    let process = clone3(0, birthplace.as_ref().map(AsFd::as_fd), move || {
+        main(child, inner, terminal, inner_gate)
+    })
+    .at(FailureKind::System, || "clone the process".to_owned())?;
+    match packet::receive(&gate).at(FailureKind::System, || "hear from the process".to_owned())? {
+        None => Ok((process, outer)),
+        Some(Received {
+            message: FromInit::Failed(failure),
+            ..
+        }) => Err(failure),
+        Some(_) => Err(Failure::invalid(
+            "hear from the process",
+            "it spoke out of turn",
+        )),
+    }
+}
+
+/// The outer ends, the inner ends, and for a terminal the inner one's descriptor.
+fn stdio(
+    terminal: bool,
+    root: &Root,
+    stdin: bool,
+) -> Result<(Stdio, InnerStdio, Option<Terminal>), Failure> {
+    if !terminal {
+        let (outer, inner) = pipes(stdin)?;
+        return Ok((outer, inner, None));
+    }
+    let opened = open_pair(root)?;
+    let master = opened
+        .master
+        .try_clone()
+        .at(FailureKind::System, || "keep the terminal".to_owned())?;
+    Ok((
+        Stdio::Terminal { master },
+        InnerStdio::Terminal,
+        Some(opened),
+    ))
+}
+
+/// Only children born from now on are in it; this process stays where it is.
+fn join_pid_namespace(init: BorrowedFd<'_>) -> Result<(), Failure> {
+    join_namespaces(init, ThreadNameSpaceType::PROCESS_ID)
+}
+
+fn join_namespaces(init: BorrowedFd<'_>, kinds: ThreadNameSpaceType) -> Result<(), Failure> {
+    match move_into_thread_name_spaces(init, kinds) {
+        Err(Errno::SRCH) => Err(ended()),
+        other => other.at(FailureKind::System, || {
+            "join the container's namespaces".to_owned()
+        }),
+    }
+}
+
+fn main(child: Child<'_>, stdio: InnerStdio, terminal: Option<Terminal>, gate: OwnedFd) -> i32 {
+    // Closed with everything else before the filter; nobody shall close it again.
+    let gate = ManuallyDrop::new(gate);
+    let failure = match become_process(&child, stdio, terminal, &gate) {
+        Ok(ready) => ready.execute(),
+        Err(failure) => failure,
+    };
+    report_failure(&gate, failure)
+}
+
+fn become_process(
+    child: &Child<'_>,
+    stdio: InnerStdio,
+    terminal: Option<Terminal>,
+    gate: &OwnedFd,
+) -> Result<crate::init::Ready, Failure> {
+    child.cgroup.enter()?;
+    set_oom_score(child.plan.oom_score_adj)?;
+    set_labels(child.plan)?;
+    let kinds = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::CONTROL_GROUP
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::NETWORK;
+    join_namespaces(child.init, kinds)?;
+    new_session(child.id)?;
+    install(stdio, terminal, child.plan, child.account)?;
+    let Child {
+        plan,
+        account,
+        filter,
+        own_program,
+        ..
+    } = *child;
+    Become {
+        plan,
+        account,
+        filter,
+        own_program,
+    }
+    .finish(gate.as_fd())
+}

@@ -1,0 +1,73 @@
+//! `corten-shim exec`: one process joins a container, and this one stands beside it.
+//!
+//! ```text
+//! daemon                      exec                                 child
+//!   ExecRequest + pidfd ────▶ parse, user, terminal or pipes
+//!                             setns(pid), clone3 ────────────────▶ cgroup, setns, user, filter
+//!                             ◀──────── gate closed: execve has succeeded (or why not)
+//!   ◀── Started + descriptors
+//!   Resize, Signal ─────────▶ polls: socket, pidfd, the time
+//!   ◀──────────────── Exited  reaps, removes the nested cgroup
+//! ```
+//! The daemon starts one for every exec, so that a probe never waits behind a chatty log.
+//!
+//! Invariant: what was started here ends with its client. The child lives in a cgroup of its own
+//! below the container's (in one hierarchy only), so that whoever descends from it is found, a
+//! daemon with a session of its own included.
+
+mod join;
+mod supervise;
+
+use crate::api::{ExecReply, ExecRequest, Failure, FailureKind};
+use crate::failure::At;
+use crate::packet;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use std::process::ExitCode;
+
+/// Serves the one request of a socket.
+#[must_use]
+pub fn run(socket: &OwnedFd) -> ExitCode {
+    match serve(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("level=info exec failed: {failure}");
+            let told = packet::send(socket, &ExecReply::Failed(failure), &[]);
+            ExitCode::from(if told.is_ok() { 0 } else { 1 })
+        }
+    }
+}
+
+fn serve(socket: &OwnedFd) -> Result<(), Failure> {
+    // What joins a container is seen there before it has given anything up.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .at(FailureKind::System, || "hide the exec".to_owned())?;
+    let received = packet::receive::<ExecRequest>(socket)
+        .at(FailureKind::Invalid, || "hear the request".to_owned())?;
+    let Some(mut received) = received else {
+        return Ok(());
+    };
+    let missing = || {
+        Failure::invalid(
+            "hear the request",
+            "the pidfd of the container's init is missing",
+        )
+    };
+    let init = received.fds.pop().ok_or_else(missing)?;
+    let joined = join::join(&received.message, &init)?;
+    let fds: Vec<_> = joined.stdio.descriptors();
+    let started = packet::send(
+        socket,
+        &ExecReply::Started {
+            pid: joined.process.pid,
+        },
+        &fds,
+    );
+    drop(fds);
+    if started.is_err() {
+        joined.nested.end();
+        return Ok(());
+    }
+    supervise::supervise(socket.as_fd(), joined, received.message.timeout_ms);
+    Ok(())
+}
