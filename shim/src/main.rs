@@ -3,7 +3,7 @@
 use corten_shim::api::Failure;
 use corten_shim::server::real::Parent;
 use corten_shim::server::{self, Options};
-use corten_shim::{pause, sandbox};
+use corten_shim::{exec, pause, sandbox};
 use rustix::fd::OwnedFd;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,11 +11,12 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: corten-shim run --id ID --socket PATH [--cgroup PATH]
+       corten-shim exec
        corten-shim sandbox
        corten-shim pause
        corten-shim --version
 
-The daemon `corten` starts these, `run` and `sandbox` with a SEQPACKET socket as descriptor 0.
+The daemon `corten` starts these, all but `pause` with a SEQPACKET socket as descriptor 0.
 ";
 
 fn main() -> ExitCode {
@@ -26,8 +27,12 @@ fn main() -> ExitCode {
     match verb.to_str() {
         Some("run") => run(&rest),
         Some("sandbox") if rest.is_empty() => told(take_socket().and_then(|s| sandbox::run(&s))),
+        Some("exec") if rest.is_empty() => match take_socket() {
+            Ok(socket) => exec::run(&socket),
+            Err(failure) => told(Err(failure)),
+        },
         Some("pause") if rest.is_empty() => told(pause::run()),
-        Some("sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
+        Some("exec" | "sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
         Some("--version") => {
             println!("corten-shim {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
