@@ -15,7 +15,7 @@
 
 use super::compile::to_libseccomp;
 use libseccomp::ScmpSyscall;
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 use std::collections::BTreeMap;
 
 /// Offsets in `struct seccomp_data`.
@@ -113,7 +113,7 @@ fn highest_of(seccomp: &LinuxSeccomp, arch: Arch) -> Option<u32> {
         .syscalls()
         .iter()
         .flatten()
-        .flat_map(|rule| rule.names())
+        .flat_map(LinuxSyscall::names)
         .filter_map(|name| ScmpSyscall::from_name_by_arch(name, token).ok())
         // Negative: libseccomp's own number for what this architecture lacks.
         .filter_map(|syscall| u32::try_from(syscall.as_raw_syscall()).ok())
