@@ -39,15 +39,17 @@ pub(super) struct WantedLayer {
     pub name: Digest,
     /// Its bytes in the manifest.
     pub size: u64,
+    /// Digest and size of the bytes as they come, where these are known.
+    pub blob: Option<(Digest, u64)>,
     /// What it becomes.
     pub place: Place,
 }
 
 impl WantedLayer {
-    /// What the bytes have to be; `travelling` where the name is the digest of the blob.
+    /// What the bytes have to be.
     pub fn expected(&self) -> Expected {
         Expected {
-            blob: Some((self.name.clone(), self.size)),
+            blob: self.blob.clone(),
             diff_id: self.place.diff_id.clone(),
             limit: (self.size.saturating_mul(LARGEST_RATIO)).max(FREE_SIZE),
         }
@@ -85,13 +87,13 @@ pub(super) fn wanted(manifest: &ImageManifest, diff_ids: &[Digest]) -> Result<Ve
         diff_id: diff_id.clone(),
     });
     let layers = manifest.layers.iter().zip(places);
-    Ok(layers
-        .map(|(blob, place)| WantedLayer {
-            name: blob.digest.clone(),
-            size: blob.size,
-            place,
-        })
-        .collect())
+    let layers = layers.map(|(blob, place)| WantedLayer {
+        name: blob.digest.clone(),
+        size: blob.size,
+        blob: Some((blob.digest.clone(), blob.size)),
+        place,
+    });
+    Ok(layers.collect())
 }
 
 /// The chain ids of layers, bottom first.

@@ -12,6 +12,7 @@ mod apply;
 mod decompress;
 mod error;
 mod feed;
+mod members;
 mod path;
 mod pax;
 mod root;
@@ -29,6 +30,7 @@ use self::{apply::Applier, decompress::Decoder, stream::Stream, tar::Archive};
 pub use self::{
     error::Error,
     feed::{FeedReader, Feeder, feed},
+    members::{Member, Members},
 };
 use crate::id::Digest;
 

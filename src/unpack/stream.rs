@@ -46,6 +46,11 @@ impl<R: Source> Stream<R> {
         }
     }
 
+    /// How many bytes have been given.
+    pub fn position(&self) -> u64 {
+        self.total - (self.end - self.start) as u64
+    }
+
     /// Makes at least one byte available, if there is one.
     fn fill(&mut self) -> Result<bool, Error> {
         if self.start < self.end {
