@@ -1,0 +1,525 @@
+//! Bundles of the tests' own, and containers made of them by `corten-shim run`.
+
+use corten_shim::api::{
+    Answer, Call, CreateRequest, EventKind, ExecControl, ExecReply, ExecRequest, ExitRecord,
+    Failure, Message, Reply, Request, Status,
+};
+use corten_shim::packet;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+const SHIM: &str = env!("CARGO_BIN_EXE_corten-shim");
+/// The longest that a test waits for anything, in seconds.
+const PATIENCE: i64 = 30;
+
+/// What Docker and containerd give by default.
+pub const CAPABILITIES: [&str; 14] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+];
+
+/// A bundle, to be changed before a container is made of it.
+pub struct Bundle {
+    dir: TempDir,
+    id: String,
+    /// `config.json`.
+    pub spec: Value,
+    /// The compiled seccomp filter.
+    pub filter: Option<PathBuf>,
+}
+
+impl Bundle {
+    /// A bundle whose program is a shell script.
+    pub fn new(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let name = dir
+            .path()
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .replace('.', "");
+        let id = format!("corten-create-{name}");
+        make_layer(&dir.path().join("layer"));
+        for made in ["upper", "work", "rootfs", "logs"] {
+            std::fs::create_dir(dir.path().join(made)).unwrap();
+        }
+        let spec = spec(&id, script);
+        Self {
+            dir,
+            id,
+            spec,
+            filter: None,
+        }
+    }
+
+    /// A path below the bundle.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A path in the image.
+    pub fn image(&self, name: &str) -> PathBuf {
+        self.path("layer").join(name)
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Changes one place of the spec, named by a JSON pointer; the last part may be new.
+    pub fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        self.spec.pointer_mut(parent).unwrap()[name] = value;
+        self
+    }
+
+    /// Adds to a list of the spec.
+    pub fn push(&mut self, pointer: &str, value: Value) -> &mut Self {
+        self.spec
+            .pointer_mut(pointer)
+            .unwrap()
+            .as_array_mut()
+            .unwrap()
+            .push(value);
+        self
+    }
+
+    /// Adds a mount.
+    pub fn mount(
+        &mut self,
+        destination: &str,
+        kind: &str,
+        source: &str,
+        options: &[&str],
+    ) -> &mut Self {
+        self.push(
+            "/mounts",
+            json!({"destination": destination, "type": kind, "source": source, "options": options}),
+        )
+    }
+
+    /// Writes the spec and the list of the root's mounts.
+    pub fn write(&self) {
+        let at = |name: &str| self.path(name).to_str().unwrap().to_owned();
+        let rootfs = json!([{"fs_type": "overlay", "source": "overlay", "options": [
+            format!("lowerdir+={}", at("layer")), format!("upperdir={}", at("upper")), format!("workdir={}", at("work")), "volatile",
+        ]}]);
+        std::fs::write(self.path("rootfs.json"), rootfs.to_string()).unwrap();
+        std::fs::write(self.path("config.json"), self.spec.to_string()).unwrap();
+    }
+
+    /// Makes the container up to the wait.
+    pub fn create(&self) -> Result<Container<'_>, Failure> {
+        self.write();
+        Container::create(self)
+    }
+
+    /// Makes, starts and waits for the container: what it printed, and how it ended.
+    pub fn run(&self) -> (String, ExitRecord) {
+        let mut container = self.create().unwrap();
+        container.start().unwrap();
+        let record = container.exited();
+        container.shut();
+        (self.output(), record)
+    }
+
+    /// What the container printed, from its log.
+    pub fn output(&self) -> String {
+        let log = std::fs::read_to_string(self.path("logs/0.log")).unwrap_or_default();
+        let part = |line: &str| {
+            let mut words = line.splitn(4, ' ').skip(2);
+            let (tag, text) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            format!("{text}{}", if tag == "F" { "\n" } else { "" })
+        };
+        log.lines().map(part).collect()
+    }
+}
+
+fn make_layer(layer: &Path) {
+    for directory in [
+        "bin",
+        "etc",
+        "tmp",
+        "proc",
+        "sys",
+        "dev",
+        "home/user",
+        "root",
+    ] {
+        std::fs::create_dir_all(layer.join(directory)).unwrap();
+    }
+    let busybox = layer.join("bin/busybox");
+    std::fs::copy("/bin/busybox", &busybox).expect("busybox-static is installed");
+    for applet in [
+        "sh", "ls", "cat", "id", "sleep", "mkdir", "mknod", "mount", "umount", "touch", "stat",
+        "grep", "readlink", "dd", "test", "true", "tty", "stty", "setsid", "head", "sort", "sed",
+        "hostname", "env", "pwd", "ps", "kill", "nproc", "dmesg", "rm", "wc", "find", "seq",
+    ] {
+        std::fs::hard_link(&busybox, layer.join("bin").join(applet)).unwrap();
+    }
+    std::fs::set_permissions(layer.join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    std::fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\nother:x:33:33::/:/bin/sh\n").unwrap();
+    std::fs::write(
+        layer.join("etc/group"),
+        "root:x:0:\nextra:x:50000:user\nweb:x:1004:\n",
+    )
+    .unwrap();
+}
+
+fn spec(id: &str, script: &str) -> Value {
+    let default = ["nosuid", "noexec", "nodev"];
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false,
+            "user": {"uid": 0, "gid": 0},
+            "args": ["/bin/sh", "-c", script],
+            "env": ["PATH=/bin:/usr/bin"],
+            "cwd": "/",
+            "capabilities": {"bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES},
+            "noNewPrivileges": false,
+        },
+        "root": {"path": "rootfs", "readonly": false},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": default},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
+            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": default},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+        ],
+        "annotations": {},
+        "linux": {
+            "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "mount"}],
+            "cgroupsPath": format!("/{id}"),
+            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+            "devices": [],
+            "maskedPaths": [],
+            "readonlyPaths": [],
+        },
+    })
+}
+
+/// A container, and the daemon's side of its shim.
+pub struct Container<'a> {
+    bundle: &'a Bundle,
+    shim: Child,
+    socket: Option<OwnedFd>,
+    calls: u64,
+    events: Vec<EventKind>,
+    /// What Create answered.
+    pub status: Status,
+    /// Names its init.
+    pub pidfd: OwnedFd,
+}
+
+impl<'a> Container<'a> {
+    fn create(bundle: &'a Bundle) -> Result<Self, Failure> {
+        let (ours, theirs) = pair();
+        let socket = bundle.path("s");
+        let shim = Command::new(SHIM)
+            .args(["run", "--id", &bundle.id, "--socket"])
+            .arg(socket)
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        let nobody = Status {
+            state: corten_shim::api::State::Empty,
+            pid: 0,
+            start_time: 0,
+            started_at: 0,
+            user: None,
+            exit: None,
+        };
+        let none = ours.try_clone().unwrap();
+        let mut made = Self {
+            bundle,
+            shim,
+            socket: Some(ours),
+            calls: 0,
+            events: Vec::new(),
+            status: nobody,
+            pidfd: none,
+        };
+        made.call(Request::Hello {
+            oldest: 1,
+            newest: 1,
+        })
+        .0
+        .unwrap();
+        let request = CreateRequest {
+            id: bundle.id.clone(),
+            bundle: bundle.dir.path().to_owned(),
+            log_path: Some(bundle.path("logs/0.log")),
+            stdin: false,
+            stdin_once: false,
+            seccomp_filter: bundle.filter.clone(),
+            exit_record: bundle.path("exit.json"),
+        };
+        match made.call(Request::Create(request)) {
+            (Ok(Reply::Status(status)), mut fds) => {
+                made.status = status;
+                made.pidfd = fds.remove(0);
+                Ok(made)
+            }
+            (Err(failure), _) => {
+                made.shut();
+                Err(failure)
+            }
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    /// Executes the program.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        self.call(Request::Start).0.map(|_| ())
+    }
+
+    /// Makes a call.
+    pub fn call(&mut self, request: Request) -> (Result<Reply, Failure>, Vec<OwnedFd>) {
+        self.calls += 1;
+        let id = self.calls;
+        packet::send(self.socket.as_ref().unwrap(), &Call { id, request }, &[]).unwrap();
+        loop {
+            match self.next() {
+                (
+                    Message::Answer(Answer {
+                        id: answered,
+                        result,
+                    }),
+                    fds,
+                ) if answered == id => return (result, fds),
+                (Message::Event(event), _) => self.events.push(event.kind),
+                (other, _) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn next(&self) -> (Message, Vec<OwnedFd>) {
+        let socket = self.socket.as_ref().unwrap();
+        wait(socket);
+        let received = packet::receive::<Message>(socket)
+            .unwrap()
+            .expect("the shim lives");
+        (received.message, received.fds)
+    }
+
+    /// Waits for its end.
+    pub fn exited(&mut self) -> ExitRecord {
+        loop {
+            let event = match self.events.pop() {
+                Some(event) => event,
+                None => match self.next().0 {
+                    Message::Event(event) => event.kind,
+                    other => panic!("{other:?}"),
+                },
+            };
+            if let EventKind::Exited(record) = event {
+                return record;
+            }
+        }
+    }
+
+    /// Ends the shim, and whatever is left of the container.
+    pub fn shut(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if self.socket.is_some() {
+            let _ = self.call(Request::Shutdown);
+            self.socket = None;
+            self.shim.wait().unwrap();
+        }
+    }
+
+    /// Starts a process inside; what it is differs from the container's own in `more`.
+    pub fn exec(&self, args: &[&str], more: Value) -> Exec {
+        let mut process = self.bundle.spec["process"].clone();
+        process["args"] = json!(args);
+        if let Some(more) = more.as_object() {
+            for (name, value) in more {
+                process[name] = value.clone();
+            }
+        }
+        let request = ExecRequest {
+            pid: self.status.pid,
+            bundle: self.bundle.dir.path().to_owned(),
+            process: process.to_string(),
+            seccomp_filter: self.bundle.filter.clone(),
+            stdin: false,
+            timeout_ms: 0,
+        };
+        Exec::start(&request, &self.pidfd)
+    }
+
+    /// As [`Container::exec`], with a request of the test's own.
+    pub fn exec_request(&self, args: &[&str], change: impl FnOnce(&mut ExecRequest)) -> Exec {
+        let mut process = self.bundle.spec["process"].clone();
+        process["args"] = json!(args);
+        let mut request = ExecRequest {
+            pid: self.status.pid,
+            bundle: self.bundle.dir.path().to_owned(),
+            process: process.to_string(),
+            seccomp_filter: None,
+            stdin: false,
+            timeout_ms: 0,
+        };
+        change(&mut request);
+        Exec::start(&request, &self.pidfd)
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.end();
+        } else if self.socket.take().is_some() {
+            // The shim notices by itself when its container has ended; a failed test ends it.
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+            let _ = self.shim.kill();
+            let _ = self.shim.wait();
+        }
+    }
+}
+
+/// A process inside a container, and the daemon's side of it.
+pub struct Exec {
+    shim: Child,
+    /// Closed, the process ends.
+    pub socket: Option<OwnedFd>,
+    /// The daemon's ends of its stdio.
+    pub fds: Vec<OwnedFd>,
+    /// Its pid, or why there is none.
+    pub started: Result<i32, Failure>,
+}
+
+impl Exec {
+    fn start(request: &ExecRequest, init: &OwnedFd) -> Self {
+        let (ours, theirs) = pair();
+        let shim = Command::new(SHIM)
+            .arg("exec")
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        packet::send(&ours, request, &[init.as_fd()]).unwrap();
+        wait(&ours);
+        let received = packet::receive::<ExecReply>(&ours)
+            .unwrap()
+            .expect("the exec lives");
+        let started = match received.message {
+            ExecReply::Started { pid } => Ok(pid),
+            ExecReply::Failed(failure) => Err(failure),
+            other => panic!("{other:?}"),
+        };
+        Self {
+            shim,
+            socket: Some(ours),
+            fds: received.fds,
+            started,
+        }
+    }
+
+    /// Says something to it.
+    pub fn tell(&self, control: &ExecControl) {
+        packet::send(self.socket.as_ref().unwrap(), control, &[]).unwrap();
+    }
+
+    /// Waits for its end: the code, and whether its time was up.
+    pub fn exited(&mut self) -> (i32, bool) {
+        let socket = self.socket.as_ref().unwrap();
+        wait(socket);
+        match packet::receive::<ExecReply>(socket)
+            .unwrap()
+            .expect("the exec lives")
+            .message
+        {
+            ExecReply::Exited { code, timed_out } => (code, timed_out),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads its stdout, or its terminal, to the end.
+    pub fn output(&mut self) -> String {
+        let at = if self.fds.len() == 3 { 1 } else { 0 };
+        let mut file = std::fs::File::from(self.fds[at].try_clone().unwrap());
+        let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+        // A terminal whose last user has gone answers EIO.
+        while let Ok(length @ 1..) = file.read(&mut buffer) {
+            all.extend_from_slice(&buffer[..length]);
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    /// Waits until the shim of the exec has gone.
+    pub fn gone(mut self) {
+        self.socket = None;
+        self.shim.wait().unwrap();
+    }
+}
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap()
+}
+
+/// Waits until a descriptor can be read.
+pub fn wait(fd: &OwnedFd) {
+    let patience = Timespec {
+        tv_sec: PATIENCE,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&patience))).unwrap();
+    assert!(ready > 0, "nothing came for {PATIENCE} s");
+}
+
+/// Waits until a condition holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !holds() {
+        assert!(
+            begin.elapsed().as_secs() < PATIENCE.unsigned_abs(),
+            "{what}: not for {PATIENCE} s"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// The directories of a cgroup that exist.
+pub fn cgroups(id: &str) -> Vec<PathBuf> {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let mut found: Vec<_> = hierarchies.map(|path| path.join(id)).collect();
+    found.push(Path::new("/sys/fs/cgroup").join(id));
+    found.retain(|path| path.is_dir());
+    found
+}

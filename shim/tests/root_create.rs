@@ -1,0 +1,539 @@
+//! Containers made of bundles, looked at from inside and outside. Need root.
+
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
+
+#[path = "create/container.rs"]
+mod container;
+
+use container::{Bundle, cgroups, until};
+use corten_shim::api::FailureKind;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+use std::path::Path;
+
+fn lines(output: &str) -> Vec<&str> {
+    output.lines().collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_the_container_is_alone_and_holds_nothing_of_the_host() {
+    let bundle = Bundle::new(
+        "echo $$; ls /proc | grep -c '^[0-9]'; for fd in /proc/self/fd/*; do echo ${fd##*/}; done | sort -n | head -3; ls /proc/self/fd | wc -l; pwd; ls /",
+    );
+    let (output, record) = bundle.run();
+    let lines = lines(&output);
+    assert_eq!(record.code, 0);
+    assert_eq!(lines[0], "1");
+    assert_eq!(lines[1], "3", "the shell, ls and grep");
+    assert_eq!(&lines[2..5], ["0", "1", "2"]);
+    assert_eq!(lines[5], "4", "0 to 2, and the one that ls reads");
+    assert_eq!(lines[6], "/");
+    assert_eq!(
+        &lines[7..],
+        ["bin", "dev", "etc", "home", "proc", "root", "sys", "tmp"]
+    );
+    assert_eq!(cgroups(bundle.id()), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_paths_are_masked_and_read_only() {
+    let mut bundle = Bundle::new(
+        "wc -c < /proc/timer_list; ls /sys/firmware | wc -l; cat /etc/secret; echo 1 > /proc/sys/kernel/panic; mkdir /tmp/x; mkdir /x; mount -o remount,rw /proc/sys",
+    );
+    std::fs::write(bundle.image("etc/secret"), "secret").unwrap();
+    bundle.set("/root/readonly", json!(true));
+    bundle.set(
+        "/linux/maskedPaths",
+        json!([
+            "/proc/timer_list",
+            "/sys/firmware",
+            "/etc/secret",
+            "/not/there",
+            "/etc/secret/below"
+        ]),
+    );
+    bundle.set("/linux/readonlyPaths", json!(["/proc/sys", "/not/there"]));
+    bundle.mount("/tmp", "tmpfs", "tmpfs", &["mode=1777"]);
+    let (output, record) = bundle.run();
+    let lines = lines(&output);
+    assert_eq!(&lines[..2], ["0", "0"], "{output}");
+    assert!(!output.contains("secret\n"), "{output}");
+    assert_eq!(
+        output.matches("Read-only file system").count(),
+        2,
+        "{output}"
+    );
+    assert_ne!(
+        record.code, 0,
+        "remounting needs a capability that it lacks"
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_links_of_an_image_do_not_lead_mounts_outside() {
+    let outside = tempfile::tempdir().unwrap();
+    let mut bundle = Bundle::new("ls -d /evil/made /up/made /dangling/made; ls /etc/mark");
+    let link =
+        |target: &Path, name: &str| std::os::unix::fs::symlink(target, bundle.image(name)).unwrap();
+    link(outside.path(), "evil");
+    link(Path::new("../../../../../../../../../../etc"), "up");
+    link(Path::new("/nowhere/yet"), "dangling");
+    bundle.mount("/evil/made", "tmpfs", "tmpfs", &[]);
+    bundle.mount("/up/made", "tmpfs", "tmpfs", &[]);
+    bundle.mount("/dangling/made", "tmpfs", "tmpfs", &[]);
+    bundle.mount("/up/mark", "bind", "/proc/version", &["bind"]);
+    let (output, record) = bundle.run();
+    assert_eq!((record.code, lines(&output).len()), (0, 4), "{output}");
+    assert_eq!(outside.path().read_dir().unwrap().count(), 0);
+    assert!(!Path::new("/etc/made").exists() && !Path::new("/etc/mark").exists());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_nothing_is_mounted_inside_proc_and_proc_is_no_link() {
+    let mut inside = Bundle::new("true");
+    inside.mount("/proc/self/attr", "tmpfs", "tmpfs", &[]);
+    assert_eq!(inside.create().err().unwrap().kind, FailureKind::Invalid);
+    let mut by_link = Bundle::new("true");
+    std::os::unix::fs::symlink("/proc/sys", by_link.image("sneaky")).unwrap();
+    by_link.mount("/sneaky", "tmpfs", "tmpfs", &[]);
+    assert_eq!(by_link.create().err().unwrap().kind, FailureKind::Invalid);
+    let linked = Bundle::new("true");
+    std::fs::remove_dir(linked.image("proc")).unwrap();
+    std::os::unix::fs::symlink("/tmp", linked.image("proc")).unwrap();
+    let failure = linked.create().err().unwrap();
+    assert_eq!(
+        (failure.kind, failure.errno),
+        (FailureKind::Mount, libc::ELOOP),
+        "{failure}"
+    );
+    assert_eq!(cgroups(linked.id()).len(), 0, "nothing is left");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_false_null_device_hides_nothing_and_fails() {
+    let mut bundle = Bundle::new("true");
+    // A /dev of the image's own, where the default node cannot be made.
+    bundle.spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    std::fs::write(bundle.image("dev/null"), "not null").unwrap();
+    bundle.set("/linux/maskedPaths", json!(["/proc/timer_list"]));
+    assert_eq!(bundle.create().err().unwrap().kind, FailureKind::Invalid);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_volumes_spread_as_asked() {
+    let host = tempfile::tempdir().unwrap();
+    std::fs::write(host.path().join("file"), "of the host").unwrap();
+    let at = host.path().to_str().unwrap();
+    let mut bundle = Bundle::new(
+        "cat /data/file; touch /data/x; touch /rw/y; ls /rw; grep ' /data ' /proc/self/mountinfo; cat /single",
+    );
+    bundle.mount("/data", "bind", at, &["rbind", "ro", "nosuid", "noexec"]);
+    bundle.mount("/rw", "bind", at, &["rbind", "rw"]);
+    bundle.mount(
+        "/single",
+        "bind",
+        host.path().join("file").to_str().unwrap(),
+        &["bind", "rro"],
+    );
+    let (output, _) = bundle.run();
+    assert!(
+        output.starts_with("of the hosttouch: /data/x: Read-only")
+            || output.contains("Read-only file system"),
+        "{output}"
+    );
+    assert!(host.path().join("y").exists() && !host.path().join("x").exists());
+    assert!(output.contains("ro,nosuid,noexec"), "{output}");
+    assert!(output.ends_with("of the host"), "{output}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_users_are_looked_up_in_the_image() {
+    let mut named = Bundle::new("id -u; id -g; id -G; echo $HOME; stat -c %u /proc/self/fd/1 -L");
+    named.set(
+        "/process/user",
+        json!({"uid": 0, "gid": 0, "username": "user", "additionalGids": [1234]}),
+    );
+    let container_user = {
+        let mut container = named.create().unwrap();
+        container.start().unwrap();
+        container.exited();
+        container.status.user.clone().unwrap()
+    };
+    assert_eq!(
+        (
+            container_user.uid,
+            container_user.gid,
+            container_user.groups
+        ),
+        (1000, 1000, vec![1000, 50000, 1234])
+    );
+    let output = named.output();
+    assert_eq!(&lines(&output)[..2], ["1000", "1000"]);
+    assert_eq!(
+        lines(&output)[3..],
+        ["/home/user", "1000"],
+        "its pipes are its own"
+    );
+    let mut strict = Bundle::new("id -G");
+    strict.set(
+        "/process/user",
+        json!({"uid": 0, "gid": 0, "username": "1000:web", "additionalGids": [1234]}),
+    );
+    strict.set(
+        "/annotations",
+        json!({"corten.dev/supplemental-groups-policy": "Strict"}),
+    );
+    assert_eq!(strict.run().0, "1004 1234\n");
+    let mut ghost = Bundle::new("true");
+    ghost.set(
+        "/process/user",
+        json!({"uid": 0, "gid": 0, "username": "ghost"}),
+    );
+    assert_eq!(ghost.create().err().unwrap().kind, FailureKind::User);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_program_that_cannot_be_executed_says_why() {
+    for (args, words) in [
+        (json!(["/no/such"]), "no such file in the image"),
+        (json!(["nosuch"]), "PATH"),
+        (json!(["/etc/passwd"]), "may execute"),
+        (json!(["/bin"]), "may execute"),
+        (json!(["/proc/self/exe"]), "runtime's own program"),
+        (json!(["/behind"]), "runtime's own program"),
+        (json!(["/lost"]), "interpreter"),
+    ] {
+        let mut bundle = Bundle::new("");
+        for (name, text) in [("behind", "#!/proc/self/exe\n"), ("lost", "#!/no/such\n")] {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::write(bundle.image(name), text).unwrap();
+            std::fs::set_permissions(bundle.image(name), std::fs::Permissions::from_mode(0o755))
+                .unwrap();
+        }
+        bundle.set("/process/args", args.clone());
+        let mut container = bundle.create().unwrap();
+        let failure = container.start().unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Start, "{args}");
+        assert!(failure.to_string().contains(words), "{args}: {failure}");
+        assert_eq!(container.exited().code, 128);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_the_working_directory_is_made_and_must_be_inside() {
+    let mut bundle = Bundle::new("pwd");
+    bundle.set("/process/cwd", json!("/made/for/it"));
+    assert_eq!(bundle.run().0, "/made/for/it\n");
+    for outside in ["/proc/self/fd/7", "/proc/self/fd/3", "/etc/passwd"] {
+        let mut bundle = Bundle::new("pwd");
+        bundle.set("/process/cwd", json!(outside));
+        assert!(bundle.create().is_err(), "{outside}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_waiting_init_gives_nothing_away() {
+    let bundle = Bundle::new("true");
+    let container = bundle.create().unwrap();
+    let pid = container.status.pid;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(
+        status.contains("NSpid") && !status.contains("CapEff:\t000001ff"),
+        "{status}"
+    );
+    // Not dumpable: even the owner of the process does not get at its files.
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(std::fs::metadata(format!("/proc/{pid}")).unwrap().uid(), 0);
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count();
+    assert_eq!(fds, 4, "its stdio and the gate");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_limits_are_in_force() {
+    let mut bundle = Bundle::new(
+        "ulimit -n; cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.shares /sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+    );
+    bundle.mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["ro", "nosuid", "noexec", "nodev"],
+    );
+    bundle.set(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 1_000_000_000}]),
+    );
+    bundle.set(
+        "/linux/resources/memory",
+        json!({"limit": 67_108_864, "swap": 67_108_864}),
+    );
+    bundle.set(
+        "/linux/resources/cpu",
+        json!({"shares": 512, "quota": 50000, "period": 100_000}),
+    );
+    bundle.set("/linux/resources/pids", json!({"limit": 77}));
+    let (output, _) = bundle.run();
+    if Path::new("/sys/fs/cgroup/memory").exists() {
+        assert_eq!(lines(&output), ["512", "77", "67108864", "512", "50000"]);
+    }
+    let mut impossible = Bundle::new("true");
+    impossible.set("/linux/resources/cpu", json!({"cpus": "4000"}));
+    let failure = impossible.create().err().unwrap();
+    assert!(
+        failure.step.contains("cpuset.cpus") && failure.step.contains("4000"),
+        "{failure}"
+    );
+    assert_eq!(cgroups(impossible.id()).len(), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_limits_change_while_it_runs() {
+    let mut bundle = Bundle::new("sleep 1000");
+    bundle.set(
+        "/linux/resources/memory",
+        json!({"limit": 67_108_864, "swap": 67_108_864}),
+    );
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let update = |resources: &str| corten_shim::api::Request::Update {
+        resources: resources.to_owned(),
+    };
+    container
+        .call(update(
+            r#"{"memory":{"limit":134217728,"swap":134217728},"cpu":{"shares":2048}}"#,
+        ))
+        .0
+        .unwrap();
+    container
+        .call(update(r#"{"memory":{"limit":33554432,"swap":33554432}}"#))
+        .0
+        .unwrap();
+    let read = |file: &str| {
+        cgroups(bundle.id())
+            .iter()
+            .find_map(|path| std::fs::read_to_string(path.join(file)).ok())
+    };
+    if let Some(limit) = read("memory.limit_in_bytes").or_else(|| read("memory.max")) {
+        assert_eq!(limit.trim(), "33554432");
+    }
+    let refused = container.call(update("{")).0.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Invalid);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_fork_bomb_ends_with_its_container() {
+    // Twenty lines of processes that each make the next one and end: none is there for long. In
+    // the host's PID namespace, where the end of the init does not end the rest.
+    let script = "next() { next & }; for line in $(seq 20); do next & done; sleep 1000";
+    let mut bundle = Bundle::new(script);
+    bundle.spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "ipc"}]);
+    bundle.set("/linux/resources/pids", json!({"limit": 500}));
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let count = || {
+        let all = cgroups(bundle.id()).into_iter();
+        let procs =
+            all.map(|path| std::fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default());
+        procs.map(|procs| procs.lines().count()).max().unwrap_or(0)
+    };
+    until("the bomb goes off", || count() > 10);
+    container.shut();
+    assert_eq!(cgroups(bundle.id()).len(), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_terminal_is_the_containers_own() {
+    let mut bundle = Bundle::new(
+        "tty; stty size; ls -l /dev/console | cut -c1; test -t 2 && echo terminal; ls -1 /dev/pts",
+    );
+    bundle.set("/process/terminal", json!(true));
+    bundle.set("/process/consoleSize", json!({"height": 11, "width": 77}));
+    let (output, record) = bundle.run();
+    let output = output.replace('\r', "");
+    assert_eq!(record.code, 0, "{output}");
+    assert!(output.starts_with("/dev/pts/0\n11 77\n"), "{output}");
+    assert!(output.contains("terminal\n0\nptmx\n"), "{output}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_exec_joins_everything() {
+    let mut bundle = Bundle::new("mkdir /tmp/mine; sleep 1000");
+    bundle
+        .push("/linux/namespaces", json!({"type": "uts"}))
+        .set("/hostname", json!("inside"));
+    bundle.push("/linux/namespaces", json!({"type": "network"}));
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    until("it runs", || bundle.path("upper/tmp/mine").exists());
+    let script = "hostname; ls /tmp; ls /proc/self/fd | wc -l; for ns in mnt pid ipc uts net; do test $(readlink /proc/1/ns/$ns) = $(readlink /proc/self/ns/$ns) || echo differs $ns; done; grep CapBnd /proc/self/status /proc/1/status | sed 's/.*://' ; sed 's/.*://' /proc/1/cgroup | sort -u; exit 7";
+    let mut exec = container.exec(&["sh", "-c", script], json!({}));
+    assert!(exec.started.is_ok(), "{:?}", exec.started);
+    let output = exec.output();
+    assert_eq!(exec.exited(), (7, false));
+    let lines = lines(&output);
+    assert_eq!(&lines[..3], ["inside", "mine", "4"], "{output}");
+    assert_eq!(lines[3], lines[4], "the same bounding set");
+    assert!(!output.contains("differs"), "{output}");
+    exec.gone();
+    until("its cgroup is gone", || {
+        cgroups(bundle.id()).iter().all(|path| {
+            path.read_dir()
+                .unwrap()
+                .flatten()
+                .all(|entry| !entry.path().is_dir())
+        })
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_exec_has_its_own_user_terminal_and_stdin() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let user = json!({"uid": 0, "gid": 0, "username": "user"});
+    let mut exec = container.exec(
+        &[
+            "sh",
+            "-c",
+            "id -u; id -G; echo $HOME; grep CapEff /proc/self/status",
+        ],
+        json!({"user": user}),
+    );
+    let output = exec.output();
+    assert_eq!(
+        lines(&output),
+        [
+            "1000",
+            "1000 50000",
+            "/home/user",
+            "CapEff:\t0000000000000000"
+        ]
+    );
+    assert_eq!(exec.exited(), (0, false));
+    let mut exec = container.exec(
+        &["sh", "-c", "read line; tty; stty size; echo got $line"],
+        json!({"terminal": true}),
+    );
+    exec.tell(&corten_shim::api::ExecControl::Resize {
+        width: 99,
+        height: 33,
+    });
+    assert_eq!(exec.fds.len(), 1);
+    // The size is set before the line arrives: both are obeyed in order by different readers, so
+    // the line is sent until the size shows.
+    let master = exec.fds[0].try_clone().unwrap();
+    until("the size is set", || {
+        rustix::termios::tcgetwinsize(&master).unwrap().ws_col == 99
+    });
+    rustix::io::write(&master, b"word\n").unwrap();
+    let output = exec.output().replace('\r', "");
+    assert!(
+        output.contains("/dev/pts/") && output.contains("33 99\ngot word\n"),
+        "{output}"
+    );
+    assert_eq!(exec.exited(), (0, false));
+    let mut exec = container.exec_request(&["cat"], |request| request.stdin = true);
+    rustix::io::write(&exec.fds[0], b"through").unwrap();
+    drop(exec.fds.remove(0));
+    exec.fds
+        .insert(0, std::fs::File::open("/dev/null").unwrap().into());
+    assert_eq!(exec.output(), "through");
+    assert_eq!(exec.exited(), (0, false));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_exec_says_why_it_cannot() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let missing = container
+        .exec(&["/no/such"], json!({}))
+        .started
+        .unwrap_err();
+    assert_eq!(
+        (missing.kind, missing.errno),
+        (FailureKind::Start, libc::ENOENT)
+    );
+    let own = container
+        .exec(&["/proc/self/exe"], json!({}))
+        .started
+        .unwrap_err();
+    assert_eq!((own.kind, own.errno), (FailureKind::Start, libc::EPERM));
+    let ghost = container
+        .exec(
+            &["true"],
+            json!({"user": {"uid": 0, "gid": 0, "username": "ghost"}}),
+        )
+        .started
+        .unwrap_err();
+    assert_eq!(ghost.kind, FailureKind::User);
+    rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
+    container.exited();
+    let ended = container.exec(&["true"], json!({})).started.unwrap_err();
+    assert_eq!(ended.kind, FailureKind::State, "{ended}");
+}
+
+/// A process that leaves a mark of itself which only its death takes away: the write end of a pipe.
+const DAEMON: &str = "setsid sh -c 'sleep 1000 & sleep 1000' & sleep 1000";
+
+fn closed(fd: &rustix::fd::OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).unwrap();
+    fds[0].revents().contains(PollFlags::HUP)
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_an_exec_whose_time_is_up_ends_with_all_its_descendants() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let mut exec =
+        container.exec_request(&["sh", "-c", DAEMON], |request| request.timeout_ms = 300);
+    assert_eq!(exec.exited(), (137, true));
+    assert!(closed(&exec.fds[1]), "nobody of it holds the pipe any more");
+    exec.gone();
+    let mut exec = container.exec_request(&["sh", "-c", DAEMON], |_| ());
+    let stdout = exec.fds.remove(1);
+    assert!(!closed(&stdout));
+    exec.gone();
+    assert!(closed(&stdout), "its client has gone");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_background_process_outlives_its_exec() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let mut exec = container.exec(&["sh", "-c", "sleep 1000 & exit 3"], json!({}));
+    assert_eq!(exec.exited(), (3, false));
+    let stdout = exec.fds.remove(1);
+    exec.gone();
+    assert!(!closed(&stdout));
+    container.shut();
+    assert!(closed(&stdout), "it ended with the container");
+    assert_eq!(cgroups(bundle.id()).len(), 0);
+}
