@@ -386,7 +386,7 @@ fn root_exec_joins_everything() {
     container.start().unwrap();
     until("it runs", || bundle.path("upper/tmp/mine").exists());
     let script = "hostname; ls /tmp; ls /proc/self/fd | wc -l; for ns in mnt pid ipc uts net; do test $(readlink /proc/1/ns/$ns) = $(readlink /proc/self/ns/$ns) || echo differs $ns; done; grep CapBnd /proc/self/status /proc/1/status | sed 's/.*://' ; sed 's/.*://' /proc/1/cgroup | sort -u; exit 7";
-    let mut exec = container.exec(&["sh", "-c", script], json!({}));
+    let mut exec = container.exec(&["sh", "-c", script], &json!({}));
     assert!(exec.started.is_ok(), "{:?}", exec.started);
     let output = exec.output();
     assert_eq!(exec.exited(), (7, false));
@@ -418,7 +418,7 @@ fn root_exec_has_its_own_user_terminal_and_stdin() {
             "-c",
             "id -u; id -G; echo $HOME; grep CapEff /proc/self/status",
         ],
-        json!({"user": user}),
+        &json!({"user": user}),
     );
     let output = exec.output();
     assert_eq!(
@@ -433,7 +433,7 @@ fn root_exec_has_its_own_user_terminal_and_stdin() {
     assert_eq!(exec.exited(), (0, false));
     let mut exec = container.exec(
         &["sh", "-c", "read line; tty; stty size; echo got $line"],
-        json!({"terminal": true}),
+        &json!({"terminal": true}),
     );
     exec.tell(&corten_shim::api::ExecControl::Resize {
         width: 99,
@@ -453,7 +453,7 @@ fn root_exec_has_its_own_user_terminal_and_stdin() {
         "{output}"
     );
     assert_eq!(exec.exited(), (0, false));
-    let mut exec = container.exec_request(&["cat"], |request| request.stdin = true);
+    let mut exec = container.exec_request(&["cat"], &json!({}), |request| request.stdin = true);
     rustix::io::write(&exec.fds[0], b"through").unwrap();
     drop(exec.fds.remove(0));
     exec.fds
@@ -469,7 +469,7 @@ fn root_exec_says_why_it_cannot() {
     let mut container = bundle.create().unwrap();
     container.start().unwrap();
     let missing = container
-        .exec(&["/no/such"], json!({}))
+        .exec(&["/no/such"], &json!({}))
         .started
         .unwrap_err();
     assert_eq!(
@@ -477,21 +477,21 @@ fn root_exec_says_why_it_cannot() {
         (FailureKind::Start, libc::ENOENT)
     );
     let own = container
-        .exec(&["/proc/self/exe"], json!({}))
+        .exec(&["/proc/self/exe"], &json!({}))
         .started
         .unwrap_err();
     assert_eq!((own.kind, own.errno), (FailureKind::Start, libc::EPERM));
     let ghost = container
         .exec(
             &["true"],
-            json!({"user": {"uid": 0, "gid": 0, "username": "ghost"}}),
+            &json!({"user": {"uid": 0, "gid": 0, "username": "ghost"}}),
         )
         .started
         .unwrap_err();
     assert_eq!(ghost.kind, FailureKind::User);
     rustix::process::pidfd_send_signal(&container.pidfd, rustix::process::Signal::KILL).unwrap();
     container.exited();
-    let ended = container.exec(&["true"], json!({})).started.unwrap_err();
+    let ended = container.exec(&["true"], &json!({})).started.unwrap_err();
     assert_eq!(ended.kind, FailureKind::State, "{ended}");
 }
 
@@ -510,12 +510,13 @@ fn root_an_exec_whose_time_is_up_ends_with_all_its_descendants() {
     let bundle = Bundle::new("sleep 1000");
     let mut container = bundle.create().unwrap();
     container.start().unwrap();
-    let mut exec =
-        container.exec_request(&["sh", "-c", DAEMON], |request| request.timeout_ms = 300);
+    let mut exec = container.exec_request(&["sh", "-c", DAEMON], &json!({}), |request| {
+        request.timeout_ms = 300;
+    });
     assert_eq!(exec.exited(), (137, true));
     assert!(closed(&exec.fds[1]), "nobody of it holds the pipe any more");
     exec.gone();
-    let mut exec = container.exec_request(&["sh", "-c", DAEMON], |_| ());
+    let mut exec = container.exec_request(&["sh", "-c", DAEMON], &json!({}), |_| ());
     let stdout = exec.fds.remove(1);
     assert!(!closed(&stdout));
     exec.gone();
@@ -528,7 +529,7 @@ fn root_a_background_process_outlives_its_exec() {
     let bundle = Bundle::new("sleep 1000");
     let mut container = bundle.create().unwrap();
     container.start().unwrap();
-    let mut exec = container.exec(&["sh", "-c", "sleep 1000 & exit 3"], json!({}));
+    let mut exec = container.exec(&["sh", "-c", "sleep 1000 & exit 3"], &json!({}));
     assert_eq!(exec.exited(), (3, false));
     let stdout = exec.fds.remove(1);
     exec.gone();

@@ -130,6 +130,10 @@ fn settings(
     Ok(all)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "values are numbers and short texts"
+)]
 fn setting(controller: &'static str, file: &'static str, value: impl ToString) -> Setting {
     Setting {
         controller,

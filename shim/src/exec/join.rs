@@ -179,7 +179,7 @@ fn start(child: Child<'_>, root: &Root, stdin: bool) -> Result<(Process, Stdio),
     let (gate, inner_gate) = pair()?;
     let birthplace = child.cgroup.birthplace()?;
     let process = clone3(0, birthplace.as_ref().map(AsFd::as_fd), move || {
-        main(child, inner, terminal, inner_gate)
+        main(&child, inner, terminal, inner_gate)
     })
     .at(FailureKind::System, || "clone the process".to_owned())?;
     match packet::receive(&gate).at(FailureKind::System, || "hear from the process".to_owned())? {
@@ -231,10 +231,10 @@ fn join_namespaces(init: BorrowedFd<'_>, kinds: ThreadNameSpaceType) -> Result<(
     }
 }
 
-fn main(child: Child<'_>, stdio: InnerStdio, terminal: Option<Terminal>, gate: OwnedFd) -> i32 {
+fn main(child: &Child<'_>, stdio: InnerStdio, terminal: Option<Terminal>, gate: OwnedFd) -> i32 {
     // Closed with everything else before the filter; nobody shall close it again.
     let gate = ManuallyDrop::new(gate);
-    let failure = match become_process(&child, stdio, terminal, &gate) {
+    let failure = match become_process(child, stdio, terminal, &gate) {
         Ok(ready) => ready.execute(),
         Err(failure) => failure,
     };

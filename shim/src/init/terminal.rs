@@ -22,7 +22,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 /// The magic number of devpts, from `linux/magic.h`.
-const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
 
 /// A terminal that was just opened.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub fn open_pair(root: &Root) -> Result<Terminal, Failure> {
     let pts = root
         .open("/dev/pts", OFlags::PATH | OFlags::DIRECTORY)
         .at(FailureKind::System, step)?;
-    if i64::from(fstatfs(&pts).at(FailureKind::System, step)?.f_type) != DEVPTS_SUPER_MAGIC {
+    if fstatfs(&pts).at(FailureKind::System, step)?.f_type != DEVPTS_SUPER_MAGIC {
         return Err(Failure::invalid(
             step(),
             "the container has no devpts at /dev/pts",

@@ -74,15 +74,7 @@ pub fn plan<'a>(
     });
     let kind = mount.kind.as_deref().unwrap_or("none");
     let source = match kind {
-        _ if options.bind.is_some() => tree(mount, options, trees)?,
-        "bind" => tree(
-            mount,
-            Options {
-                bind: Some(Bind::Recursive),
-                ..options
-            },
-            trees,
-        )?,
+        _ if options.bind.is_some() || kind == "bind" => tree(mount, &options, trees)?,
         "cgroup" | "cgroup2" => Source::Cgroup {
             attributes: options.top.set | options.tree.set,
         },
@@ -107,7 +99,7 @@ fn is_root(path: &str) -> bool {
 
 fn tree<'a>(
     mount: &'a Mount<'a>,
-    options: Options<'a>,
+    options: &Options<'_>,
     trees: &mut Vec<Tree<'a>>,
 ) -> Result<Source<'a>, Failure> {
     let path = mount.source.as_deref().unwrap_or("");

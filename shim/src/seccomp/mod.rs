@@ -44,7 +44,7 @@ impl Filter {
 
 fn decode(bytes: &[u8]) -> Result<Vec<Instruction>, String> {
     let count = bytes.len() / SIZE;
-    if bytes.len() % SIZE != 0 || count == 0 || count > MOST {
+    if !bytes.len().is_multiple_of(SIZE) || count == 0 || count > MOST {
         return Err(format!(
             "{} bytes are no program of 1 to {MOST} instructions",
             bytes.len()

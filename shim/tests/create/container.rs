@@ -354,35 +354,28 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// Starts a process inside; what it is differs from the container's own in `more`.
-    pub fn exec(&self, args: &[&str], more: Value) -> Exec {
-        let mut process = self.bundle.spec["process"].clone();
-        process["args"] = json!(args);
-        if let Some(more) = more.as_object() {
-            for (name, value) in more {
-                process[name] = value.clone();
-            }
-        }
-        let request = ExecRequest {
-            pid: self.status.pid,
-            bundle: self.bundle.dir.path().to_owned(),
-            process: process.to_string(),
-            seccomp_filter: self.bundle.filter.clone(),
-            stdin: false,
-            timeout_ms: 0,
-        };
-        Exec::start(&request, &self.pidfd)
+    /// Starts a process inside; where it differs from the container's own says `more`.
+    pub fn exec(&self, args: &[&str], more: &Value) -> Exec {
+        self.exec_request(args, more, |_| ())
     }
 
     /// As [`Container::exec`], with a request of the test's own.
-    pub fn exec_request(&self, args: &[&str], change: impl FnOnce(&mut ExecRequest)) -> Exec {
+    pub fn exec_request(
+        &self,
+        args: &[&str],
+        more: &Value,
+        change: impl FnOnce(&mut ExecRequest),
+    ) -> Exec {
         let mut process = self.bundle.spec["process"].clone();
         process["args"] = json!(args);
+        for (name, value) in more.as_object().into_iter().flatten() {
+            process[name] = value.clone();
+        }
         let mut request = ExecRequest {
             pid: self.status.pid,
             bundle: self.bundle.dir.path().to_owned(),
             process: process.to_string(),
-            seccomp_filter: None,
+            seccomp_filter: self.bundle.filter.clone(),
             stdin: false,
             timeout_ms: 0,
         };

@@ -25,10 +25,10 @@ fn run(code: &[Instruction], kind: Kind, access: u8, numbers: (u32, u32)) -> boo
             op::AND_IMMEDIATE => registers[target] &= immediate,
             op::SHIFT_RIGHT => registers[target] >>= immediate,
             op::JUMP_NOT_EQUAL if registers[target] != immediate => {
-                at += usize::try_from(now.offset).unwrap()
+                at += usize::try_from(now.offset).unwrap();
             }
             op::JUMP_EQUAL if registers[target] == immediate => {
-                at += usize::try_from(now.offset).unwrap()
+                at += usize::try_from(now.offset).unwrap();
             }
             op::JUMP_NOT_EQUAL | op::JUMP_EQUAL => {}
             op::EXIT => return registers[0] == 1,
