@@ -99,7 +99,8 @@ fn root_the_holder_reaps_orphans() {
             .run(in_namespaces(pods::pod("pod"), shared_pid()))
             .await;
         // The inner shell ends at once, so its child is an orphan that ends later.
-        let script = "sh -c '(read -t 0.1 x </dev/ptmx; true) & echo $! >/tmp/orphan'; echo ready; exec tail -f /dev/null";
+        let script = "sh -c '/bin/sleep 0.3 & echo $! >/tmp/orphan'; echo ready; \
+            exec tail -f /dev/null";
         let id = node
             .launch(&pod, joined(shell("c", script), &pod.config))
             .await;

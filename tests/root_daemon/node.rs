@@ -61,6 +61,7 @@ fn again_inside(test: &str) {
         .arg(this)
         .args(arguments)
         .env(INSIDE, "1")
+        .env("RUST_BACKTRACE", "0")
         .output();
     let done = done.unwrap_or_else(|e| panic!("{}: {e}", node.display()));
     let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
