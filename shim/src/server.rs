@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use verbs::Wish;
 
-/// How long a shim that is of no more use stays in case somebody asks.
+/// How long a shim whose container has ended stays in case somebody asks.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// How a shim is run.
@@ -170,7 +170,7 @@ impl<'a> Shim<'a> {
         let wish = self.wishes.iter().filter_map(Wish::patience).min();
         let linger = self
             .is_of_no_use()
-            .then(|| self.linger.saturating_sub(self.asked.elapsed()));
+            .then(|| self.linger().saturating_sub(self.asked.elapsed()));
         container.into_iter().chain(wish).chain(linger).min()
     }
 
@@ -274,7 +274,15 @@ impl<'a> Shim<'a> {
     }
 
     fn leave_if_of_no_use(&mut self) {
-        self.over |= self.is_of_no_use() && self.asked.elapsed() >= self.linger;
+        self.over |= self.is_of_no_use() && self.asked.elapsed() >= self.linger();
+    }
+
+    /// Without a container there is nothing that anybody could ask for.
+    fn linger(&self) -> Duration {
+        match self.container {
+            Some(_) => self.linger,
+            None => Duration::ZERO,
+        }
     }
 
     /// Whether it could go: there is no container (any more), and nobody who has yet to hear of it.

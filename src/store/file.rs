@@ -114,16 +114,21 @@ fn read_records<T: DeserializeOwned>(
     let mut records = Vec::new();
     let entries = fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))?;
     for entry in entries {
-        let path = entry
-            .map_err(|e| StoreError::io("list", dir, e))?
-            .path()
-            .join(name);
-        match read_record(&path) {
+        let object = entry.map_err(|e| StoreError::io("list", dir, e))?.path();
+        match read_record(&object.join(name)) {
             Ok(record) => records.push(record),
+            Err(error) if error.is_absent() => discard_unrecorded(&object, unreadable),
             Err(error) => unreadable.push(error),
         }
     }
     Ok(records)
+}
+
+/// A directory without a record is of an object of which nothing was made: the record comes first.
+fn discard_unrecorded(object: &Path, unreadable: &mut Vec<StoreError>) {
+    if let Err(error) = fs::remove_dir_all(object).or_else(ignore_absent) {
+        unreadable.push(StoreError::io("discard", object, error));
+    }
 }
 
 fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
@@ -184,6 +189,20 @@ mod tests {
         let loaded = FileStore::open(root.path()).unwrap().load().unwrap();
         assert_eq!(loaded.sandboxes, vec![kept]);
         assert!(loaded.unreadable.is_empty());
+    }
+
+    #[test]
+    fn a_directory_without_a_record_is_discarded() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).unwrap();
+        let sandbox = a_sandbox("half made");
+        let dir = store.sandbox_dir(&sandbox.id);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(".sandbox.json"), "{").unwrap();
+        let loaded = store.load().unwrap();
+        assert!(loaded.sandboxes.is_empty());
+        assert!(loaded.unreadable.is_empty(), "{:?}", loaded.unreadable);
+        assert!(!dir.exists());
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //! ROOT/containers/ID/container.json   (beside it: the bundle, the writable layer, exit.json)
 //! ```
 //!
-//! Invariant: a record is either whole or absent; one that cannot be read is reported with its
-//! path and left where it is.
+//! Invariant: a record is either whole or absent. One that cannot be read is reported with its
+//! path and left where it is; a directory that has none goes with the next start.
 
 #[cfg(test)]
 pub mod fakes;
@@ -106,6 +106,11 @@ impl StoreError {
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// There is no such file.
+    fn is_absent(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
     }
 
     /// What kind of failure it is.

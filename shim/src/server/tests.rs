@@ -512,6 +512,15 @@ fn a_shim_of_no_use_leaves_by_itself() {
 }
 
 #[test]
+fn a_shim_that_never_had_a_container_leaves_with_its_daemon() {
+    let mut shim = serve(script("exit 0"));
+    shim.daemon.hello();
+    drop(shim.daemon);
+    shim.thread.join().unwrap();
+    assert!(!shim.dir.path().join("s").exists());
+}
+
+#[test]
 fn an_unacknowledged_end_keeps_a_shim_whose_daemon_is_there() {
     let mut shim = serve_for(script("exit 0"), Duration::from_millis(1));
     shim.daemon.hello();
