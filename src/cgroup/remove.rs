@@ -8,37 +8,38 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// How long each further try waits: a process that was just killed leaves its cgroup some
-/// milliseconds after its end was seen.
+/// How long each further try waits, all hierarchies together: a process that was just killed leaves
+/// its cgroup some milliseconds after its end was seen.
 const WAITS_MS: [u64; 9] = [0, 1, 2, 5, 10, 20, 50, 100, 200];
 
-/// Removes these directories, which are one cgroup in all hierarchies. An error in one does not
-/// keep the others from being removed; the first is told.
+/// Removes these directories, which are one cgroup in all hierarchies. One that resists does not
+/// keep the others from being removed; the first that does to the last is told.
 pub fn everywhere(cgroup: &str, directories: &[PathBuf]) -> Result<(), CgroupError> {
-    let mut first = Ok(());
-    for directory in directories {
-        let result = tree_with_patience(cgroup, directory);
-        first = first.and(result);
-    }
-    first
-}
-
-fn tree_with_patience(cgroup: &str, directory: &Path) -> Result<(), CgroupError> {
-    let mut last = None;
+    let mut left: Vec<(&Path, io::Error)> = Vec::new();
+    let mut next: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
     for wait in WAITS_MS {
         sleep(Duration::from_millis(wait));
-        match tree(directory) {
-            Ok(()) => return Ok(()),
-            Err(error) => last = Some(error),
+        left = next
+            .into_iter()
+            .filter_map(|directory| Some((directory, tree(directory).err()?)))
+            .collect();
+        next = left.iter().map(|(directory, _)| *directory).collect();
+        if next.is_empty() {
+            return Ok(());
         }
     }
-    let pids = processes(directory)?;
-    match last {
-        Some(source) if pids.is_empty() => Err(CgroupError::io("remove cgroup", directory)(source)),
-        _ => Err(CgroupError::Alive {
+    left.into_iter()
+        .try_for_each(|(directory, refused)| Err(resists(cgroup, directory, refused)))
+}
+
+/// Why a directory cannot be removed: most often somebody is still in it.
+fn resists(cgroup: &str, directory: &Path, refused: io::Error) -> CgroupError {
+    match processes(directory) {
+        Ok(pids) if !pids.is_empty() => CgroupError::Alive {
             cgroup: cgroup.to_owned(),
             pids: pids.into_iter().collect(),
-        }),
+        },
+        _ => CgroupError::io("remove cgroup", directory)(refused),
     }
 }
 

@@ -82,6 +82,35 @@ impl CpuUsage {
     }
 }
 
+/// What was read of one cgroup's CPU time before, as far as rates need it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CpuHistory {
+    base: Option<CpuUsage>,
+    rate: Option<u64>,
+}
+
+impl CpuHistory {
+    /// Readings nearer to each other than this, in nanoseconds, give no rate of their own: two
+    /// callers one after the other would see noise.
+    const NEAREST: i64 = 1_000_000_000;
+
+    /// Takes a reading in and gives it back with the rate since the reading before.
+    pub fn taken(&mut self, mut now: CpuUsage) -> CpuUsage {
+        let base = self.base.get_or_insert_with(|| now.clone());
+        if now.usage_core_ns < base.usage_core_ns {
+            *self = Self {
+                base: Some(now.clone()),
+                rate: None,
+            };
+        } else if now.timestamp - base.timestamp >= Self::NEAREST {
+            self.rate = now.rate_since(base);
+            *base = now.clone();
+        }
+        now.usage_nano_cores = self.rate;
+        now
+    }
+}
+
 /// What a container's writable layer takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FsUsage {
@@ -135,6 +164,26 @@ pub struct InterfaceUsage {
     pub tx_errors: u64,
 }
 
+impl InterfaceUsage {
+    /// A line of `/proc/PID/net/dev` (proc_pid_net(5)): a name, eight counters of what was received
+    /// and eight of what was sent, of which bytes are the first and errors the third.
+    fn parse(line: &str) -> Option<Self> {
+        let (name, counters) = line.split_once(':')?;
+        let counters: Vec<u64> = counters
+            .split_whitespace()
+            .map(|word| word.parse().unwrap_or(0))
+            .collect();
+        let at = |index: usize| counters.get(index).copied();
+        Some(Self {
+            name: name.trim().to_owned(),
+            rx_bytes: at(0)?,
+            rx_errors: at(2)?,
+            tx_bytes: at(8)?,
+            tx_errors: at(10)?,
+        })
+    }
+}
+
 /// A pod's network counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkUsage {
@@ -144,6 +193,26 @@ pub struct NetworkUsage {
     pub default: InterfaceUsage,
     /// Further interfaces.
     pub others: Vec<InterfaceUsage>,
+}
+
+impl NetworkUsage {
+    /// Reads the text of `/proc/PID/net/dev` of a process in the pod. The default interface is
+    /// `eth0`, as CNI is asked for, or else the first; loopback does not count.
+    #[must_use]
+    pub fn parse(net_dev: &str, timestamp: i64) -> Option<Self> {
+        let mut others: Vec<InterfaceUsage> = net_dev
+            .lines()
+            .filter_map(InterfaceUsage::parse)
+            .filter(|interface| interface.name != "lo")
+            .collect();
+        let default = others.iter().position(|i| i.name == "eth0").unwrap_or(0);
+        let default = (!others.is_empty()).then(|| others.remove(default))?;
+        Some(Self {
+            timestamp,
+            default,
+            others,
+        })
+    }
 }
 
 /// A pod and what it uses.
@@ -201,6 +270,43 @@ mod tests {
             None,
             "backwards"
         );
+    }
+
+    #[test]
+    fn a_history_gives_a_rate_from_the_second_reading_on() {
+        const SECOND: i64 = 1_000_000_000;
+        let mut history = CpuHistory::default();
+        let mut rate = |timestamp, used| history.taken(cpu(timestamp, used)).usage_nano_cores;
+        assert_eq!(rate(SECOND, 100), None, "the first");
+        assert_eq!(rate(SECOND + 5, 900), None, "too near");
+        assert_eq!(rate(3 * SECOND, 2_000_000_100), Some(1_000_000_000));
+        assert_eq!(rate(3 * SECOND + 5, 2_000_000_200), Some(1_000_000_000));
+        assert_eq!(rate(5 * SECOND, 3_000_000_100), Some(500_000_000));
+        assert_eq!(rate(6 * SECOND, 7), None, "made anew");
+        assert_eq!(rate(7 * SECOND, 8), Some(1));
+    }
+
+    #[test]
+    fn interfaces_are_counted_without_loopback() {
+        let text = "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:     100       2    0    0    0     0          0         0      100       2    0    0    0     0       0          0
+  net1:      11       1    1    0    0     0          0         0       12       1    2    0    0     0       0          0
+  eth0:    1000      10    3    0    0     0          0         0     2000      20    4    0    0     0       0          0
+";
+        let usage = NetworkUsage::parse(text, 5).unwrap();
+        let eth0 = InterfaceUsage {
+            name: "eth0".into(),
+            rx_bytes: 1000,
+            rx_errors: 3,
+            tx_bytes: 2000,
+            tx_errors: 4,
+        };
+        assert_eq!((usage.default, usage.timestamp), (eth0, 5));
+        assert_eq!(usage.others.len(), 1);
+        let loopback: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
+        assert_eq!(NetworkUsage::parse(&loopback, 5), None);
     }
 
     #[test]
