@@ -36,6 +36,7 @@ mod remove_pod_sandbox;
 mod reopen_container_log;
 mod run_pod_sandbox;
 mod start_container;
+mod stats;
 mod status;
 mod stop_container;
 mod stop_pod_sandbox;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Container, ContainerState};
 use crate::model::sandbox::{Sandbox, SandboxState};
+use crate::model::stats::CpuHistory;
 use crate::task::Task;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,8 @@ pub struct SandboxCell {
     record: Mutex<Arc<Sandbox>>,
     /// Shared by those who make something in the sandbox, alone for who stops or removes it.
     pub gate: tokio::sync::RwLock<()>,
+    /// Earlier readings of its CPU time.
+    pub cpu: Mutex<CpuHistory>,
     /// The answer to the call that made it reached its caller.
     pub acknowledged: AtomicBool,
 }
@@ -27,6 +30,7 @@ impl SandboxCell {
         Self {
             record: Mutex::new(Arc::new(record)),
             gate: tokio::sync::RwLock::new(()),
+            cpu: Mutex::default(),
             acknowledged: AtomicBool::new(false),
         }
     }
@@ -49,6 +53,8 @@ pub struct ContainerCell {
     record: Mutex<Arc<Container>>,
     /// Held by who starts or removes it.
     pub gate: tokio::sync::Mutex<()>,
+    /// Earlier readings of its CPU time.
+    pub cpu: Mutex<CpuHistory>,
     task: Mutex<Option<Arc<dyn Task>>>,
     /// True once it has ended.
     pub exited: watch::Sender<bool>,
@@ -65,6 +71,7 @@ impl ContainerCell {
         Self {
             record: Mutex::new(Arc::new(record)),
             gate: tokio::sync::Mutex::new(()),
+            cpu: Mutex::default(),
             task: Mutex::new(None),
             exited,
             stop_signalled: AtomicBool::new(false),

@@ -1,0 +1,205 @@
+//! What containers and pods use, read from their cgroups when somebody asks.
+//!
+//! No collector runs in the background: the rate of CPU use comes from the two last readings, which
+//! each cell keeps.
+//!
+//! Invariant: a list holds what could be read. A container that ends while it is asked about is
+//! left out, and is no error.
+
+mod network;
+#[cfg(test)]
+mod tests;
+
+use super::objects::{ContainerCell, SandboxCell};
+use super::{Engine, blocking, now};
+use crate::cgroup::{CgroupError, Cgroups};
+use crate::error::{Error, Result};
+use crate::model::container::{Container, ContainerFilter, ContainerState};
+use crate::model::sandbox::{Sandbox, SandboxFilter, SandboxState};
+use crate::model::stats::{CgroupUsage, ContainerStats, CpuHistory, CpuUsage, PodStats};
+use std::sync::{Arc, Mutex, PoisonError};
+
+impl Engine {
+    /// What a container uses.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` where it has ended.
+    pub async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
+        let cell = self.objects.container(id)?;
+        let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
+        let cgroups = Arc::clone(&self.ports.cgroups);
+        let (asked, id) = (Arc::clone(&cell), id.to_owned());
+        blocking(move || match read_container(&asked, &*cgroups) {
+            Ok(stats) => Ok(stats),
+            Err(_) if !lives(&asked.record()) => Err(Error::precondition(format!(
+                "container {id} has ended and uses nothing"
+            ))),
+            Err(error) => Err(Error::from(error).during(format!("read what container {id} uses"))),
+        })
+        .await
+    }
+
+    /// What the containers that match and live use.
+    ///
+    /// # Errors
+    /// Where none of it can be read at all.
+    pub async fn list_container_stats(
+        &self,
+        filter: &ContainerFilter,
+    ) -> Result<Vec<ContainerStats>> {
+        let mut cells = self.objects.containers();
+        cells.retain(|cell| lives(&cell.record()) && filter.matches(&cell.record()));
+        let cgroups = Arc::clone(&self.ports.cgroups);
+        blocking(move || Ok(read_containers(&cells, &*cgroups))).await
+    }
+
+    /// What a pod uses.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn pod_sandbox_stats(&self, id: &str) -> Result<PodStats> {
+        let cell = self.objects.sandbox(id)?;
+        let cell = cell.ok_or_else(|| Error::not_found(format!("no sandbox {id}")))?;
+        let mut pods = self.read_pods(vec![cell]).await?;
+        pods.pop()
+            .ok_or_else(|| Error::internal(format!("sandbox {id}: its cgroup cannot be read")))
+    }
+
+    /// What the pods that match and are ready use.
+    ///
+    /// # Errors
+    /// Where none of it can be read at all.
+    pub async fn list_pod_sandbox_stats(&self, filter: &SandboxFilter) -> Result<Vec<PodStats>> {
+        let mut cells = self.objects.sandboxes();
+        cells.retain(|cell| {
+            let sandbox = cell.record();
+            sandbox.state == SandboxState::Ready && filter.matches(&sandbox)
+        });
+        self.read_pods(cells).await
+    }
+
+    async fn read_pods(&self, cells: Vec<Arc<SandboxCell>>) -> Result<Vec<PodStats>> {
+        let pods: Vec<Pod> = cells
+            .into_iter()
+            .map(|cell| Pod {
+                containers: self.objects.containers_of(&cell.record().id),
+                cell,
+            })
+            .collect();
+        let cgroups = Arc::clone(&self.ports.cgroups);
+        let read = move || {
+            pods.iter()
+                .filter_map(|pod| pod.read(&*cgroups).ok())
+                .collect()
+        };
+        blocking(move || Ok(read())).await
+    }
+}
+
+/// A container's cgroup is there between its making and its end.
+fn lives(container: &Container) -> bool {
+    matches!(
+        container.state,
+        ContainerState::Created | ContainerState::Running
+    )
+}
+
+fn read_containers(cells: &[Arc<ContainerCell>], cgroups: &dyn Cgroups) -> Vec<ContainerStats> {
+    let one = |cell: &Arc<ContainerCell>| match read_container(cell, cgroups) {
+        Ok(stats) => Some(stats),
+        Err(CgroupError::Missing(_)) => None,
+        Err(error) => {
+            tracing::warn!(
+                container.id = %cell.record().id,
+                error = crate::error::chain(&error),
+                "what the container uses cannot be read"
+            );
+            None
+        }
+    };
+    cells.iter().filter_map(one).collect()
+}
+
+fn read_container(
+    cell: &ContainerCell,
+    cgroups: &dyn Cgroups,
+) -> Result<ContainerStats, CgroupError> {
+    let container = cell.record();
+    let usage = cgroups.usage(&container.cgroup)?;
+    let timestamp = now();
+    Ok(ContainerStats {
+        id: container.id.clone(),
+        metadata: container.config.metadata.clone(),
+        labels: container.config.labels.clone(),
+        annotations: container.config.annotations.clone(),
+        cpu: with_rate(&cell.cpu, &usage, timestamp),
+        memory_timestamp: timestamp,
+        memory: usage.memory,
+        swap: usage.swap,
+        pids: usage.pids,
+        writable_layer: None,
+    })
+}
+
+fn with_rate(history: &Mutex<CpuHistory>, usage: &CgroupUsage, timestamp: i64) -> CpuUsage {
+    let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+    history.taken(CpuUsage {
+        timestamp,
+        usage_core_ns: usage.cpu_ns,
+        usage_nano_cores: None,
+    })
+}
+
+/// A pod and all its containers.
+struct Pod {
+    cell: Arc<SandboxCell>,
+    containers: Vec<Arc<ContainerCell>>,
+}
+
+impl Pod {
+    fn read(&self, cgroups: &dyn Cgroups) -> Result<PodStats, CgroupError> {
+        let sandbox = self.cell.record();
+        let usage = self.usage(cgroups)?;
+        let timestamp = now();
+        let mut living = self.containers.clone();
+        living.retain(|cell| lives(&cell.record()));
+        Ok(PodStats {
+            id: sandbox.id.clone(),
+            metadata: sandbox.config.metadata.clone(),
+            labels: sandbox.config.labels.clone(),
+            annotations: sandbox.config.annotations.clone(),
+            cpu: with_rate(&self.cell.cpu, &usage, timestamp),
+            memory_timestamp: timestamp,
+            memory: usage.memory,
+            network: self.network(&sandbox),
+            process_count: usage.pids,
+            containers: read_containers(&living, cgroups),
+        })
+    }
+
+    /// Of the cgroup above its containers', so that what ended ones used is counted too. A pod
+    /// that never had a container has none, and has used nothing.
+    fn usage(&self, cgroups: &dyn Cgroups) -> Result<CgroupUsage, CgroupError> {
+        let container = self.containers.first().map(|cell| cell.record());
+        let pods = container
+            .as_ref()
+            .and_then(|c| Some(c.cgroup.rsplit_once('/')?.0));
+        match pods.filter(|path| !path.is_empty()) {
+            None => Ok(CgroupUsage::default()),
+            Some(path) => match cgroups.usage(path) {
+                Err(CgroupError::Missing(_)) => Ok(CgroupUsage::default()),
+                read => read,
+            },
+        }
+    }
+
+    /// As any of its running containers sees it.
+    fn network(&self, sandbox: &Sandbox) -> Option<crate::model::stats::NetworkUsage> {
+        let own = sandbox.namespaces.network.as_ref()?;
+        self.containers
+            .iter()
+            .map(|cell| cell.record())
+            .filter(|container| container.state == ContainerState::Running)
+            .find_map(|container| network::read(container.pid, own))
+    }
+}
