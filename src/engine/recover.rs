@@ -47,6 +47,7 @@ impl Engine {
     async fn recover_sandbox(self: &Arc<Self>, mut sandbox: Sandbox) {
         if sandbox.state == SandboxState::Creating {
             tracing::warn!(sandbox.id = %sandbox.id, "a half made sandbox is undone");
+            self.ports.networks.end_strays(&sandbox).await;
             return self.undo_sandbox(&sandbox).await;
         }
         if sandbox.boot_id != self.node.boot_id {

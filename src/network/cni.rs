@@ -83,6 +83,13 @@ impl Networks for CniNetworks {
             format!("disconnect the pod from the network {:?}", list.name())
         })
     }
+
+    async fn end_strays(&self, sandbox: &Sandbox) {
+        let ended = corten_cni::end_strays(sandbox.id.as_str()).await;
+        if ended > 0 {
+            tracing::warn!(sandbox.id = %sandbox.id, ended, "plugins of an earlier life were killed");
+        }
+    }
 }
 
 fn list(intent: &NetworkIntent) -> Result<NetworkList> {

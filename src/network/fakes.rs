@@ -88,4 +88,6 @@ impl Networks for CniNetworks {
             .remove(&sandbox.id);
         Ok(())
     }
+
+    async fn end_strays(&self, _sandbox: &Sandbox) {}
 }

@@ -42,4 +42,8 @@ pub trait Networks: Send + Sync {
     /// # Errors
     /// What the plugins said.
     async fn remove(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()>;
+
+    /// Ends the plugins that an earlier life of the daemon left at work for the sandbox: an ADD that
+    /// goes on would take what [`Networks::remove`] gives back.
+    async fn end_strays(&self, sandbox: &Sandbox);
 }
