@@ -21,6 +21,7 @@ pub mod cgroup;
 pub mod config;
 pub mod content;
 pub mod cri;
+pub mod daemon;
 pub mod engine;
 pub mod error;
 pub mod id;

@@ -108,7 +108,7 @@ fn exec_process(bundle: &Path, command: Vec<String>) -> Result<(String, Option<P
         .set_terminal(Some(false))
         .set_console_size(None);
     let text = serde_json::to_string(&process).context(Kind::Internal, failed)?;
-    let filter = bundle.join("seccomp.bpf");
+    let filter = bundle.join(super::create_container::SECCOMP_LINK);
     Ok((text, filter.exists().then_some(filter)))
 }
 

@@ -15,6 +15,7 @@
 
 mod check_images;
 mod claim;
+mod create_container;
 mod events;
 mod exec_sync;
 mod flights;
@@ -26,6 +27,7 @@ mod images;
 mod import_image;
 mod list;
 mod list_images;
+mod mounts;
 mod objects;
 mod pod_files;
 mod pull_image;
@@ -43,6 +45,7 @@ mod stop_pod_sandbox;
 #[cfg(test)]
 mod tests;
 mod undo;
+mod update_resources;
 
 pub use check_images::{CheckReport, Fault, Finding};
 pub use exec_sync::ExecOutput;
@@ -60,7 +63,9 @@ use crate::model::container::Container;
 use crate::model::host::HostFacts;
 use crate::model::sandbox::Sandbox;
 use crate::network::Networks;
+use crate::snapshot::Snapshotter;
 use crate::store::Store;
+use crate::task::seccomp;
 use crate::task::{TaskEvent, Tasks};
 use claim::Claims;
 use objects::Objects;
@@ -77,6 +82,12 @@ pub struct Ports {
     pub tasks: Arc<dyn Tasks>,
     /// The pod network.
     pub networks: Arc<dyn Networks>,
+    /// Writable layers.
+    pub snapshots: Arc<dyn Snapshotter>,
+    /// Images.
+    pub images: Arc<Images>,
+    /// Compiled seccomp profiles.
+    pub seccomp: Arc<seccomp::Filters>,
     /// The node's cgroups.
     pub cgroups: Arc<dyn Cgroups>,
 }

@@ -3,55 +3,48 @@
 
 use crate::error::{Context, Kind, Result};
 use crate::model::sandbox::{DnsConfig, Sandbox};
+use crate::model::spec::PodFiles;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Where a pod's files are.
-#[derive(Debug, Clone)]
-pub struct PodFiles {
-    /// For `/etc/hosts`.
-    pub hosts: PathBuf,
-    /// For `/etc/resolv.conf`.
-    pub resolv_conf: PathBuf,
-    /// For `/etc/hostname`.
-    pub hostname: PathBuf,
+/// A pod's files in its directory.
+#[must_use]
+pub fn at(dir: &Path) -> PodFiles {
+    PodFiles {
+        hosts: dir.join("hosts"),
+        resolv_conf: dir.join("resolv.conf"),
+        hostname: dir.join("hostname"),
+    }
 }
 
-impl PodFiles {
-    /// In the pod's directory.
-    #[must_use]
-    pub fn at(dir: &Path) -> Self {
-        Self {
-            hosts: dir.join("hosts"),
-            resolv_conf: dir.join("resolv.conf"),
-            hostname: dir.join("hostname"),
-        }
-    }
+/// Writes a pod's files.
+///
+/// # Errors
+/// Where the disk refuses.
+pub fn write_all(files: &PodFiles, sandbox: &Sandbox) -> Result<()> {
+    let name = hostname(sandbox);
+    write(&files.hosts, &hosts(sandbox, &name))?;
+    write(
+        &files.resolv_conf,
+        &resolv_conf(sandbox.config.dns.as_ref()),
+    )?;
+    write(&files.hostname, &format!("{name}\n"))
+}
 
-    /// Writes them.
-    ///
-    /// # Errors
-    /// Where the disk refuses.
-    pub fn write(&self, sandbox: &Sandbox) -> Result<()> {
-        let name = match sandbox.config.hostname.is_empty() {
-            true => node_name(),
-            false => sandbox.config.hostname.clone(),
-        };
-        write(&self.hosts, &hosts(sandbox, &name))?;
-        write(&self.resolv_conf, &resolv_conf(sandbox.config.dns.as_ref()))?;
-        write(&self.hostname, &format!("{name}\n"))
+/// The pod's host name: its own, or the node's.
+#[must_use]
+pub fn hostname(sandbox: &Sandbox) -> String {
+    match sandbox.config.hostname.is_empty() {
+        true => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        false => sandbox.config.hostname.clone(),
     }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).context(Kind::Internal, || format!("write {}", path.display()))
-}
-
-fn node_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
 }
 
 /// With the node's network the node's own file; else what a pod of its own needs. The kubelet

@@ -41,7 +41,7 @@ impl Engine {
         stream::iter(loaded.containers)
             .for_each_concurrent(AT_ONCE, |container| self.recover_container(container))
             .await;
-        Ok(())
+        self.ports.images.reclaim().await
     }
 
     async fn recover_sandbox(self: &Arc<Self>, mut sandbox: Sandbox) {
@@ -70,6 +70,9 @@ impl Engine {
             return self.undo_container(&container).await;
         }
         let id = container.id.clone();
+        if let Err(error) = self.ports.images.hold(&id, &container.image_id) {
+            tracing::warn!(container.id = %id, error = error.chain(), "a container's image is gone; it cannot be started anew from it");
+        }
         let cell = Arc::new(ContainerCell::new(container));
         cell.acknowledged.store(true, Ordering::Relaxed);
         // Entered first: the shim's news may come with its answer.

@@ -33,6 +33,7 @@ impl Engine {
         }
         self.forget_container(&container.id).await?;
         self.objects.remove_container(&container.id);
+        self.ports.images.release(&container.id);
         tracing::info!(container.id = %container.id, "container is removed");
         Ok(())
     }

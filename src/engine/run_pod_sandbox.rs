@@ -1,8 +1,7 @@
 //! RunPodSandbox: `claim → save(Creating) → pin namespaces → network → save(Ready)`.
 
 use super::objects::SandboxCell;
-use super::pod_files::PodFiles;
-use super::{Engine, blocking, now};
+use super::{Engine, blocking, now, pod_files};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::SandboxId;
 use crate::model::sandbox::{NamespaceMode, Namespaces, Sandbox, SandboxConfig, SandboxState};
@@ -135,7 +134,7 @@ impl Engine {
         blocking(move || {
             let made = std::fs::create_dir_all(&dir);
             made.context(Kind::Internal, || format!("create {}", dir.display()))?;
-            PodFiles::at(&dir).write(&sandbox)
+            pod_files::write_all(&pod_files::at(&dir), &sandbox)
         })
         .await
     }

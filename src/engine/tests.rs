@@ -1,16 +1,28 @@
 //! The use cases over fakes: what is joined, what is undone, what is remembered.
 
-use super::{Engine, Node, Ports};
+use super::{Engine, Images, Node, Ports};
 use crate::cgroup::fakes::HostCgroups;
+use crate::content::Content;
 use crate::error::Kind;
-use crate::id::SandboxId;
+use crate::id::{ContainerId, Digest, ImageId, SandboxId};
+use crate::model::container::{
+    ContainerConfig, ContainerFilter, ContainerMetadata, ContainerState, StateFilter,
+};
 use crate::model::host::{CgroupMode, HostFacts};
+use crate::model::image::ImageRecord;
 use crate::model::sandbox::{PodMetadata, SandboxConfig, SandboxFilter, SandboxState};
 use crate::network::fakes::CniNetworks;
+use crate::registry::{HttpRegistry, Settings};
+use crate::snapshot::Layers;
+use crate::snapshot::fakes::Overlay;
 use crate::store::Store;
 use crate::store::fakes::FileStore;
 use crate::task::fakes::ShimTasks;
+use crate::task::seccomp;
+use sha2::{Digest as _, Sha256};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// An engine and the fakes behind it.
@@ -19,6 +31,8 @@ struct Bench {
     store: Arc<FileStore>,
     tasks: ShimTasks,
     networks: Arc<CniNetworks>,
+    /// The id of the one image, which has no layers.
+    image: String,
     dir: tempfile::TempDir,
 }
 
@@ -48,7 +62,11 @@ impl Bench {
             tasks: Arc::new(tasks.clone()),
             networks: Arc::clone(&networks) as _,
             cgroups: Arc::new(HostCgroups::default()),
+            snapshots: Arc::new(Overlay::default()),
+            images: images(dir.path()),
+            seccomp: Arc::new(seccomp::Filters::new(dir.path().join("seccomp"))),
         };
+        let image = an_image(&ports.images).await;
         let node = Node {
             state: dir.path().to_owned(),
             host: host(),
@@ -60,6 +78,7 @@ impl Bench {
             store,
             tasks,
             networks,
+            image,
             dir,
         }
     }
@@ -86,6 +105,46 @@ impl Bench {
             .unwrap_or_default();
         assert_eq!(left, 0, "pod directories");
     }
+}
+
+fn images(dir: &Path) -> Arc<Images> {
+    let settings = Settings {
+        config_paths: Vec::new(),
+        progress_timeout: Duration::from_secs(1),
+    };
+    let registry = Arc::new(HttpRegistry::new(settings));
+    let content = Arc::new(Content::open(&dir.join("images")).unwrap());
+    let layers = Arc::new(Layers::open(&dir.join("layers"), "boot").unwrap());
+    Images::open(registry, content, layers, Vec::new()).unwrap()
+}
+
+/// Stores an image without layers whose containers run `sleep`.
+async fn an_image(images: &Arc<Images>) -> String {
+    let config = br#"{"config":{"Cmd":["sleep","1"]},"rootfs":{"diff_ids":[]}}"#.to_vec();
+    let digest = |bytes: &[u8]| {
+        let hex: String = Sha256::digest(bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        Digest::from_hex(&hex).unwrap()
+    };
+    let (config_digest, manifest) = (digest(&config), b"{}".to_vec());
+    let record = ImageRecord {
+        id: ImageId(config_digest.clone()),
+        tags: ["registry/sleep:1".parse().unwrap()].into(),
+        digests: [].into(),
+        manifest: digest(&manifest),
+        layers: Vec::new(),
+        removed: false,
+    };
+    let blobs = vec![(config_digest, config), (digest(&manifest), manifest)];
+    images
+        .store(record, blobs)
+        .await
+        .unwrap()
+        .record
+        .id
+        .to_string()
 }
 
 fn host() -> HostFacts {
@@ -228,4 +287,189 @@ async fn an_unknown_handler_is_refused_before_anything_is_made() {
         .unwrap_err();
     assert!(error.to_string().contains("kata"), "{error}");
     bench.assert_empty();
+}
+
+impl Bench {
+    /// A ready pod with one created container.
+    async fn with_container(&self) -> ContainerId {
+        let sandbox = self.run(pod("a")).await.unwrap();
+        self.create(&sandbox, "main").await.unwrap()
+    }
+
+    async fn create(&self, sandbox: &SandboxId, name: &str) -> crate::error::Result<ContainerId> {
+        let metadata = ContainerMetadata {
+            name: name.to_owned(),
+            attempt: 0,
+        };
+        let config = ContainerConfig {
+            metadata,
+            image: self.image.clone(),
+            ..ContainerConfig::default()
+        };
+        self.engine.create_container(sandbox.as_str(), config).await
+    }
+
+    fn state(&self, id: &ContainerId) -> ContainerState {
+        self.engine
+            .container_status(id.as_str())
+            .unwrap()
+            .state
+            .clone()
+    }
+
+    fn exit(&self, id: &ContainerId) -> (i32, String) {
+        match self.state(id) {
+            ContainerState::Exited(exit) => (exit.code, exit.reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Duration) {
+        self.engine
+            .stop_container(id.as_str(), grace)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_container_lives_through_its_states() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    assert_eq!(bench.state(&id), ContainerState::Created);
+    bench.engine.start_container(id.as_str()).await.unwrap();
+    assert_eq!(bench.state(&id), ContainerState::Running);
+    let again = bench.engine.start_container(id.as_str()).await.unwrap_err();
+    assert_eq!(again.kind(), Kind::FailedPrecondition);
+    bench.stop(&id, Duration::from_secs(60)).await;
+    bench.stop(&id, Duration::from_secs(60)).await;
+    assert_eq!(bench.exit(&id), (143, "Error".to_owned()));
+    assert_eq!(bench.tasks.signals(), [15]);
+    bench.engine.remove_container(id.as_str()).await.unwrap();
+    bench.engine.remove_container(id.as_str()).await.unwrap();
+    assert_eq!(bench.tasks.containers(), 0);
+    assert_eq!(bench.store.load().unwrap().containers, vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ignores_the_signal_is_killed_after_the_grace() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    bench.engine.start_container(id.as_str()).await.unwrap();
+    bench.tasks.ignore_term();
+    bench.stop(&id, Duration::from_secs(30)).await;
+    assert_eq!(bench.tasks.signals(), [15, 9]);
+    assert_eq!(bench.exit(&id), (137, "Error".to_owned()));
+}
+
+#[tokio::test]
+async fn a_container_that_was_never_started_is_not_asked_but_ended() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    bench.stop(&id, Duration::from_secs(60)).await;
+    assert_eq!(bench.tasks.signals(), [9]);
+}
+
+#[tokio::test]
+async fn a_create_that_fails_leaves_nothing_and_can_be_asked_again() {
+    let bench = Bench::new().await;
+    let sandbox = bench.run(pod("a")).await.unwrap();
+    bench.tasks.refuse("create");
+    let error = bench.create(&sandbox, "main").await.unwrap_err();
+    assert!(
+        error.chain().contains("told to refuse"),
+        "{}",
+        error.chain()
+    );
+    assert_eq!(bench.store.load().unwrap().containers, vec![]);
+    assert!(
+        bench
+            .engine
+            .list_containers(&ContainerFilter::default())
+            .is_empty()
+    );
+    bench.tasks.refuse("");
+    bench.create(&sandbox, "main").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_create_of_the_same_container_gets_the_first() {
+    let bench = Bench::new().await;
+    let sandbox = bench.run(pod("a")).await.unwrap();
+    let both = futures::join!(
+        bench.create(&sandbox, "main"),
+        bench.create(&sandbox, "main")
+    );
+    let id = both.0.unwrap();
+    assert_eq!(both.1.unwrap(), id);
+    assert_eq!(bench.create(&sandbox, "main").await.unwrap(), id);
+    assert_eq!(bench.tasks.containers(), 1);
+    bench.stop(&id, Duration::ZERO).await;
+    let exited = bench.create(&sandbox, "main").await.unwrap_err();
+    assert_eq!(exited.kind(), Kind::AlreadyExists);
+}
+
+#[tokio::test]
+async fn a_container_whose_shim_was_killed_is_ended_and_says_so() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    bench.engine.start_container(id.as_str()).await.unwrap();
+    bench.tasks.lose_shim(&id);
+    bench.stop(&id, Duration::from_secs(60)).await;
+    assert_eq!(bench.exit(&id), (255, "Unknown".to_owned()));
+    bench.engine.remove_container(id.as_str()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stopped_pod_ends_its_containers_and_takes_no_new_one() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    let sandbox = bench
+        .engine
+        .container_status(id.as_str())
+        .unwrap()
+        .sandbox_id
+        .clone();
+    bench
+        .engine
+        .stop_pod_sandbox(sandbox.as_str())
+        .await
+        .unwrap();
+    assert_eq!(bench.exit(&id).0, 137);
+    let error = bench.create(&sandbox, "other").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition);
+    bench
+        .engine
+        .remove_pod_sandbox(sandbox.as_str())
+        .await
+        .unwrap();
+    assert!(bench.engine.container_status(id.as_str()).is_err());
+    bench.assert_empty();
+}
+
+#[tokio::test]
+async fn a_start_finds_running_containers_and_ends_those_without_a_shim() {
+    let bench = Bench::new().await;
+    let runs = bench.with_container().await;
+    let sandbox = bench
+        .engine
+        .container_status(runs.as_str())
+        .unwrap()
+        .sandbox_id
+        .clone();
+    let lost = bench.create(&sandbox, "lost").await.unwrap();
+    for id in [&runs, &lost] {
+        bench.engine.start_container(id.as_str()).await.unwrap();
+    }
+    bench.tasks.forget(&lost);
+    let bench = bench.restart().await;
+    assert_eq!(bench.state(&runs), ContainerState::Running);
+    assert_eq!(bench.exit(&lost), (255, "Unknown".to_owned()));
+    let running = ContainerFilter {
+        state: Some(StateFilter::Running),
+        ..Default::default()
+    };
+    assert_eq!(bench.engine.list_containers(&running).len(), 1);
+    bench.stop(&runs, Duration::from_secs(60)).await;
+    assert_eq!(bench.exit(&runs).0, 143);
 }

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::model::container::Container;
 use crate::model::sandbox::Sandbox;
+use crate::model::spec;
 use std::sync::Arc;
 
 impl Engine {
@@ -36,7 +37,17 @@ impl Engine {
             .unpin(&sandbox.namespaces)
             .await
             .map_err(Error::from);
-        disconnected.and(unpinned)
+        disconnected.and(unpinned)?;
+        self.remove_own_cgroup(sandbox).await
+    }
+
+    /// A pod's cgroup is the kubelet's to remove, but where the kubelet gave none.
+    async fn remove_own_cgroup(&self, sandbox: &Sandbox) -> Result<()> {
+        let Some(cgroup) = spec::own_cgroup(sandbox) else {
+            return Ok(());
+        };
+        let cgroups = Arc::clone(&self.ports.cgroups);
+        super::blocking(move || Ok(cgroups.remove(&cgroup)?)).await
     }
 
     /// Takes a sandbox's files and record away.

@@ -87,6 +87,11 @@ impl ShimTasks {
         self.tell(id, TaskEventKind::ShimLost);
     }
 
+    /// A shim goes while no daemon runs that could be told.
+    pub fn forget(&self, id: &ContainerId) {
+        self.world().alive.remove(id);
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,7 +193,8 @@ impl Task for FakeTask {
     fn signal(&self, signal: i32) -> Result<(), TaskError> {
         let mut world = self.tasks.world();
         world.signals.push(signal);
-        let ignored = signal == 15 && world.ignores_term;
+        // Without its shim nobody sees its end.
+        let ignored = (signal == 15 && world.ignores_term) || !world.alive.contains_key(&self.id);
         drop(world);
         if DEADLY.contains(&signal) && !ignored {
             let exit = Exit {

@@ -121,20 +121,20 @@ pub fn cgroup_path(sandbox: &Sandbox, id: &ContainerId) -> Result<String> {
             "linux.cgroup_parent {given:?} must not contain . or .."
         )));
     }
-    Ok(match given {
-        "" => format!("/corten/pods/{}/{id}", pod_name(sandbox)),
-        parent => format!("/{parent}/{id}"),
+    Ok(match own_cgroup(sandbox) {
+        Some(own) => format!("{own}/{id}"),
+        None => format!("/{given}/{id}"),
     })
 }
 
-/// The pod's uid where it can be a directory's name, else the sandbox's id.
-fn pod_name(sandbox: &Sandbox) -> &str {
-    let uid = &sandbox.config.metadata.uid;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    match !uid.is_empty() && uid.len() < 200 && uid.bytes().all(plain) {
-        true => uid,
-        false => sandbox.id.as_str(),
-    }
+/// The cgroup that a pod without one of the kubelet's gets; it is made with the first container
+/// and goes with the sandbox.
+#[must_use]
+pub fn own_cgroup(sandbox: &Sandbox) -> Option<String> {
+    let given = sandbox.config.cgroup_parent.trim_matches('/');
+    given
+        .is_empty()
+        .then(|| format!("/corten/pods/{}", sandbox.id))
 }
 
 fn check(inputs: &SpecInputs<'_>) -> Result<()> {

@@ -1,0 +1,347 @@
+//! CreateContainer: `claim → save(Creating) → snapshot → spec → bundle → shim → save(Created)`.
+
+use super::objects::{ContainerCell, SandboxCell};
+use super::{Engine, blocking, mounts, now, pod_files};
+use crate::error::{Context, Error, Kind, Result};
+use crate::id::ContainerId;
+use crate::model::container::{Container, ContainerConfig, ContainerState};
+use crate::model::image::Image;
+use crate::model::sandbox::{NamespaceMode, Sandbox, SandboxState};
+use crate::model::{signal, spec};
+use crate::task::CreateOrder;
+use oci_spec::runtime::Spec;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The name, in a bundle, of the link to the container's seccomp program.
+pub(super) const SECCOMP_LINK: &str = "seccomp.bpf";
+
+impl Engine {
+    /// Makes a container up to the point where its program could be executed. A second call for
+    /// the same name and attempt in the pod joins the first, or gets its result.
+    ///
+    /// # Errors
+    /// `NotFound` for the sandbox or the image; `FailedPrecondition` where the sandbox is not
+    /// ready; `AlreadyExists`; else what the steps say, and nothing is left.
+    pub async fn create_container(
+        self: &Arc<Self>,
+        sandbox_id: &str,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let cell = self.objects.sandbox(sandbox_id)?;
+        let cell = cell.ok_or_else(|| Error::not_found(format!("no sandbox {sandbox_id}")))?;
+        let who = &config.metadata;
+        let key = (cell.record().id.clone(), who.name.clone(), who.attempt);
+        let engine = Arc::clone(self);
+        let made = async move { engine.find_or_create(&cell, config).await };
+        let id = self.container_claims.join(key, made).await?;
+        if let Some(cell) = self.objects.container(id.as_str())? {
+            cell.acknowledged.store(true, Ordering::Relaxed);
+        }
+        Ok(id)
+    }
+
+    async fn find_or_create(
+        self: Arc<Self>,
+        pod: &Arc<SandboxCell>,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let _shared = pod.gate.read().await;
+        let sandbox = pod.record();
+        if sandbox.state != SandboxState::Ready {
+            return Err(Error::precondition(format!(
+                "sandbox {} is not ready",
+                sandbox.id
+            )));
+        }
+        let key = (
+            sandbox.id.clone(),
+            config.metadata.name.clone(),
+            config.metadata.attempt,
+        );
+        let cells = self.objects.containers_of(&sandbox.id);
+        if let Some(cell) = cells.into_iter().find(|cell| cell.record().key() == key) {
+            let old = cell.record();
+            if !old.has_exited() && same_but_for_the_termination_log(&old.config, &config) {
+                return Ok(old.id.clone());
+            }
+            if old.has_exited() || cell.acknowledged.load(Ordering::Relaxed) {
+                return Err(exists(&old));
+            }
+            // Nobody heard of it, and something else is asked for now.
+            self.remove(&cell).await?;
+        }
+        self.make_container(&sandbox, config).await
+    }
+
+    async fn make_container(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let image = self.image_of(&config)?;
+        let draft = self.draft_container(sandbox, config, &image)?;
+        // The image's layers stay while the container is there.
+        self.ports.images.hold(&draft.id, &draft.image_id)?;
+        // Entered before it is made: the news of an early end must find it.
+        let cell = Arc::new(ContainerCell::new(draft));
+        self.objects.add_container(Arc::clone(&cell));
+        match self.build_container(sandbox, &cell, &image).await {
+            Ok(()) => Ok(cell.record().id.clone()),
+            Err(error) => {
+                let container = cell.record();
+                self.undo_container(&container).await;
+                self.objects.remove_container(&container.id);
+                self.ports.images.release(&container.id);
+                Err(error.during(format!(
+                    "create container {}",
+                    container.config.metadata.name
+                )))
+            }
+        }
+    }
+
+    fn image_of(&self, config: &ContainerConfig) -> Result<Arc<Image>> {
+        self.ports.images.status(&config.image)?.ok_or_else(|| {
+            Error::not_found(format!(
+                "image {} is not on this node; pull it first",
+                config.image
+            ))
+        })
+    }
+
+    fn draft_container(
+        &self,
+        sandbox: &Sandbox,
+        config: ContainerConfig,
+        image: &Image,
+    ) -> Result<Container> {
+        let id = ContainerId::random();
+        let stop_signal = match config.stop_signal {
+            Some(signal) => signal,
+            None => signal::parse(&image.config.stop_signal)?,
+        };
+        Ok(Container {
+            cgroup: spec::cgroup_path(sandbox, &id)?,
+            log_path: log_path(sandbox, &config),
+            sandbox_id: sandbox.id.clone(),
+            image_id: image.record.id.clone(),
+            resources: config.resources.clone(),
+            state: ContainerState::Creating,
+            created_at: now(),
+            started_at: 0,
+            boot_id: self.node.boot_id.clone(),
+            pid: 0,
+            start_time: 0,
+            user: None,
+            stop_signal,
+            id,
+            config,
+        })
+    }
+
+    async fn build_container(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        cell: &Arc<ContainerCell>,
+        image: &Arc<Image>,
+    ) -> Result<()> {
+        let container = cell.record();
+        self.save_container(Arc::clone(&container)).await?;
+        let order = self.make_bundle(sandbox, &container, image).await?;
+        let launched = self.ports.tasks.create(order).await?;
+        cell.set_task(Some(launched.task));
+        let created = cell.change(|container| {
+            container.state = ContainerState::Created;
+            container.pid = launched.pid;
+            container.start_time = launched.start_time;
+            container.user = Some(launched.user);
+        });
+        self.save_container(created).await?;
+        tracing::info!(container.id = %container.id, sandbox.id = %container.sandbox_id, pid = launched.pid, "container is created");
+        Ok(())
+    }
+
+    /// Everything that the shim reads: rootfs, `config.json` and the seccomp program.
+    async fn make_bundle(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        container: &Arc<Container>,
+        image: &Arc<Image>,
+    ) -> Result<CreateOrder> {
+        let sources = mounts::resolve(&container.config).await?;
+        let bundle = self.ports.store.container_dir(&container.id);
+        let work = BundleWork {
+            target_pid: self.target_pid(container)?,
+            files: pod_files::at(&self.pod_dir(&sandbox.id)),
+            host: self.node.host.clone(),
+            snapshots: Arc::clone(&self.ports.snapshots),
+            seccomp: Arc::clone(&self.ports.seccomp),
+            sandbox: Arc::clone(sandbox),
+            container: Arc::clone(container),
+            image: Arc::clone(image),
+            bundle: bundle.clone(),
+        };
+        let seccomp_filter = blocking(move || work.write(&sources)).await?;
+        let config = &container.config;
+        Ok(CreateOrder {
+            id: container.id.clone(),
+            bundle,
+            log_path: container.log_path.clone(),
+            stdin: config.stdin,
+            stdin_once: config.stdin_once,
+            seccomp_filter,
+        })
+    }
+
+    /// The process whose PID namespace a container with `Target` joins.
+    fn target_pid(&self, container: &Container) -> Result<Option<i32>> {
+        let options = &container.config.security.namespaces;
+        if options.pid != NamespaceMode::Target {
+            return Ok(None);
+        }
+        let target = self.container_status(&options.target_id)?;
+        if target.sandbox_id != container.sandbox_id || target.state != ContainerState::Running {
+            return Err(Error::precondition(format!(
+                "container {}, whose PID namespace is wanted, does not run in this pod",
+                options.target_id
+            )));
+        }
+        Ok(Some(target.pid))
+    }
+}
+
+/// What is done on a blocking thread for one bundle.
+struct BundleWork {
+    sandbox: Arc<Sandbox>,
+    container: Arc<Container>,
+    image: Arc<Image>,
+    files: spec::PodFiles,
+    target_pid: Option<i32>,
+    host: crate::model::host::HostFacts,
+    snapshots: Arc<dyn crate::snapshot::Snapshotter>,
+    seccomp: Arc<crate::task::seccomp::Filters>,
+    bundle: PathBuf,
+}
+
+impl BundleWork {
+    fn write(&self, sources: &mounts::Sources) -> Result<Option<PathBuf>> {
+        let spec = self.spec(sources)?;
+        let rootfs = self.bundle.join("rootfs");
+        std::fs::create_dir_all(&rootfs)
+            .context(Kind::Internal, || format!("create {}", rootfs.display()))?;
+        let mounts = self
+            .snapshots
+            .prepare(&self.bundle, &self.image.record.layers)?;
+        write_json(&self.bundle.join("rootfs.json"), &mounts)?;
+        write_json(&self.bundle.join("config.json"), &spec)?;
+        self.seccomp_program(&spec)
+    }
+
+    fn spec(&self, sources: &mounts::Sources) -> Result<Spec> {
+        spec::build(&spec::SpecInputs {
+            sandbox: &self.sandbox,
+            container_id: &self.container.id,
+            config: &self.container.config,
+            image: &self.image.config,
+            mounts: &sources.mounts,
+            devices: &sources.devices,
+            files: &self.files,
+            hostname: &super::pod_files::hostname(&self.sandbox),
+            host: &self.host,
+            target_pid: self.target_pid,
+            seccomp_profile: sources.seccomp_profile.as_deref(),
+        })
+    }
+
+    /// Compiled or found in the cache; a link in the bundle lets execs find it, also after a
+    /// restart.
+    fn seccomp_program(&self, spec: &Spec) -> Result<Option<PathBuf>> {
+        let profile = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.seccomp().as_ref());
+        let Some(profile) = profile else {
+            return Ok(None);
+        };
+        let program = self.seccomp.filter(profile)?;
+        let link = self.bundle.join(SECCOMP_LINK);
+        std::os::unix::fs::symlink(&program, &link)
+            .context(Kind::Internal, || format!("link {}", link.display()))?;
+        Ok(Some(program))
+    }
+}
+
+fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
+    let failed = || format!("write {}", path.display());
+    let text = serde_json::to_vec(value).context(Kind::Internal, failed)?;
+    std::fs::write(path, text).context(Kind::Internal, failed)
+}
+
+fn log_path(sandbox: &Sandbox, config: &ContainerConfig) -> Option<PathBuf> {
+    let wanted = !config.log_path.is_empty() && !sandbox.config.log_directory.is_empty();
+    wanted.then(|| Path::new(&sandbox.config.log_directory).join(&config.log_path))
+}
+
+/// The kubelet makes a new file for the termination message at each try.
+fn same_but_for_the_termination_log(old: &ContainerConfig, new: &ContainerConfig) -> bool {
+    let path = old
+        .annotations
+        .get("io.kubernetes.container.terminationMessagePath")
+        .map_or("/dev/termination-log", String::as_str);
+    let strip = |config: &ContainerConfig| {
+        let mut config = config.clone();
+        for mount in config
+            .mounts
+            .iter_mut()
+            .filter(|m| m.container_path == path)
+        {
+            mount.host_path.clear();
+        }
+        config
+    };
+    strip(old) == strip(new)
+}
+
+fn exists(old: &Container) -> Error {
+    let state = if old.has_exited() {
+        "exited"
+    } else {
+        "in use with another configuration"
+    };
+    Error::new(
+        Kind::AlreadyExists,
+        format!(
+            "container {} of sandbox {} exists for attempt {} already ({state}): {}; remove it, or ask for another attempt",
+            old.config.metadata.name, old.sandbox_id, old.config.metadata.attempt, old.id
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::container::Mount;
+
+    #[test]
+    fn only_the_termination_log_may_differ_between_tries() {
+        let with = |container_path: &str, host_path: &str| ContainerConfig {
+            mounts: vec![Mount {
+                container_path: container_path.to_owned(),
+                host_path: host_path.to_owned(),
+                ..Mount::default()
+            }],
+            ..ContainerConfig::default()
+        };
+        let log = "/dev/termination-log";
+        assert!(same_but_for_the_termination_log(
+            &with(log, "/a"),
+            &with(log, "/b")
+        ));
+        assert!(!same_but_for_the_termination_log(
+            &with("/data", "/a"),
+            &with("/data", "/b")
+        ));
+    }
+}
