@@ -49,13 +49,9 @@ impl Builder<'_> {
     /// One empty file system serves all masked directories: cloning it costs half of a new one.
     fn empty_directory(&mut self) -> Result<OwnedFd, Failure> {
         if self.empty.is_none() {
+            let data = [("ro", None), ("nr_inodes", Some("1"))];
             let attributes = Attr::MOUNT_ATTR_RDONLY;
-            self.empty = Some(filesystem::make(
-                "tmpfs",
-                "tmpfs",
-                &[("nr_inodes", Some("1"))],
-                attributes,
-            )?);
+            self.empty = Some(filesystem::make("tmpfs", "tmpfs", &data, attributes)?);
         }
         let step = || "clone an empty directory".to_owned();
         let empty = self

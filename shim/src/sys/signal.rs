@@ -10,11 +10,27 @@ use rustix::io::Errno;
 /// What `sigprocmask` says.
 pub fn reset() -> Result<(), Errno> {
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is always a valid action. Signals that have none to set (KILL, STOP, and
-        // those that glibc keeps) answer EINVAL, which changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        default_action(signal);
     }
     unblock_all()
+}
+
+/// Asks the kernel itself: glibc refuses to touch the two signals that it keeps, and an ignored one
+/// among them would be handed on.
+fn default_action(signal: libc::c_long) {
+    // The kernel's `struct sigaction`, all zero: SIG_DFL, no flags, an empty mask.
+    let default = [0u64; 4];
+    // SAFETY: `default` is at least as large as that struct (32 bytes at most), is only read, and a
+    // null old action is allowed. KILL and STOP answer EINVAL, which changes nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            default.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
 }
 
 fn unblock_all() -> Result<(), Errno> {

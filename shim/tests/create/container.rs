@@ -125,8 +125,20 @@ impl Bundle {
         let rootfs = json!([{"fs_type": "overlay", "source": "overlay", "options": [
             format!("lowerdir+={}", at("layer")), format!("upperdir={}", at("upper")), format!("workdir={}", at("work")), "volatile",
         ]}]);
-        std::fs::write(self.path("rootfs.json"), rootfs.to_string()).unwrap();
+        if self.spec["root"]["path"] == "rootfs" {
+            std::fs::write(self.path("rootfs.json"), rootfs.to_string()).unwrap();
+        }
         std::fs::write(self.path("config.json"), self.spec.to_string()).unwrap();
+    }
+
+    /// Makes the image the root itself, without an overlay: as any runtime takes it.
+    pub fn plain(&mut self) -> &mut Self {
+        self.set("/root/path", json!("layer"))
+    }
+
+    /// The bundle's directory.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Makes the container up to the wait.
@@ -174,7 +186,8 @@ fn make_layer(layer: &Path) {
     for applet in [
         "sh", "ls", "cat", "id", "sleep", "mkdir", "mknod", "mount", "umount", "touch", "stat",
         "grep", "readlink", "dd", "test", "true", "tty", "stty", "setsid", "head", "sort", "sed",
-        "hostname", "env", "pwd", "ps", "kill", "nproc", "dmesg", "rm", "wc", "find", "seq",
+        "hostname", "env", "pwd", "ps", "kill", "nproc", "dmesg", "rm", "wc", "find", "seq", "cut",
+        "uniq",
     ] {
         std::fs::hard_link(&busybox, layer.join("bin").join(applet)).unwrap();
     }

@@ -1,0 +1,732 @@
+//! The same bundles given to runc and to the shim: what a program sees inside must not differ but
+//! where it says so here, and why. Need root and runc (`$RUNC`, or in the PATH).
+
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
+
+#[path = "create/container.rs"]
+#[expect(dead_code, reason = "shared with another tier, which uses the rest")]
+mod container;
+
+use container::{Bundle, CAPABILITIES};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+/// What is looked at. Every section begins with a line of its name.
+const PROBE: &str = r#"
+section() { echo "== $1"; }
+section id; id -u; id -g; id -G
+section status; grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|SigBlk|SigIgn|Umask)' /proc/self/status
+section session; cut -d' ' -f4-7 < /proc/$$/stat
+section limits; cat /proc/self/limits
+section mounts; cat /proc/self/mountinfo
+section dev; for node in /dev /dev/* /dev/pts/ptmx; do stat -c '%n|%F|%t:%T|%a|%u:%g' $node; readlink $node; done
+section env; env | sort
+section cwd; pwd; stat -c '%a %u:%g' .
+section names; hostname; cat /proc/sys/kernel/domainname
+section oom; cat /proc/self/oom_score_adj
+section fds; for fd in /proc/self/fd/*; do readlink $fd; done | sed 's/[0-9][0-9][0-9]*/N/' | sort | uniq
+section cgroup; cat /proc/self/cgroup; for file in /sys/fs/cgroup/*/memory.limit_in_bytes /sys/fs/cgroup/*/memory.memsw.limit_in_bytes /sys/fs/cgroup/*/memory.soft_limit_in_bytes /sys/fs/cgroup/*/cpu.shares /sys/fs/cgroup/*/cpu.cfs_quota_us /sys/fs/cgroup/*/cpu.cfs_period_us /sys/fs/cgroup/*/pids.max /sys/fs/cgroup/*/cpuset.cpus /sys/fs/cgroup/*/cpuset.mems; do echo $file $(cat $file 2>&1); done
+section namespaces; for kind in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$kind; done
+section sysctls; cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_unprivileged_port_start
+section tty; tty
+section init; cat /proc/1/comm; ls / ; ls -l /proc/self/root
+"#;
+
+/// Changes a bundle.
+type Change = fn(&mut Bundle);
+
+/// A difference that is meant: the section, how the line begins, and why.
+const MEANT: [(&str, &str, &str); 8] = [
+    (
+        "status",
+        "SigIgn:",
+        "runc hands on what its caller ignores; the shim gives every signal its default",
+    ),
+    (
+        "fds",
+        "/dev/null",
+        "a container without a stdin reads /dev/null; runc hands on its caller's",
+    ),
+    (
+        "mounts",
+        "/ /proc/acpi ro,relatime - tmpfs tmpfs",
+        "the shim's empty directory holds no more than itself: nr_inodes=1",
+    ),
+    (
+        "mounts",
+        "/ /proc/scsi ro,relatime - tmpfs tmpfs",
+        "the same",
+    ),
+    (
+        "mounts",
+        "/ /sys/firmware ro,relatime - tmpfs tmpfs",
+        "the same",
+    ),
+    (
+        "mounts",
+        "/ /sys ro,nosuid,nodev,noexec,relatime - sysfs",
+        "the mount is read-only under both; runc makes the superblock so, for all containers of the network namespace",
+    ),
+    (
+        "mounts",
+        "/ /sys/fs/cgroup r",
+        "runc leaves the directory of a read-only view writable; the shim does not",
+    ),
+    (
+        "mounts",
+        "/ /sys/fs/cgroup/systemd ro,nosuid,nodev,noexec,relatime - cgroup",
+        "the source is a word that nobody reads",
+    ),
+];
+fn with_default_paths(bundle: &mut Bundle) {
+    bundle.set(
+        "/linux/maskedPaths",
+        json!([
+            "/proc/acpi",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/timer_list",
+            "/proc/scsi",
+            "/sys/firmware",
+            "/not/there"
+        ]),
+    );
+    bundle.set(
+        "/linux/readonlyPaths",
+        json!([
+            "/proc/bus",
+            "/proc/fs",
+            "/proc/irq",
+            "/proc/sys",
+            "/proc/sysrq-trigger"
+        ]),
+    );
+}
+
+fn namespace(bundle: &mut Bundle, kind: &str) {
+    bundle.push("/linux/namespaces", json!({"type": kind}));
+}
+
+fn capabilities(bundle: &mut Bundle, sets: &[(&str, &[&str])]) {
+    let sets: serde_json::Map<_, _> = sets
+        .iter()
+        .map(|(name, list)| ((*name).to_owned(), json!(list)))
+        .collect();
+    bundle.set("/process/capabilities", Value::Object(sets));
+}
+
+fn cgroup_mount(bundle: &mut Bundle) {
+    bundle.mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", "ro"],
+    );
+}
+
+fn volume(bundle: &mut Bundle, destination: &str, options: &[&str]) {
+    let at = bundle.path("volume");
+    std::fs::create_dir_all(at.join("below")).unwrap();
+    std::fs::write(at.join("file"), "x").unwrap();
+    bundle.mount(destination, "bind", at.to_str().unwrap(), options);
+}
+
+const CASES: [(&str, Change); 34] = [
+    ("plain", |_| ()),
+    ("a numeric user", |bundle| {
+        bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+    }),
+    ("a user that the image does not know", |bundle| {
+        bundle.set("/process/user", json!({"uid": 4321, "gid": 8765}));
+    }),
+    ("supplementary groups", |bundle| {
+        bundle.set(
+            "/process/user",
+            json!({"uid": 1000, "gid": 1000, "additionalGids": [7, 50000]}),
+        );
+    }),
+    ("supplementary groups of root", |bundle| {
+        bundle.set(
+            "/process/user",
+            json!({"uid": 0, "gid": 0, "additionalGids": [1, 2, 3]}),
+        );
+    }),
+    ("no capabilities", |bundle| capabilities(bundle, &[])),
+    ("inheritable capabilities", |bundle| {
+        let few: &[&str] = &["CAP_CHOWN", "CAP_NET_RAW"];
+        capabilities(
+            bundle,
+            &[
+                ("bounding", few),
+                ("permitted", few),
+                ("effective", few),
+                ("inheritable", few),
+            ],
+        );
+    }),
+    ("ambient capabilities of a user", |bundle| {
+        let few: &[&str] = &["CAP_NET_BIND_SERVICE", "CAP_KILL"];
+        capabilities(
+            bundle,
+            &[
+                ("bounding", few),
+                ("permitted", few),
+                ("effective", few),
+                ("inheritable", few),
+                ("ambient", few),
+            ],
+        );
+        bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+    }),
+    ("a read-only root", |bundle| {
+        bundle.set("/root/readonly", json!(true));
+    }),
+    ("masked and read-only paths", with_default_paths),
+    ("no_new_privs", |bundle| {
+        bundle.set("/process/noNewPrivileges", json!(true));
+    }),
+    ("no_new_privs of a user", |bundle| {
+        bundle
+            .set("/process/noNewPrivileges", json!(true))
+            .set("/process/user", json!({"uid": 1000, "gid": 1000}));
+    }),
+    ("a volume", |bundle| {
+        volume(bundle, "/data", &["rbind", "rw"])
+    }),
+    ("a read-only volume", |bundle| {
+        volume(bundle, "/data", &["rbind", "ro"])
+    }),
+    ("a volume with flags", |bundle| {
+        volume(
+            bundle,
+            "/data/deep/er",
+            &["bind", "nosuid", "nodev", "noexec", "noatime"],
+        )
+    }),
+    ("volumes that spread", |bundle| {
+        volume(bundle, "/slave", &["rbind", "rslave"]);
+        volume(bundle, "/private", &["rbind", "rprivate"]);
+    }),
+    ("a volume inside a volume", |bundle| {
+        volume(bundle, "/data", &["rbind"]);
+        volume(bundle, "/data/below/deeper", &["rbind", "ro"]);
+    }),
+    ("files", |bundle| {
+        bundle.mount("/etc/hosts", "bind", "/etc/hosts", &["bind", "ro"]);
+        bundle.mount(
+            "/new/file",
+            "bind",
+            "/etc/hostname",
+            &["bind", "ro", "nosuid"],
+        );
+    }),
+    ("a volume behind a link", |bundle| {
+        std::fs::create_dir(bundle.image("real")).unwrap();
+        std::os::unix::fs::symlink("/real", bundle.image("link")).unwrap();
+        volume(bundle, "/link/data", &["rbind"]);
+    }),
+    ("tmpfs with options", |bundle| {
+        bundle.mount(
+            "/scratch",
+            "tmpfs",
+            "tmpfs",
+            &[
+                "nosuid",
+                "noexec",
+                "size=1234k",
+                "mode=1700",
+                "uid=7",
+                "gid=8",
+                "nr_inodes=99",
+            ],
+        );
+        bundle.mount("/ro", "tmpfs", "scratch", &["ro", "noatime"]);
+    }),
+    ("limits", |bundle| {
+        bundle.set("/process/rlimits", json!([
+            {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            {"type": "RLIMIT_NPROC", "soft": 300, "hard": 400}, {"type": "RLIMIT_AS", "soft": 1_u64 << 33, "hard": u64::MAX},
+        ]));
+    }),
+    ("a host name", |bundle| {
+        namespace(bundle, "uts");
+        bundle.spec["hostname"] = json!("inside");
+    }),
+    ("devices", |bundle| {
+        bundle.set("/linux/devices", json!([
+            {"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "fileMode": 0o600, "uid": 5, "gid": 6},
+            {"type": "b", "path": "/dev/deep/disk", "major": 7, "minor": 0, "fileMode": 0o660, "uid": 0, "gid": 6},
+        ]));
+    }),
+    ("a working directory", |bundle| {
+        bundle.set("/process/cwd", json!("/home/user"));
+    }),
+    ("a working directory that is missing", |bundle| {
+        bundle.set("/process/cwd", json!("/not/yet"));
+    }),
+    ("an environment", |bundle| {
+        bundle.set(
+            "/process/env",
+            json!([
+                "PATH=/bin",
+                "EMPTY=",
+                "SPACE=a b",
+                "HOME=/elsewhere",
+                "data-1=x"
+            ]),
+        );
+    }),
+    ("sysctls", |bundle| {
+        namespace(bundle, "network");
+        bundle.set(
+            "/linux/sysctl",
+            json!({"net.ipv4.ip_unprivileged_port_start": "77", "kernel.shm_rmid_forced": "1"}),
+        );
+    }),
+    ("oom_score_adj", |bundle| {
+        bundle.set("/process/oomScoreAdj", json!(567));
+    }),
+    ("a umask", |bundle| {
+        bundle.set("/process/user", json!({"uid": 0, "gid": 0, "umask": 0o27}));
+    }),
+    ("limits of the cgroup", |bundle| {
+        cgroup_mount(bundle);
+        bundle.set(
+            "/linux/resources/memory",
+            json!({"limit": 67_108_864, "reservation": 33_554_432, "swap": 67_108_864}),
+        );
+        bundle.set(
+            "/linux/resources/cpu",
+            json!({"shares": 333, "quota": 70000, "period": 100_000, "cpus": "0"}),
+        );
+        bundle.set("/linux/resources/pids", json!({"limit": 55}));
+    }),
+    ("a cgroup namespace", |bundle| {
+        namespace(bundle, "cgroup");
+        cgroup_mount(bundle);
+    }),
+    ("the host's namespaces", |bundle| {
+        bundle.set("/linux/namespaces", json!([{"type": "mount"}]));
+    }),
+    ("a filter", |bundle| {
+        bundle.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}));
+        bundle.filter = Some(denying_chmod(bundle));
+        bundle.set(
+            "/process/args",
+            json!([
+                "/bin/sh",
+                "-c",
+                format!("busybox chmod 700 /tmp 2>&1; echo $?; {PROBE}")
+            ]),
+        );
+    }),
+    ("a privileged container", |bundle| {
+        let all: Vec<String> = capability_names();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        capabilities(
+            bundle,
+            &[("bounding", &all), ("permitted", &all), ("effective", &all)],
+        );
+        bundle.set(
+            "/linux/resources/devices",
+            json!([{"allow": true, "access": "rwm"}]),
+        );
+        bundle.spec["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|mount| mount["destination"] != "/sys");
+        bundle.mount(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", "rw"],
+        );
+        bundle.set("/linux/rootfsPropagation", json!("rslave"));
+    }),
+];
+
+/// What this host's bounding set holds: runc fails for the rest, where the shim warns.
+fn capability_names() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let bounding = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:\t"))
+        .unwrap();
+    let bounding = u64::from_str_radix(bounding, 16).unwrap();
+    let mut names: Vec<String> = CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
+    for (bit, name) in [
+        (12, "CAP_NET_ADMIN"),
+        (19, "CAP_SYS_PTRACE"),
+        (21, "CAP_SYS_ADMIN"),
+        (23, "CAP_SYS_NICE"),
+        (38, "CAP_PERFMON"),
+    ] {
+        if bounding & 1 << bit != 0 {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// The program that libseccomp would make of the profile, by hand and for this architecture.
+fn denying_chmod(bundle: &Bundle) -> std::path::PathBuf {
+    let number = u32::try_from(CHMOD).unwrap();
+    let program: [(u16, u8, u8, u32); 4] = [
+        (0x20, 0, 0, 0),               // load the number of the call
+        (0x15, 0, 1, number),          // is it chmod?
+        (0x06, 0, 0, 0x0005_0000 | 1), // then EPERM
+        (0x06, 0, 0, 0x7fff_0000),     // else go on
+    ];
+    let mut bytes = Vec::new();
+    for (code, jt, jf, k) in program {
+        bytes.extend(code.to_ne_bytes());
+        bytes.extend([jt, jf]);
+        bytes.extend(k.to_ne_bytes());
+    }
+    let path = bundle.path("filter");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[cfg(target_arch = "x86_64")]
+const CHMOD: i64 = 90;
+/// There is no `chmod` there, and busybox uses this.
+#[cfg(target_arch = "aarch64")]
+const CHMOD: i64 = 53;
+
+fn runc() -> Command {
+    Command::new(std::env::var_os("RUNC").unwrap_or_else(|| "runc".into()))
+}
+
+fn bundle(change: Change) -> Bundle {
+    let mut bundle = Bundle::new(PROBE);
+    bundle.plain();
+    change(&mut bundle);
+    bundle
+}
+
+fn run_by_runc(bundle: &Bundle) -> String {
+    bundle.write();
+    let state = bundle.path("state");
+    let child = runc()
+        .arg("--root")
+        .arg(state)
+        .args(["run", "--bundle"])
+        .arg(bundle.directory())
+        .arg(bundle.id())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let output = child
+        .expect("runc is installed")
+        .wait_with_output()
+        .unwrap();
+    let all = format!(
+        "{}{}",
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap()
+    );
+    normal(&all, bundle)
+}
+
+fn run_by_shim(bundle: &Bundle) -> String {
+    let (output, _) = bundle.run();
+    normal(&output, bundle)
+}
+
+/// Takes away what differs from one container to the next.
+fn normal(output: &str, bundle: &Bundle) -> String {
+    let directory = bundle.directory().to_str().unwrap();
+    let output = output
+        .replace(directory, "BUNDLE")
+        .replace(bundle.id(), "ID");
+    let mut section = String::new();
+    let mut lines = Vec::new();
+    for line in output.lines() {
+        if let Some(name) = line.strip_prefix("== ") {
+            section = name.to_owned();
+        }
+        lines.push(match section.as_str() {
+            "mounts" => normal_mount(line),
+            "session" => normal_session(line),
+            "namespaces" => normal_namespace(line),
+            _ => line.to_owned(),
+        });
+    }
+    sorted_mounts(lines).join("\n")
+}
+
+/// A line of mountinfo without its numbers, where the root is a directory that only this bundle has.
+fn normal_mount(line: &str) -> String {
+    let mut words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+    if words.len() < 7 {
+        return line.to_owned();
+    }
+    words.drain(..3);
+    for word in &mut words {
+        if let Some((name, _)) = word.split_once(':') {
+            if matches!(name, "shared" | "master" | "propagate_from") {
+                *word = name.to_owned();
+            }
+        }
+    }
+    words.join(" ")
+}
+
+/// Mounts in the order of their places: in which order they were made is not to be seen.
+fn sorted_mounts(lines: Vec<String>) -> Vec<String> {
+    let begin = lines
+        .iter()
+        .position(|line| line == "== mounts")
+        .map_or(0, |at| at + 1);
+    let length = lines[begin..]
+        .iter()
+        .position(|line| line.starts_with("== "))
+        .unwrap_or(0);
+    let mut lines = lines;
+    lines[begin..begin + length]
+        .sort_by_key(|line| line.split(' ').nth(1).unwrap_or("").to_owned());
+    lines
+}
+
+/// The parent's pid, the group, the session and the terminal: whether it leads, not what its number is.
+fn normal_session(line: &str) -> String {
+    match line.split(' ').collect::<Vec<_>>().as_slice() {
+        [_, group, session, terminal] => format!("leads {} terminal {terminal}", group == session),
+        _ => line.to_owned(),
+    }
+}
+
+fn normal_namespace(line: &str) -> String {
+    let Some((kind, _)) = line.split_once(":[") else {
+        return line.to_owned();
+    };
+    let host = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+    let whose = if host.to_str() == Some(line) {
+        "the host's"
+    } else {
+        "its own"
+    };
+    format!("{kind} {whose}")
+}
+
+/// The lines that differ, without those that are meant to.
+fn differences(runc: &str, shim: &str) -> Vec<String> {
+    let sections = |text: &str| {
+        let mut name = String::new();
+        let mut all = Vec::new();
+        for line in text.lines() {
+            if let Some(next) = line.strip_prefix("== ") {
+                name = next.to_owned();
+            }
+            all.push((name.clone(), line.to_owned()));
+        }
+        all
+    };
+    let (runc, shim) = (sections(runc), sections(shim));
+    let meant = |(section, line): &(String, String)| {
+        MEANT
+            .iter()
+            .any(|(of, begin, _)| of == section && line.starts_with(begin))
+    };
+    let only = |of: &[(String, String)], not_in: &[(String, String)], who: &str| -> Vec<String> {
+        of.iter()
+            .filter(|line| !not_in.contains(line) && !meant(line))
+            .map(|(section, line)| format!("{who} {section}: {line}"))
+            .collect()
+    };
+    let mut all = only(&runc, &shim, "runc");
+    all.extend(only(&shim, &runc, "shim"));
+    all
+}
+
+#[test]
+#[ignore = "needs root and runc"]
+fn root_a_program_sees_the_same_under_both() {
+    let mut failed = Vec::new();
+    for (name, change) in CASES {
+        let runc = run_by_runc(&bundle(change));
+        let shim = run_by_shim(&bundle(change));
+        assert!(
+            runc.lines().count() > 40,
+            "{name}: runc did not run the probe: {runc}"
+        );
+        let found = differences(&runc, &shim);
+        if !found.is_empty() {
+            failed.push(format!("{name}:\n  {}", found.join("\n  ")));
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {} differ\n{}",
+        failed.len(),
+        CASES.len(),
+        failed.join("\n")
+    );
+}
+
+/// A process whose namespaces a container can join by their paths.
+struct Holder(std::process::Child);
+
+impl Holder {
+    fn new() -> Self {
+        let mut child = Command::new("unshare")
+            .args([
+                "--net",
+                "--ipc",
+                "--uts",
+                "sh",
+                "-c",
+                "hostname joined; echo ready; exec sleep 1000",
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut [0; 5])
+            .unwrap();
+        Self(child)
+    }
+
+    fn join(&self, bundle: &mut Bundle) {
+        let pid = self.0.id();
+        for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+            let all = bundle.spec["linux"]["namespaces"].as_array_mut().unwrap();
+            all.retain(|namespace| namespace["type"] != kind);
+            all.push(json!({"type": kind, "path": format!("/proc/{pid}/ns/{file}")}));
+        }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs root and runc"]
+fn root_namespaces_are_joined_by_path_under_both() {
+    let holder = Holder::new();
+    let joined = || {
+        let mut bundle = bundle(|_| ());
+        holder.join(&mut bundle);
+        bundle
+    };
+    let (runc, shim) = (run_by_runc(&joined()), run_by_shim(&joined()));
+    assert!(shim.contains("\njoined\n"), "{shim}");
+    assert_eq!(differences(&runc, &shim), Vec::<String>::new());
+}
+
+fn with_terminal() -> Bundle {
+    let mut bundle = bundle(|_| ());
+    bundle
+        .set("/process/terminal", json!(true))
+        .set("/process/consoleSize", json!({"height": 24, "width": 80}));
+    bundle.set(
+        "/process/args",
+        json!([
+            "/bin/sh",
+            "-c",
+            format!("stty size; stat -c '%n|%F|%t:%T|%a|%u:%g' /dev/console; {PROBE}")
+        ]),
+    );
+    bundle
+}
+
+/// runc hands its own terminal's bytes through, so it gets one.
+fn run_by_runc_on_a_terminal(bundle: &Bundle) -> String {
+    bundle.write();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&master).unwrap();
+    tcsetwinsize(
+        &master,
+        Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        },
+    )
+    .unwrap();
+    let peer = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let stdio = || Stdio::from(peer.try_clone().unwrap());
+    let state = bundle.path("state");
+    let mut command = runc();
+    command
+        .arg("--root")
+        .arg(state)
+        .args(["run", "--bundle"])
+        .arg(bundle.directory())
+        .arg(bundle.id());
+    let mut child = command
+        .stdin(stdio())
+        .stdout(stdio())
+        .stderr(stdio())
+        .spawn()
+        .unwrap();
+    drop((command, peer));
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(length @ 1..) = rustix::io::read(&master, &mut buffer) {
+        all.extend_from_slice(&buffer[..length]);
+    }
+    child.wait().unwrap();
+    normal(&String::from_utf8(all).unwrap().replace('\r', ""), bundle)
+}
+
+#[test]
+#[ignore = "needs root and runc"]
+fn root_a_terminal_is_the_same_under_both() {
+    let runc = run_by_runc_on_a_terminal(&with_terminal());
+    let shim = run_by_shim(&with_terminal()).replace('\r', "");
+    assert!(shim.starts_with("24 80\n"), "{shim}");
+    assert_eq!(differences(&runc, &shim), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root and runc"]
+fn root_both_refuse_what_cannot_be() {
+    let refused: [(&str, Change); 4] = [
+        ("no program", |bundle| {
+            bundle.set("/process/args", json!(["/no/such"]));
+        }),
+        ("no source of a mount", |bundle| {
+            bundle.mount("/x", "bind", "/no/such/source", &["bind"]);
+        }),
+        ("a sysctl of the host", |bundle| {
+            bundle.set("/linux/sysctl", json!({"vm.overcommit_memory": "1"}));
+        }),
+        ("a host name without its namespace", |bundle| {
+            bundle.spec["hostname"] = json!("x");
+        }),
+    ];
+    for (name, change) in refused {
+        let by_runc = bundle(change);
+        by_runc.write();
+        let state = by_runc.path("state");
+        let status = runc()
+            .arg("--root")
+            .arg(state)
+            .args(["run", "--bundle"])
+            .arg(by_runc.directory())
+            .arg(by_runc.id())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(!status.success(), "{name}: runc takes it");
+        let by_shim = bundle(change);
+        let refused = match by_shim.create() {
+            Err(_) => true,
+            Ok(mut container) => container.start().is_err(),
+        };
+        assert!(refused, "{name}: the shim takes it");
+    }
+}
