@@ -58,3 +58,6 @@ pub trait Registry: Send + Sync {
         credentials: &Credentials,
     ) -> Result<BlobStream, Error>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,7 +187,7 @@ async fn archives_that_cannot_be_used_are_refused_with_the_reason() {
     let mut damaged = layout(&json!({}));
     let other = tar_of(&[("other".to_owned(), vec![])]);
     damaged[1].1 = zstd::encode_all(&other[..], 1).unwrap();
-    assert!(reason(import_bytes(&tar_of(&damaged), &[]).await).contains("expected"));
+    assert!(reason(import_bytes(&tar_of(&damaged), &[]).await).contains("descriptor says"));
     let name = format!("app@{}", Digest::of(b""));
     assert!(
         reason(import_bytes(&with_link(&docker_archive()), &[&name]).await).contains("not chosen")
