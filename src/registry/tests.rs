@@ -437,7 +437,8 @@ async fn a_host_that_stalls_is_left_for_the_next() {
         .await
         .unwrap();
     assert_eq!(read(stream).await.unwrap(), blob);
-    assert_eq!(server.asked()[0].header("range"), Some("bytes=5-"));
+    // On a busy machine even the first bytes may come too late; then it starts at the front.
+    assert!(matches!(server.asked()[0].header("range"), Some("bytes=5-") | None));
     stalling.abort();
 }
 
