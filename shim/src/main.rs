@@ -1,13 +1,22 @@
 //! `corten-shim`: one binary, one verb a process. See the library.
+//!
+//! It does without std's own start, whose look at the stack brings a tenth of glibc with it; what
+//! that start also does, and a shim needs, is in [`begin`].
+
+#![no_main]
+
+#[path = "sys/entry.rs"]
+mod entry;
 
 use corten_shim::api::Failure;
 use corten_shim::server::real::Parent;
 use corten_shim::server::{self, Options};
+use corten_shim::sys::{descriptors, signal};
 use corten_shim::{exec, pause, sandbox};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: corten-shim run --id ID --socket PATH [--cgroup PATH]
@@ -19,29 +28,27 @@ usage: corten-shim run --id ID --socket PATH [--cgroup PATH]
 The daemon `corten` starts these, all but `pause` with a SEQPACKET socket as descriptor 0.
 ";
 
-fn main() -> ExitCode {
-    close_inherited();
+/// What `main` does; the exit code.
+fn start() -> u8 {
+    begin();
     let mut arguments = std::env::args_os().skip(1);
     let verb = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();
     match verb.to_str() {
         Some("run") => run(&rest),
+        Some("exec") if rest.is_empty() => told(take_socket().and_then(|s| exec::run(&s))),
         Some("sandbox") if rest.is_empty() => told(take_socket().and_then(|s| sandbox::run(&s))),
-        Some("exec") if rest.is_empty() => match take_socket() {
-            Ok(socket) => exec::run(&socket),
-            Err(failure) => told(Err(failure)),
-        },
         Some("pause") if rest.is_empty() => told(pause::run()),
         Some("exec" | "sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
         Some("--version") => {
             println!("corten-shim {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
+            0
         }
         _ => usage(&format!("{verb:?} is no verb")),
     }
 }
 
-fn run(arguments: &[OsString]) -> ExitCode {
+fn run(arguments: &[OsString]) -> u8 {
     match options(arguments) {
         Ok(options) => {
             told(take_socket().and_then(|first| server::run(&options, first, &mut Parent)))
@@ -76,11 +83,20 @@ fn options(arguments: &[OsString]) -> Result<Options, String> {
     })
 }
 
-/// Closes what the starter has left open behind stderr: a shim or a holder would keep it open for
-/// as long as it lives.
-fn close_inherited() {
+/// Makes the process what all verbs expect: descriptors 0 to 2 are there, those behind them are
+/// not (a shim or a holder would keep them open for as long as it lives), and a reader that has
+/// gone is an error, not a signal.
+fn begin() {
     // Refused by a kernel before 5.9 only; then it is as the starter left it.
-    let _ = corten_shim::sys::descriptors::close_all_but(rustix::stdio::stdin());
+    let _ = descriptors::close_all_but(rustix::stdio::stdin());
+    while let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        if null.as_raw_fd() > 2 {
+            break;
+        }
+        // It has taken the place of a missing one, and stays.
+        let _ = null.into_raw_fd();
+    }
+    signal::ignore_broken_pipes();
 }
 
 /// Takes the daemon's socket away from descriptor 0, where children would look for their input.
@@ -88,7 +104,7 @@ fn take_socket() -> Result<OwnedFd, Failure> {
     let step = "take descriptor 0";
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
         .map_err(|errno| Failure::system(step, errno))?;
-    let null = std::fs::File::open("/dev/null").map_err(|error| {
+    let null = File::open("/dev/null").map_err(|error| {
         let errno = rustix::io::Errno::from_io_error(&error);
         Failure::system("open /dev/null", errno.unwrap_or(rustix::io::Errno::IO))
     })?;
@@ -96,17 +112,17 @@ fn take_socket() -> Result<OwnedFd, Failure> {
     Ok(socket)
 }
 
-fn told(result: Result<(), Failure>) -> ExitCode {
+fn told(result: Result<(), Failure>) -> u8 {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             eprintln!("corten-shim: {failure}");
-            ExitCode::FAILURE
+            1
         }
     }
 }
 
-fn usage(problem: &str) -> ExitCode {
+fn usage(problem: &str) -> u8 {
     eprint!("corten-shim: {problem}\n{USAGE}");
-    ExitCode::from(2)
+    2
 }

@@ -23,19 +23,18 @@ use crate::failure::At;
 use crate::packet;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use std::process::ExitCode;
 
-/// Serves the one request of a socket.
-#[must_use]
-pub fn run(socket: &OwnedFd) -> ExitCode {
-    match serve(socket) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("level=info exec failed: {failure}");
-            let told = packet::send(socket, &ExecReply::Failed(failure), &[]);
-            ExitCode::from(if told.is_ok() { 0 } else { 1 })
-        }
-    }
+/// Serves the one request of a socket; a failure is told there.
+///
+/// # Errors
+/// Nobody is there to be told.
+pub fn run(socket: &OwnedFd) -> Result<(), Failure> {
+    let Err(failure) = serve(socket) else {
+        return Ok(());
+    };
+    eprintln!("level=info exec failed: {failure}");
+    packet::send(socket, &ExecReply::Failed(failure), &[])
+        .at(FailureKind::System, || "tell of the failure".to_owned())
 }
 
 fn serve(socket: &OwnedFd) -> Result<(), Failure> {

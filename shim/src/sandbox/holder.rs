@@ -2,13 +2,15 @@
 
 use crate::api::{Failure, FailureKind, ProcessName};
 use crate::failure::At;
+use crate::sys::clone::{Process, clone3, flags};
+use crate::sys::exec::{Pointers, execve};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// How long a killed holder may take to end: it waits for all processes of its namespace.
 const DYING: Timespec = Timespec {
@@ -25,29 +27,40 @@ pub struct Holder {
     pub pidfd: OwnedFd,
 }
 
-/// Starts the holder in the namespaces of this process, as PID 1 where a PID namespace was made
-/// for the next child.
+/// Starts the holder, as PID 1 of a new PID namespace and in the other namespaces of this process.
 ///
 /// # Errors
 /// When it cannot be started.
 pub fn start() -> Result<Holder, Failure> {
     let step = || "start the holder of the PID namespace".to_owned();
-    let child = Command::new("/proc/self/exe")
-        .arg("pause")
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
         .at(FailureKind::System, step)?;
-    let pid = child.id().cast_signed();
-    let pidfd = open(pid).at(FailureKind::System, step)?;
+    let arguments = [c"corten-shim".to_owned(), c"pause".to_owned()];
+    let (arguments, environment) = (Pointers::new(&arguments), Pointers::new(&[]));
+    let child = clone3(flags::NEWPID, None, || {
+        become_holder(&null, &arguments, &environment)
+    });
+    let Process { pid, pidfd } = child.at(FailureKind::System, step)?;
     let start_time = crate::stat::start_time(pid).at(FailureKind::System, step)?;
     Ok(Holder {
         name: ProcessName { pid, start_time },
         pidfd,
     })
+}
+
+/// In the child: nobody hears of a failure but by the end of the process.
+fn become_holder(null: &File, arguments: &Pointers<'_>, environment: &Pointers<'_>) -> i32 {
+    let silent = rustix::process::chdir("/")
+        .and_then(|()| rustix::stdio::dup2_stdin(null))
+        .and_then(|()| rustix::stdio::dup2_stdout(null))
+        .and_then(|()| rustix::stdio::dup2_stderr(null));
+    if silent.is_ok() {
+        let _ = execve(c"/proc/self/exe", arguments, environment);
+    }
+    1
 }
 
 /// Kills a holder and waits for its end. One that has gone, or whose pid is another's now, is

@@ -65,8 +65,6 @@ fn flags(pins: &Pins) -> UnshareFlags {
     flags.set(UnshareFlags::NEWNET, pins.network.is_some());
     flags.set(UnshareFlags::NEWIPC, pins.ipc.is_some());
     flags.set(UnshareFlags::NEWUTS, pins.uts.is_some());
-    // For the next child, which is the holder.
-    flags.set(UnshareFlags::NEWPID, pins.pid.is_some());
     flags
 }
 

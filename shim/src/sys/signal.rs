@@ -15,6 +15,13 @@ pub fn reset() -> Result<(), Errno> {
     unblock_all()
 }
 
+/// A write to a pipe or socket that nobody reads fails with `EPIPE`, and does no more.
+pub fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN is always a valid action, and no handler of anyone's is lost that the program
+    // has set: it sets none.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Asks the kernel itself: glibc refuses to touch the two signals that it keeps, and an ignored one
 /// among them would be handed on.
 fn default_action(signal: libc::c_long) {
