@@ -69,6 +69,7 @@ use crate::task::seccomp;
 use crate::task::{TaskEvent, Tasks};
 use claim::Claims;
 use objects::Objects;
+use stats::Measuring;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -110,6 +111,7 @@ pub struct Engine {
     objects: Objects,
     sandbox_claims: Claims<(String, String, u32), SandboxId>,
     container_claims: Claims<(SandboxId, String, u32), ContainerId>,
+    measuring: Measuring,
 }
 
 impl Engine {
@@ -128,6 +130,7 @@ impl Engine {
             objects: Objects::default(),
             sandbox_claims: Claims::default(),
             container_claims: Claims::default(),
+            measuring: Measuring::default(),
         });
         engine.recover().await?;
         tokio::spawn(events::follow(Arc::clone(&engine), events));

@@ -2,6 +2,7 @@
 //!
 //! A cell's record is replaced whole, so whoever reads it holds a picture that does not change.
 
+use super::stats::Layer;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Container, ContainerState};
@@ -55,6 +56,8 @@ pub struct ContainerCell {
     pub gate: tokio::sync::Mutex<()>,
     /// Earlier readings of its CPU time.
     pub cpu: Mutex<CpuHistory>,
+    /// What its writable layer takes.
+    pub layer: Layer,
     task: Mutex<Option<Arc<dyn Task>>>,
     /// True once it has ended.
     pub exited: watch::Sender<bool>,
@@ -72,6 +75,7 @@ impl ContainerCell {
             record: Mutex::new(Arc::new(record)),
             gate: tokio::sync::Mutex::new(()),
             cpu: Mutex::default(),
+            layer: Layer::default(),
             task: Mutex::new(None),
             exited,
             stop_signalled: AtomicBool::new(false),

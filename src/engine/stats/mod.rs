@@ -1,19 +1,22 @@
 //! What containers and pods use, read from their cgroups when somebody asks.
 //!
 //! No collector runs in the background: the rate of CPU use comes from the two last readings, which
-//! each cell keeps.
+//! each cell keeps, and writable layers are measured beside the call that wants them.
 //!
 //! Invariant: a list holds what could be read. A container that ends while it is asked about is
 //! left out, and is no error.
 
+mod layers;
 mod network;
 #[cfg(test)]
 mod tests;
 
+pub use layers::{Layer, Measuring};
+
 use super::objects::{ContainerCell, SandboxCell};
 use super::{Engine, blocking, now};
 use crate::cgroup::{CgroupError, Cgroups};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::model::container::{Container, ContainerFilter, ContainerState};
 use crate::model::sandbox::{Sandbox, SandboxFilter, SandboxState};
 use crate::model::stats::{CgroupUsage, ContainerStats, CpuHistory, CpuUsage, PodStats};
@@ -28,6 +31,7 @@ impl Engine {
         let cell = self.objects.container(id)?;
         let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
         let cgroups = Arc::clone(&self.ports.cgroups);
+        self.measure_layers(vec![Arc::clone(&cell)]);
         let (asked, id) = (Arc::clone(&cell), id.to_owned());
         blocking(move || match read_container(&asked, &*cgroups) {
             Ok(stats) => Ok(stats),
@@ -49,6 +53,7 @@ impl Engine {
     ) -> Result<Vec<ContainerStats>> {
         let mut cells = self.objects.containers();
         cells.retain(|cell| lives(&cell.record()) && filter.matches(&cell.record()));
+        self.measure_layers(cells.clone());
         let cgroups = Arc::clone(&self.ports.cgroups);
         blocking(move || Ok(read_containers(&cells, &*cgroups))).await
     }
@@ -86,13 +91,10 @@ impl Engine {
                 cell,
             })
             .collect();
+        let all = pods.iter().flat_map(|pod| pod.containers.clone());
+        self.measure_layers(all.collect());
         let cgroups = Arc::clone(&self.ports.cgroups);
-        let read = move || {
-            pods.iter()
-                .filter_map(|pod| pod.read(&*cgroups).ok())
-                .collect()
-        };
-        blocking(move || Ok(read())).await
+        blocking(move || Ok(pods.iter().filter_map(|pod| pod.told(&*cgroups)).collect())).await
     }
 }
 
@@ -111,7 +113,7 @@ fn read_containers(cells: &[Arc<ContainerCell>], cgroups: &dyn Cgroups) -> Vec<C
         Err(error) => {
             tracing::warn!(
                 container.id = %cell.record().id,
-                error = crate::error::chain(&error),
+                error = chain(&error),
                 "what the container uses cannot be read"
             );
             None
@@ -137,7 +139,7 @@ fn read_container(
         memory: usage.memory,
         swap: usage.swap,
         pids: usage.pids,
-        writable_layer: None,
+        writable_layer: cell.layer.usage(),
     })
 }
 
@@ -157,6 +159,15 @@ struct Pod {
 }
 
 impl Pod {
+    /// What could be read; what could not is logged.
+    fn told(&self, cgroups: &dyn Cgroups) -> Option<PodStats> {
+        let told = |error: &CgroupError| {
+            let id = &self.cell.record().id;
+            tracing::warn!(sandbox.id = %id, error = chain(error), "what the pod uses cannot be read");
+        };
+        self.read(cgroups).inspect_err(told).ok()
+    }
+
     fn read(&self, cgroups: &dyn Cgroups) -> Result<PodStats, CgroupError> {
         let sandbox = self.cell.record();
         let usage = self.usage(cgroups)?;
@@ -180,13 +191,14 @@ impl Pod {
     /// Of the cgroup above its containers', so that what ended ones used is counted too. A pod
     /// that never had a container has none, and has used nothing.
     fn usage(&self, cgroups: &dyn Cgroups) -> Result<CgroupUsage, CgroupError> {
-        let container = self.containers.first().map(|cell| cell.record());
-        let pods = container
-            .as_ref()
-            .and_then(|c| Some(c.cgroup.rsplit_once('/')?.0));
-        match pods.filter(|path| !path.is_empty()) {
+        let above = |cell: &Arc<ContainerCell>| {
+            let container = cell.record();
+            let (above, _) = container.cgroup.rsplit_once('/')?;
+            (!above.is_empty()).then(|| above.to_owned())
+        };
+        match self.containers.iter().find_map(above) {
             None => Ok(CgroupUsage::default()),
-            Some(path) => match cgroups.usage(path) {
+            Some(path) => match cgroups.usage(&path) {
                 Err(CgroupError::Missing(_)) => Ok(CgroupUsage::default()),
                 read => read,
             },

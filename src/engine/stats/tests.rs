@@ -111,3 +111,21 @@ fn counters_are_read_only_in_the_pods_own_namespace() {
     assert!(network::read(pid, other).is_none());
     assert!(network::read(i32::MAX, own).is_none());
 }
+
+#[test]
+fn a_layer_is_measured_once_in_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let layer = Layer::default();
+    assert!(layer.is_due() && layer.usage().is_none());
+    layer.measure(
+        &crate::snapshot::fakes::Overlay::default(),
+        directory.path(),
+    );
+    let usage = layer.usage().unwrap();
+    assert!(usage.timestamp > 0);
+    assert_eq!(Some(usage.mountpoint.as_path()), directory.path().parent());
+    assert!(!layer.is_due());
+    let turn = Measuring::default();
+    assert!(turn.begin().is_some());
+    assert!(turn.begin().is_none(), "two at a time");
+}
