@@ -4,12 +4,17 @@
 prepare_runtime() {
   export CORTEN_TEST_RUNTIME=$1 CORTEN_IMAGES
   case $1 in
-    corten) "$CORTEN_CHECKOUT/deploy/build" >/dev/null ;;
+    corten) prepare_corten ;;
     containerd) prepare_tools containerd runc ;;
     *) echo "no runtime $1" >&2; return 2 ;;
   esac
   prepare_tools cri-tools
   CORTEN_IMAGES=$("$CORTEN_CHECKOUT/tests/images/build")
+}
+
+# The release programs, or those in the folder $CORTEN_PREBUILT: while one thing is worked on, a debug build will do.
+prepare_corten() {
+  if [[ -n ${CORTEN_PREBUILT:-} ]]; then export CORTEN_DIST=$CORTEN_PREBUILT; else "$CORTEN_CHECKOUT/deploy/build"; fi
 }
 
 # Builds Go modules of tests/tools and puts their programs into PATH.
