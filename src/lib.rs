@@ -2,6 +2,7 @@
 //!
 //! # Code map
 //! - [`config`]: what the files say, what is true, what this kernel can.
+//! - [`cli`], [`daemon`], [`log`]: the command line, the process and its log.
 //! - [`cri`], [`admin`]: the gRPC edge. Decode, call the engine, encode.
 //! - [`engine`]: the use cases, one verb a file.
 //! - [`model`]: pure data and decisions.
@@ -17,7 +18,9 @@
 //! - The daemon never calls mount, clone, setns or unshare: that is the shim's work.
 //! - Nothing is made before the record that says so is on disk.
 
+pub mod admin;
 pub mod cgroup;
+pub mod cli;
 pub mod config;
 pub mod content;
 pub mod cri;
@@ -25,6 +28,7 @@ pub mod daemon;
 pub mod engine;
 pub mod error;
 pub mod id;
+pub mod log;
 pub mod model;
 pub mod network;
 pub mod registry;

@@ -90,10 +90,10 @@ const ROOMS: [Room; 19] = [
     later("nri", &["model"]),
     room("engine", BELOW_ENGINE),
     room("cri", &["engine", "model"]),
-    rising("admin", &["engine", "model", "config", "log"]),
+    room("admin", &["engine", "model", "config", "log"]),
     later("stream", &["engine", "model"]),
-    rising("cli", &["config", "model"]),
-    rising("log", &[]),
+    room("cli", &["config", "model"]),
+    room("log", &[]),
 ];
 
 /// The rooms that may name tonic and the generated types: the edge, and the command line as their

@@ -8,9 +8,12 @@
 //! at the files or asks whether a value was given.
 
 pub mod host;
+mod live;
 pub mod raw;
 pub mod show;
 
+pub use crate::model::host::CgroupDriver;
+pub use live::Live;
 use raw::{ConfigError, KEYS, Key, RawConfig, Takes};
 use std::env;
 use std::path::{Path, PathBuf};
@@ -69,15 +72,6 @@ pub struct CniConfig {
     pub cache_dir: PathBuf,
     /// A conflist to be written when the kubelet tells the node's pod CIDR.
     pub conf_template: Option<PathBuf>,
-}
-
-/// Who makes a pod's cgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CgroupDriver {
-    /// The daemon, below the pod's cgroup.
-    Cgroupfs,
-    /// systemd, as slices and scopes. Not in this build: [`Config::load`] refuses it.
-    Systemd,
 }
 
 /// What is special about some images.
@@ -141,9 +135,19 @@ impl Config {
         })
     }
 
+    /// Reads the files again, and gives what is in force then.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; the old configuration stays in force.
+    pub fn reload(&self, file: Option<&Path>) -> Result<(Self, Changes), ConfigError> {
+        let new = Self::load(file)?;
+        let changes = self.changes(&new);
+        let in_force = Self::resolve(self.settings.reloaded(new.settings))?;
+        Ok((in_force, changes))
+    }
+
     /// What differs in `new`, by when it takes effect.
-    #[must_use]
-    pub fn changes(&self, new: &Self) -> Changes {
+    fn changes(&self, new: &Self) -> Changes {
         let mut changes = Changes::default();
         let differs = |key: &&Key| self.settings.list(key) != new.settings.list(key);
         for key in KEYS.iter().filter(differs) {
@@ -327,11 +331,16 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_tells_what_can_change_now() {
-        let old = load("").unwrap();
-        let new = load("root = '/x'\nlog = 'debug'\n").unwrap();
-        let changes = old.changes(&new);
+    fn a_reload_takes_what_can_change_and_tells_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("corten.toml");
+        fs::write(&file, "state = '/s'\n").unwrap();
+        let old = Config::load(Some(&file)).unwrap();
+        fs::write(&file, "root = '/x'\nlog = 'debug'\n").unwrap();
+        let (new, changes) = old.reload(Some(&file)).unwrap();
         assert_eq!(changes.applied, ["log"]);
-        assert_eq!(changes.waiting, ["root"]);
+        assert_eq!(changes.waiting, ["root", "state"]);
+        assert_eq!(new.log, "debug");
+        assert_eq!((new.root, new.state), (old.root, old.state));
     }
 }

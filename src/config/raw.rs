@@ -202,6 +202,19 @@ impl RawConfig {
         self.settings.get(key.name).map(|setting| &setting.origin)
     }
 
+    /// What is in force when `new` is read while the daemon runs: its values of the keys that can
+    /// change then, and the old values of all others.
+    #[must_use]
+    pub fn reloaded(&self, mut new: Self) -> Self {
+        for key in KEYS.iter().filter(|key| key.takes == Takes::AtStart) {
+            match self.settings.get(key.name) {
+                Some(old) => new.settings.insert(key.name, old.clone()),
+                None => new.settings.remove(key.name),
+            };
+        }
+        new
+    }
+
     /// The error that a key's value makes no sense.
     #[must_use]
     pub fn refuse(&self, key: &Key, reason: impl Into<String>) -> ConfigError {

@@ -46,6 +46,7 @@ mod stop_pod_sandbox;
 mod tests;
 mod undo;
 mod update_resources;
+mod update_runtime_config;
 
 pub use check_images::{CheckReport, Fault, Finding};
 pub use exec_sync::ExecOutput;
@@ -55,6 +56,7 @@ pub use images::Images;
 pub use list::SandboxStatus;
 pub use remove_image::RemovedImage;
 pub use status::{Condition, Handler, NodeStatus};
+pub use update_runtime_config::ConfTemplate;
 
 use crate::cgroup::Cgroups;
 use crate::error::{Context, Error, Kind, Result};
@@ -102,6 +104,8 @@ pub struct Node {
     pub host: HostFacts,
     /// This boot's id.
     pub boot_id: String,
+    /// What becomes the pod network's configuration once the node's pod CIDR is known.
+    pub conf_template: Option<ConfTemplate>,
 }
 
 /// The runtime.
@@ -135,6 +139,12 @@ impl Engine {
         engine.recover().await?;
         tokio::spawn(events::follow(Arc::clone(&engine), events));
         Ok(engine)
+    }
+
+    /// The images of the node.
+    #[must_use]
+    pub fn images(&self) -> &Arc<Images> {
+        &self.ports.images
     }
 
     /// Writes a sandbox's record on a thread that may wait for the disk.

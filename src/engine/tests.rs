@@ -71,6 +71,7 @@ impl Bench {
             state: dir.path().to_owned(),
             host: host(),
             boot_id: "boot".to_owned(),
+            conf_template: None,
         };
         let engine = Engine::start(ports, node, events).await.unwrap();
         Self {

@@ -14,6 +14,15 @@ pub enum CgroupMode {
     Legacy,
 }
 
+/// Who makes a pod's cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupDriver {
+    /// The daemon, below the pod's cgroup.
+    Cgroupfs,
+    /// systemd, as slices and scopes. Not in this build: the configuration refuses it.
+    Systemd,
+}
+
 /// Facts about the node that a container's spec depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {

@@ -1,6 +1,10 @@
 //! The adapter: one request to one host after the other, until one answers.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -42,7 +46,7 @@ pub struct HttpRegistry {
 }
 
 struct Shared {
-    settings: Settings,
+    config_paths: RwLock<Vec<PathBuf>>,
     clients: Clients,
     authorizations: Authorizations,
 }
@@ -54,11 +58,22 @@ impl HttpRegistry {
         let clients = Clients::new(settings.progress_timeout);
         Self {
             shared: Arc::new(Shared {
-                settings,
+                config_paths: RwLock::new(settings.config_paths),
                 clients,
                 authorizations: Authorizations::default(),
             }),
         }
+    }
+
+    /// Replaces the folders, from the next request on.
+    pub fn set_config_paths(&self, config_paths: Vec<PathBuf>) {
+        let paths = self.shared.config_paths.write();
+        *paths.unwrap_or_else(PoisonError::into_inner) = config_paths;
+    }
+
+    fn config_paths(&self) -> Vec<PathBuf> {
+        let paths = self.shared.config_paths.read();
+        paths.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The hosts to ask; at least one.
@@ -67,7 +82,7 @@ impl HttpRegistry {
         image: &ImageRef,
         able: impl Fn(&Endpoint) -> bool,
     ) -> Result<Vec<Endpoint>, Error> {
-        let mut hosts = hosts::hosts_for(&self.shared.settings.config_paths, image.registry())?;
+        let mut hosts = hosts::hosts_for(&self.config_paths(), image.registry())?;
         hosts.retain(able);
         if hosts.is_empty() {
             Err(Error::NoHost(image.registry().to_owned()))

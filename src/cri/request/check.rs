@@ -47,6 +47,17 @@ pub fn texts(texts: Vec<String>, field: &str) -> Result<Vec<String>> {
     texts.into_iter().map(|item| text(item, field)).collect()
 }
 
+/// The id of an object, or the beginning of one. An empty one would mean any object.
+///
+/// # Errors
+/// `InvalidArgument` where it is empty.
+pub fn id(id: String, field: &str) -> Result<String> {
+    match id.is_empty() {
+        true => Err(refuse(field, "must be given")),
+        false => Ok(id),
+    }
+}
+
 /// A name: not empty, not long, and without what would end it in a path, a CNI argument or a line.
 ///
 /// # Errors

@@ -9,11 +9,13 @@ pub mod container;
 pub mod filter;
 pub mod image;
 pub mod mount;
+pub mod node;
 pub mod resources;
 pub mod sandbox;
 pub mod security;
 pub mod signal;
 pub mod sysctl;
+pub mod time;
 
 #[cfg(test)]
 mod tests;

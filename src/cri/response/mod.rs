@@ -4,6 +4,8 @@
 //! engine gave.
 
 pub mod container;
+pub mod image;
+pub mod node;
 pub mod resources;
 pub mod sandbox;
 pub mod stats;

@@ -132,6 +132,6 @@ fn swap(swap: &Swap, timestamp: i64) -> v1::SwapUsage {
     clippy::unnecessary_wraps,
     reason = "the field of every caller is optional"
 )]
-fn value(value: u64) -> Option<v1::UInt64Value> {
+pub(super) fn value(value: u64) -> Option<v1::UInt64Value> {
     Some(v1::UInt64Value { value })
 }

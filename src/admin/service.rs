@@ -1,0 +1,227 @@
+//! The Admin service: each RPC decodes, calls, and encodes.
+
+use super::encode;
+use super::watch::{Steps, watch};
+use crate::config::{Live, show};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::id::ImageRef;
+use crate::log::LogFilter;
+use crate::model::container::ContainerFilter;
+use crate::model::credentials::{Credentials, Secret};
+use crate::model::host::HostFacts;
+use crate::model::image::Progress;
+use crate::model::sandbox::SandboxFilter;
+use corten_proto::admin::v1;
+use corten_proto::admin::v1::admin_server::{Admin, AdminServer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, async_trait};
+
+/// What the service tells about.
+pub struct About {
+    /// The objects.
+    pub engine: Arc<Engine>,
+    /// The configuration in force.
+    pub live: Arc<Live>,
+    /// The log.
+    pub log: Arc<LogFilter>,
+    /// The node.
+    pub host: HostFacts,
+}
+
+/// The service.
+pub struct Service {
+    about: About,
+    started: Instant,
+    started_at: SystemTime,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    /// About a daemon that starts now.
+    #[must_use]
+    pub fn new(about: About) -> Self {
+        Self {
+            about,
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+        }
+    }
+
+    /// The service, added to others of the same server.
+    #[must_use]
+    pub fn beside(self, routes: Routes) -> Routes {
+        routes.add_service(AdminServer::new(self))
+    }
+
+    fn daemon(&self) -> v1::Daemon {
+        let config = self.about.live.get();
+        v1::Daemon {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: encode::nanoseconds(self.started_at),
+            uptime: u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            root: config.root.display().to_string(),
+            state: config.state.display().to_string(),
+            endpoint: format!("unix://{}", config.endpoint.display()),
+        }
+    }
+
+    fn counts(&self) -> Result<v1::Counts, Status> {
+        let engine = &self.about.engine;
+        Ok(v1::Counts {
+            sandboxes: encode::sandboxes(&engine.list_pod_sandbox(&SandboxFilter::default())),
+            containers: encode::containers(&engine.list_containers(&ContainerFilter::default())),
+            images: encode::images(engine.images().list(None)?.len()),
+        })
+    }
+}
+
+#[async_trait]
+impl Admin for Service {
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+        let config = self.about.live.get();
+        let node = self.about.engine.status();
+        Ok(Response::new(v1::StatusResponse {
+            daemon: Some(self.daemon()),
+            cgroup: Some(encode::cgroup(
+                config.cgroup_driver,
+                self.about.host.cgroups,
+            )),
+            host: encode::host(&self.about.host),
+            conditions: vec![
+                encode::condition("RuntimeReady", &node.runtime),
+                encode::condition("NetworkReady", &node.network),
+            ],
+            counts: Some(self.counts()?),
+            config_files: config
+                .sources
+                .iter()
+                .map(|f| f.display().to_string())
+                .collect(),
+        }))
+    }
+
+    async fn list_images(
+        &self,
+        _: Request<v1::ListImagesRequest>,
+    ) -> Answer<v1::ListImagesResponse> {
+        let images = self.about.engine.images().list(None)?;
+        let images = images.iter().map(|image| image.as_ref().into()).collect();
+        Ok(Response::new(v1::ListImagesResponse { images }))
+    }
+
+    type PullImageStream = Steps<v1::PullImageProgress>;
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Answer<Self::PullImageStream> {
+        let asked = request.into_inner();
+        let image: ImageRef = asked.reference.parse()?;
+        let credentials = credentials(asked.auth.unwrap_or_default());
+        let images = Arc::clone(self.about.engine.images());
+        Ok(watch(|steps| async move {
+            let tell = steps.clone();
+            let progress = Arc::new(move |p: Progress| tell.send((&p).into()));
+            let id = images.pull(&image, credentials, progress).await?;
+            if let Some(stored) = images.status(&id.to_string())? {
+                steps.send(encode::pulled(&stored));
+            }
+            Ok(())
+        }))
+    }
+
+    type ImportImageStream = Steps<v1::ImportImageProgress>;
+
+    async fn import_image(
+        &self,
+        request: Request<v1::ImportImageRequest>,
+    ) -> Answer<Self::ImportImageStream> {
+        let asked = request.into_inner();
+        let path = absolute(&asked.path)?;
+        let names = asked.references.iter().map(|name| name.parse());
+        let names = names.collect::<Result<Vec<ImageRef>, Error>>()?;
+        let images = Arc::clone(self.about.engine.images());
+        Ok(watch(|steps| async move {
+            let tell = steps.clone();
+            let progress = Arc::new(move |p: Progress| tell.send((&p).into()));
+            for image in images.import(&path, &names, progress).await? {
+                steps.send(encode::imported(&image));
+            }
+            Ok(())
+        }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Answer<v1::RemoveImageResponse> {
+        let name = request.into_inner().image;
+        let removed = self.about.engine.images().remove(&name).await?;
+        let removed = removed.ok_or_else(|| Error::not_found(format!("no image {name}")))?;
+        Ok(Response::new(v1::RemoveImageResponse {
+            image_id: removed.id.to_string(),
+            references: removed.references,
+        }))
+    }
+
+    type CheckImagesStream = Steps<v1::CheckImagesResponse>;
+
+    async fn check_images(
+        &self,
+        request: Request<v1::CheckImagesRequest>,
+    ) -> Answer<Self::CheckImagesStream> {
+        let names = request.into_inner().images;
+        let images = Arc::clone(self.about.engine.images());
+        Ok(watch(|steps| async move {
+            let report = images.check(&names).await?;
+            for finding in &report.findings {
+                steps.send(finding.into());
+            }
+            steps.send((&report).into());
+            Ok(())
+        }))
+    }
+
+    async fn config(&self, _: Request<v1::ConfigRequest>) -> Answer<v1::ConfigResponse> {
+        let config = self.about.live.get();
+        Ok(Response::new(v1::ConfigResponse {
+            toml: show::to_toml(&config.settings),
+            origins: encode::origins(&config.settings),
+        }))
+    }
+
+    async fn set_log_level(
+        &self,
+        request: Request<v1::SetLogLevelRequest>,
+    ) -> Answer<v1::SetLogLevelResponse> {
+        let previous = self.about.log.set(&request.into_inner().filter)?;
+        Ok(Response::new(v1::SetLogLevelResponse { previous }))
+    }
+}
+
+fn absolute(path: &str) -> Result<PathBuf, Status> {
+    match Path::new(path).is_absolute() {
+        true => Ok(PathBuf::from(path)),
+        false => Err(Error::invalid(format!("path: {path:?} must be absolute")).into()),
+    }
+}
+
+fn credentials(auth: v1::RegistryAuth) -> Credentials {
+    let given = |text: &str| !text.is_empty();
+    let secret = if given(&auth.registry_token) {
+        Secret::RegistryToken(auth.registry_token)
+    } else if given(&auth.identity_token) {
+        Secret::IdentityToken(auth.identity_token)
+    } else if given(&auth.username) {
+        Secret::Password(auth.username, auth.password)
+    } else {
+        Secret::Anonymous
+    };
+    Credentials::new(secret, "")
+}

@@ -1,0 +1,276 @@
+//! `corten image …`.
+
+use super::ask::{Output, connect, print, refused};
+use super::progress::Progress;
+use super::table::{bytes, short, table};
+use crate::error::{Context, Kind, Result};
+use clap::Subcommand;
+use corten_proto::admin::v1::admin_client::AdminClient;
+use corten_proto::admin::v1::check_images_response::Event as CheckEvent;
+use corten_proto::admin::v1::import_image_progress::Event as ImportEvent;
+use corten_proto::admin::v1::pull_image_progress::Event as PullEvent;
+use corten_proto::admin::v1::{
+    CheckImagesRequest, CheckSummary, Finding, Image, ImportImageRequest, ListImagesRequest,
+    PullImageRequest, RemoveImageRequest, StoredImage,
+};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tonic::transport::Channel;
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// List the images of the node.
+    List {
+        /// Form of the answer.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Pull an image from its registry.
+    Pull {
+        /// Its name: busybox, registry.example.org/app:1, app@sha256:…
+        reference: String,
+        /// Form of the answer.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Read images from an archive (docker save, OCI) or an OCI layout directory.
+    Import {
+        /// The archive or directory.
+        path: PathBuf,
+        /// A further name for the image; may be given several times.
+        #[arg(long = "name", value_name = "REFERENCE")]
+        names: Vec<String>,
+        /// Form of the answer.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Remove an image with all its names.
+    Remove {
+        /// One of its names, or its id or the beginning of it.
+        image: String,
+        /// Form of the answer.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Hold what is stored against its records; the exit code is 1 where something is wrong.
+    Check {
+        /// Images to check; by default the whole store.
+        images: Vec<String>,
+        /// Form of the answer.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+type Daemon = AdminClient<Channel>;
+
+/// Does it.
+///
+/// # Errors
+/// Where the daemon cannot be reached, or refuses.
+pub async fn image(endpoint: &Path, verb: ImageVerb) -> Result<ExitCode> {
+    let daemon = connect(endpoint).await?;
+    match verb {
+        ImageVerb::List { output } => list(daemon, output).await?,
+        ImageVerb::Pull { reference, output } => pull(daemon, reference, output).await?,
+        ImageVerb::Import {
+            path,
+            names,
+            output,
+        } => import(daemon, &path, names, output).await?,
+        ImageVerb::Remove { image, output } => remove(daemon, image, output).await?,
+        ImageVerb::Check { images, output } => return check(daemon, images, output).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(mut daemon: Daemon, output: Output) -> Result<()> {
+    let answer = daemon.list_images(ListImagesRequest {}).await;
+    let mut images = answer.map_err(|e| refused(&e))?.into_inner().images;
+    images.sort_by(|a, b| (&a.tags, &a.id).cmp(&(&b.tags, &b.id)));
+    match output {
+        Output::Table => print(&image_table(&images)),
+        Output::Json => print(&format!(
+            "{:#}",
+            images.iter().map(image_json).collect::<Value>()
+        )),
+    }
+}
+
+fn image_table(images: &[Image]) -> String {
+    let heading = ["IMAGE", "ID", "SIZE", ""].map(str::to_owned).to_vec();
+    let rows = images.iter().flat_map(|image| {
+        let names = match (&image.tags[..], &image.digests[..]) {
+            ([], []) => vec!["<none>".to_owned()],
+            ([], digests) => digests.to_vec(),
+            (tags, _) => tags.to_vec(),
+        };
+        let pinned = if image.pinned { "pinned" } else { "" };
+        let row = |name| vec![name, short(&image.id), bytes(image.size), pinned.to_owned()];
+        names.into_iter().map(row).collect::<Vec<_>>()
+    });
+    table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+}
+
+fn image_json(image: &Image) -> Value {
+    json!({
+        "id": image.id,
+        "tags": image.tags,
+        "digests": image.digests,
+        "size": image.size,
+        "pinned": image.pinned,
+    })
+}
+
+async fn pull(mut daemon: Daemon, reference: String, output: Output) -> Result<()> {
+    let asked = PullImageRequest {
+        reference,
+        auth: None,
+    };
+    let answer = daemon.pull_image(asked).await.map_err(|e| refused(&e))?;
+    let mut steps = answer.into_inner();
+    let mut progress = Progress::new();
+    while let Some(step) = steps.message().await.map_err(|e| refused(&e))? {
+        match step.event {
+            Some(PullEvent::Layer(layer)) => progress.step(layer),
+            Some(PullEvent::Image(image)) => stored(&image, output)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+async fn import(
+    mut daemon: Daemon,
+    path: &Path,
+    references: Vec<String>,
+    output: Output,
+) -> Result<()> {
+    let path = path
+        .canonicalize()
+        .context(Kind::NotFound, || path.display().to_string())?;
+    let asked = ImportImageRequest {
+        path: path.display().to_string(),
+        references,
+    };
+    let answer = daemon.import_image(asked).await.map_err(|e| refused(&e))?;
+    let mut steps = answer.into_inner();
+    let mut progress = Progress::new();
+    while let Some(step) = steps.message().await.map_err(|e| refused(&e))? {
+        match step.event {
+            Some(ImportEvent::Layer(layer)) => progress.step(layer),
+            Some(ImportEvent::Image(image)) => stored(&image, output)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// An image that is there now: its id, for a person with its names.
+fn stored(image: &StoredImage, output: Output) -> Result<()> {
+    match output {
+        Output::Table => print(&format!(
+            "{}  {}",
+            image.image_id,
+            image.references.join(" ")
+        )),
+        Output::Json => {
+            print(&json!({"id": image.image_id, "references": image.references}).to_string())
+        }
+    }
+}
+
+async fn remove(mut daemon: Daemon, image: String, output: Output) -> Result<()> {
+    let answer = daemon.remove_image(RemoveImageRequest { image }).await;
+    let removed = answer.map_err(|e| refused(&e))?.into_inner();
+    let removed = StoredImage {
+        image_id: removed.image_id,
+        references: removed.references,
+    };
+    stored(&removed, output)
+}
+
+async fn check(mut daemon: Daemon, images: Vec<String>, output: Output) -> Result<ExitCode> {
+    let answer = daemon.check_images(CheckImagesRequest { images }).await;
+    let mut steps = answer.map_err(|e| refused(&e))?.into_inner();
+    let mut summary = CheckSummary::default();
+    while let Some(step) = steps.message().await.map_err(|e| refused(&e))? {
+        match step.event {
+            Some(CheckEvent::Finding(finding)) => found(&finding, output)?,
+            Some(CheckEvent::Summary(end)) => summary = end,
+            None => {}
+        }
+    }
+    summed(summary, output)?;
+    Ok(match summary.findings {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn found(finding: &Finding, output: Output) -> Result<()> {
+    let fault = finding
+        .fault()
+        .as_str_name()
+        .trim_start_matches("FAULT_")
+        .to_lowercase();
+    match output {
+        Output::Table => {
+            let what = match finding.digest.is_empty() {
+                true => &finding.image_id,
+                false => &finding.digest,
+            };
+            print(&format!("{fault}: {}: {}", short(what), finding.detail))
+        }
+        Output::Json => print(
+            &json!({
+                "fault": fault,
+                "imageID": finding.image_id,
+                "digest": finding.digest,
+                "detail": finding.detail,
+            })
+            .to_string(),
+        ),
+    }
+}
+
+fn summed(summary: CheckSummary, output: Output) -> Result<()> {
+    let CheckSummary {
+        images,
+        layers,
+        bytes: read,
+        findings,
+    } = summary;
+    match output {
+        Output::Table => print(&format!(
+            "{images} images and {layers} layers checked, {} read, {findings} findings",
+            bytes(read)
+        )),
+        Output::Json => print(
+            &json!({
+                "images": images, "layers": layers, "bytes": read, "findings": findings,
+            })
+            .to_string(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_has_a_line_for_each_tag() {
+        let image = Image {
+            id: format!("sha256:{}", "a".repeat(64)),
+            tags: vec!["a:1".into(), "a:2".into()],
+            size: 1 << 20,
+            ..Default::default()
+        };
+        let text = image_table(&[image]);
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.contains("a:2    aaaaaaaaaaaa  1.0 MiB\n"), "{text}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The adapters, joined to an engine.
+
+use super::home;
+use crate::cgroup::HostCgroups;
+use crate::config::{Config, host};
+use crate::content::Content;
+use crate::engine::{ConfTemplate, Engine, Images, Node, Ports};
+use crate::error::{Context, Error, Kind, Result};
+use crate::network::CniNetworks;
+use crate::registry::{HttpRegistry, Settings};
+use crate::snapshot::{Layers, Overlay};
+use crate::store::FileStore;
+use crate::task::{ShimTasks, seccomp};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A registry that sends nothing for this long is given up.
+const NO_PROGRESS: Duration = Duration::from_secs(60);
+
+/// What was built.
+pub struct Built {
+    /// The use cases, over the adapters of this node.
+    pub engine: Arc<Engine>,
+    /// Where a reload reaches the registries.
+    pub registry: HttpRegistry,
+}
+
+/// An engine over the adapters of this node, with all objects of earlier daemons taken up.
+///
+/// # Errors
+/// Which part of the node is not as it must be.
+pub async fn engine(config: &Config, node: Node) -> Result<Built> {
+    has_shim(&config.shim)?;
+    let cgroups = HostCgroups::discover()?;
+    let shims = home::settle(&cgroups)?;
+    let (sender, events) = mpsc::unbounded_channel();
+    let tasks = ShimTasks::new(&config.shim, &config.state, &shims, sender);
+    let layers = Arc::new(Layers::open(&config.root.join("layers"), &node.boot_id)?);
+    let registry = HttpRegistry::new(Settings {
+        config_paths: config.registry.config_path.clone(),
+        progress_timeout: NO_PROGRESS,
+    });
+    let ports = Ports {
+        store: Arc::new(FileStore::open(&config.root)?),
+        tasks: Arc::new(tasks.context(Kind::Internal, || in_state(config))?),
+        networks: Arc::new(networks(config)),
+        cgroups: Arc::new(cgroups),
+        snapshots: Arc::new(Overlay::new(Arc::clone(&layers))),
+        images: images(config, layers, registry.clone())?,
+        seccomp: Arc::new(seccomp::Filters::new(config.root.join("seccomp"))),
+    };
+    let engine = Engine::start(ports, node, events).await?;
+    Ok(Built { engine, registry })
+}
+
+/// What the use cases know of this node.
+///
+/// # Errors
+/// Where this boot has no id.
+pub fn node(config: &Config) -> Result<Node> {
+    const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+    let boot_id = std::fs::read_to_string(BOOT_ID);
+    let boot_id = boot_id.context(Kind::Internal, || format!("read {BOOT_ID}"))?;
+    let template = config.cni.conf_template.clone();
+    Ok(Node {
+        state: config.state.clone(),
+        host: host::probe(),
+        boot_id: boot_id.trim().to_owned(),
+        conf_template: template.map(|template| ConfTemplate {
+            template,
+            conf_dir: config.cni.conf_dir.clone(),
+        }),
+    })
+}
+
+fn networks(config: &Config) -> CniNetworks {
+    let cni = &config.cni;
+    CniNetworks::start(
+        cni.conf_dir.clone(),
+        cni.bin_dirs.clone(),
+        cni.cache_dir.clone(),
+    )
+}
+
+fn images(config: &Config, layers: Arc<Layers>, registry: HttpRegistry) -> Result<Arc<Images>> {
+    let content = Content::open(&config.root.join("images"))?;
+    let pinned = config.images.pinned.clone();
+    Images::open(Arc::new(registry), Arc::new(content), layers, pinned)
+}
+
+fn in_state(config: &Config) -> String {
+    format!("use the state directory {}", config.state.display())
+}
+
+fn has_shim(shim: &Path) -> Result<()> {
+    match shim.is_file() {
+        true => Ok(()),
+        false => Err(Error::precondition(format!(
+            "{} is not there, nor is corten-shim beside this program or in PATH",
+            shim.display()
+        ))),
+    }
+}

@@ -1,0 +1,150 @@
+//! The process: what is built at its start, what it does until it is told to end, and how it ends.
+//!
+//! ```text
+//! lock root → cgroups → adapters → Engine (recovers) → socket → READY
+//!           → serve, reload at SIGHUP → SIGTERM: no new calls → drain (10 s) → exit; containers stay
+//! ```
+//!
+//! Invariant: nothing of a container's ends with the daemon.
+
+mod build;
+mod home;
+mod lock;
+mod notify;
+
+use crate::admin;
+use crate::config::{Config, Live};
+use crate::cri;
+use crate::error::{Context, Error, Kind, Result};
+use crate::log::LogFilter;
+use crate::model::host::HostFacts;
+use build::Built;
+use lock::RootLock;
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+/// How long calls that run may take to their end when the daemon is told to stop. systemd's own
+/// limit is longer.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A daemon that is ready to serve.
+pub struct Daemon {
+    live: Arc<Live>,
+    log: Arc<LogFilter>,
+    host: HostFacts,
+    built: Built,
+    _lock: RootLock,
+}
+
+impl Daemon {
+    /// Takes the root, makes the adapters, and takes up what an earlier daemon left.
+    ///
+    /// # Errors
+    /// What a daemon cannot be without.
+    pub async fn build(live: Live, log: LogFilter) -> Result<Self> {
+        let config = live.get();
+        let lock = RootLock::take(&config.root)?;
+        let node = build::node(&config)?;
+        let host = node.host.clone();
+        let built = build::engine(&config, node).await?;
+        Ok(Self {
+            live: Arc::new(live),
+            log: Arc::new(log),
+            host,
+            built,
+            _lock: lock,
+        })
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// Where the socket is taken, or fails.
+    pub async fn serve(self) -> Result<()> {
+        let config = self.live.get();
+        let listener = cri::server::listen(&config.endpoint)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(cri::server::serve(listener, self.routes(&config), async {
+            let _ = stopped.await;
+        }));
+        let watchdog = tokio::spawn(notify::watchdog(config.endpoint.clone()));
+        info!(endpoint = %config.endpoint.display(), "ready");
+        notify::tell(&[NotifyState::Ready]);
+        self.until_told().await?;
+        notify::tell(&[NotifyState::Stopping]);
+        watchdog.abort();
+        let _ = stop.send(());
+        drain(served).await
+    }
+
+    fn routes(&self, config: &Config) -> cri::Routes {
+        let engine = &self.built.engine;
+        let admin = admin::Service::new(admin::About {
+            engine: Arc::clone(engine),
+            live: Arc::clone(&self.live),
+            log: Arc::clone(&self.log),
+            host: self.host.clone(),
+        });
+        admin.beside(cri::routes(engine, config.cgroup_driver))
+    }
+
+    /// Waits for the signal to end, and reloads at each SIGHUP on the way.
+    async fn until_told(&self) -> Result<()> {
+        let mut hangup = listen_for(SignalKind::hangup())?;
+        let mut terminate = listen_for(SignalKind::terminate())?;
+        let mut interrupt = listen_for(SignalKind::interrupt())?;
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload(),
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+        }
+    }
+
+    /// What can change does; a configuration with a mistake changes nothing.
+    fn reload(&self) {
+        notify::reloading();
+        match self.live.reload() {
+            Ok(changes) => self.take(&changes),
+            Err(e) => error!(error = %crate::error::chain(&e), "the configuration is not reloaded"),
+        }
+        notify::tell(&[NotifyState::Ready]);
+    }
+
+    fn take(&self, changes: &crate::config::Changes) {
+        let config = self.live.get();
+        if let Err(e) = self.log.set(&config.log) {
+            error!(error = %e.chain(), "the log's filter is not changed");
+        }
+        let registries = &self.built.registry;
+        registries.set_config_paths(config.registry.config_path.clone());
+        let images = self.built.engine.images();
+        images.set_pinned(config.images.pinned.clone());
+        info!(changed = ?changes.applied, "reloaded");
+        if !changes.waiting.is_empty() {
+            warn!(keys = ?changes.waiting, "changed, and takes effect at the next start");
+        }
+    }
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context(Kind::Internal, || "listen for signals".to_owned())
+}
+
+/// Waits for calls that run, but not for ever: what was begun is on record, and the next daemon
+/// goes on from there.
+async fn drain(served: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
+    match tokio::time::timeout(DRAIN, served).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(e)) => Err(Error::internal("the server ended early").caused_by(e)),
+        Err(_) => {
+            warn!("calls still ran after {DRAIN:?}; they are left");
+            Ok(())
+        }
+    }
+}
