@@ -47,8 +47,11 @@ impl LogFilter {
     }
 }
 
+/// Libraries below ours, which tell each frame; whoever wants that names them.
+const QUIET: &str = "h2=info,hyper=info,hyper_util=info,tower=info,rustls=info";
+
 fn parse(directives: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(directives).context(Kind::InvalidArgument, || {
+    EnvFilter::try_new(format!("{QUIET},{directives}")).context(Kind::InvalidArgument, || {
         format!("{directives:?} is no filter as RUST_LOG takes them")
     })
 }

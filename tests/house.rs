@@ -29,8 +29,6 @@ struct Room {
 enum Stage {
     /// It is.
     Built,
-    /// It is being built, and may be there or not.
-    Rising,
     /// It is not, so that whoever begins it comes by here.
     Later,
 }
@@ -57,14 +55,6 @@ const fn later(name: &'static str, may: &'static [&'static str]) -> Room {
     Room {
         name,
         stage: Stage::Later,
-        may,
-    }
-}
-
-const fn rising(name: &'static str, may: &'static [&'static str]) -> Room {
-    Room {
-        name,
-        stage: Stage::Rising,
         may,
     }
 }
@@ -346,7 +336,6 @@ fn every_room_is_known_and_there() {
         let there = sources.iter().any(|source| source.room() == room.name);
         let right = match room.stage {
             Stage::Built => there,
-            Stage::Rising => true,
             Stage::Later => !there,
         };
         let name = room.name;

@@ -305,7 +305,11 @@ Inter-|   Receive                                                |  Transmit
         };
         assert_eq!((usage.default, usage.timestamp), (eth0, 5));
         assert_eq!(usage.others.len(), 1);
-        let loopback: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
+        let loopback: String = text
+            .lines()
+            .take(3)
+            .map(|line| format!("{line}\n"))
+            .collect();
         assert_eq!(NetworkUsage::parse(&loopback, 5), None);
     }
 

@@ -438,7 +438,10 @@ async fn a_host_that_stalls_is_left_for_the_next() {
         .unwrap();
     assert_eq!(read(stream).await.unwrap(), blob);
     // On a busy machine even the first bytes may come too late; then it starts at the front.
-    assert!(matches!(server.asked()[0].header("range"), Some("bytes=5-") | None));
+    assert!(matches!(
+        server.asked()[0].header("range"),
+        Some("bytes=5-") | None
+    ));
     stalling.abort();
 }
 
