@@ -194,17 +194,17 @@ const CASES: [(&str, Change); 34] = [
             .set("/process/user", json!({"uid": 1000, "gid": 1000}));
     }),
     ("a volume", |bundle| {
-        volume(bundle, "/data", &["rbind", "rw"])
+        volume(bundle, "/data", &["rbind", "rw"]);
     }),
     ("a read-only volume", |bundle| {
-        volume(bundle, "/data", &["rbind", "ro"])
+        volume(bundle, "/data", &["rbind", "ro"]);
     }),
     ("a volume with flags", |bundle| {
         volume(
             bundle,
             "/data/deep/er",
             &["bind", "nosuid", "nodev", "noexec", "noatime"],
-        )
+        );
     }),
     ("volumes that spread", |bundle| {
         volume(bundle, "/slave", &["rbind", "rslave"]);
@@ -468,10 +468,10 @@ fn normal_mount(line: &str) -> String {
     }
     words.drain(..3);
     for word in &mut words {
-        if let Some((name, _)) = word.split_once(':') {
-            if matches!(name, "shared" | "master" | "propagate_from") {
-                *word = name.to_owned();
-            }
+        if let Some((name, _)) = word.split_once(':')
+            && matches!(name, "shared" | "master" | "propagate_from")
+        {
+            *word = name.to_owned();
         }
     }
     words.join(" ")

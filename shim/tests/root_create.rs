@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
 
 #[path = "create/container.rs"]
+#[expect(dead_code, reason = "shared with another tier, which uses the rest")]
 mod container;
 
 use container::{Bundle, cgroups, until};
