@@ -1,6 +1,8 @@
 //! Pulls from a real registry: Debian's `docker-registry` on a loopback port, with and without
 //! htpasswd, and as a mirror. `cargo test --test images -- --ignored`.
 
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
+
 use std::{
     fs,
     net::TcpListener,
