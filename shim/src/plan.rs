@@ -128,18 +128,13 @@ fn device_steps<'a>(spec: &'a Spec<'a>, trees: &[Tree<'a>]) -> Result<Vec<Step<'
             .iter()
             .any(|tree| Some(tree.path) == mount.source.as_deref())
     });
-    if bound {
-        return Ok(Vec::new());
+    let mut steps = Vec::new();
+    if !bound {
+        let nodes = devices::plan(&spec.linux.devices)?;
+        steps.extend(nodes.into_iter().map(Step::Device));
+        let links = devices::LINKS.iter();
+        steps.extend(links.map(|(path, target)| Step::Link { path, target }));
     }
-    let mut steps: Vec<_> = devices::plan(&spec.linux.devices)?
-        .into_iter()
-        .map(Step::Device)
-        .collect();
-    steps.extend(
-        devices::LINKS
-            .iter()
-            .map(|(path, target)| Step::Link { path, target }),
-    );
     if spec.process.terminal {
         steps.push(Step::Terminal);
     }

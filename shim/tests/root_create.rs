@@ -539,3 +539,145 @@ fn root_a_background_process_outlives_its_exec() {
     assert!(closed(&stdout), "it ended with the container");
     assert_eq!(cgroups(bundle.id()).len(), 0);
 }
+
+/// A mount of the host that the test takes away again.
+struct HostMount(std::path::PathBuf);
+
+impl HostMount {
+    fn shared(path: &Path) -> Self {
+        rustix::mount::mount_bind(path, path).unwrap();
+        let made = Self(path.to_owned());
+        rustix::mount::mount_change(path, rustix::mount::MountPropagationFlags::SHARED).unwrap();
+        made
+    }
+}
+
+impl Drop for HostMount {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_mounts_travel_as_far_as_the_propagation_says() {
+    for (propagation, seen_inside, seen_outside) in [
+        ("rprivate", false, false),
+        ("rslave", true, false),
+        ("rshared", true, true),
+    ] {
+        let host = tempfile::tempdir().unwrap();
+        let _mount = HostMount::shared(host.path());
+        for name in ["from-host", "from-container"] {
+            std::fs::create_dir(host.path().join(name)).unwrap();
+        }
+        let mut bundle = Bundle::new(
+            "mount -t tmpfs tmpfs /data/from-container && touch /data/from-container/mark /tmp/mounted; sleep 1000",
+        );
+        bundle.mount(
+            "/data",
+            "bind",
+            host.path().to_str().unwrap(),
+            &["rbind", propagation],
+        );
+        for set in ["bounding", "effective", "permitted"] {
+            bundle.push(
+                &format!("/process/capabilities/{set}"),
+                json!("CAP_SYS_ADMIN"),
+            );
+        }
+        let mut container = bundle.create().unwrap();
+        let below = host.path().join("from-host");
+        rustix::mount::mount(
+            "tmpfs",
+            &below,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            None,
+        )
+        .unwrap();
+        std::fs::write(below.join("mark"), "").unwrap();
+        container.start().unwrap();
+        until("it has mounted", || {
+            bundle.path("upper/tmp/mounted").exists()
+        });
+        let mut exec = container.exec(&["ls", "/data/from-host"], &json!({}));
+        assert_eq!(exec.output() == "mark\n", seen_inside, "{propagation}");
+        exec.exited();
+        assert_eq!(
+            host.path().join("from-container/mark").exists(),
+            seen_outside,
+            "{propagation}"
+        );
+        container.shut();
+        rustix::mount::unmount(&below, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_pid_namespace_is_joined_by_path() {
+    let mut holder = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", holder.id());
+    until("the holder has its child", || {
+        !std::fs::read_to_string(&children).unwrap().is_empty()
+    });
+    let first = std::fs::read_to_string(&children)
+        .unwrap()
+        .trim()
+        .to_owned();
+    let mut bundle = Bundle::new("cat /proc/1/comm; test $$ != 1 && echo second");
+    bundle.set("/linux/namespaces", json!([{"type": "mount"}, {"type": "ipc"}, {"type": "pid", "path": format!("/proc/{first}/ns/pid")}]));
+    let (output, record) = bundle.run();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!((record.code, lines(&output)), (0, vec!["sleep", "second"]));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_small_limits_do_not_stop_the_init() {
+    let mut bundle = Bundle::new("ulimit -n");
+    bundle.set(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 5}]),
+    );
+    assert_eq!(bundle.run().0, "5\n");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_stdin_that_is_no_null_device_is_refused_at_once() {
+    let mut bundle =
+        Bundle::new("rm /dev/null; busybox mkfifo /dev/null; touch /tmp/done; sleep 1000");
+    bundle.set("/process/env", json!(["PATH=/bin"]));
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    until("the pipe is there", || {
+        bundle.path("upper/tmp/done").exists()
+    });
+    let failure = container.exec(&["true"], &json!({})).started.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Invalid, "{failure}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_privileged_terminal_with_the_hosts_devices() {
+    let mut bundle =
+        Bundle::new("tty; ls -l /dev/console | cut -c1; test -e /dev/kmsg && echo kmsg");
+    bundle.set("/process/terminal", json!(true));
+    bundle.spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    bundle.mount("/dev", "bind", "/dev", &["rbind", "rprivate"]);
+    let (output, record) = bundle.run();
+    assert_eq!(record.code, 0, "{output}");
+    assert!(
+        output.starts_with("/dev/pts/") && output.replace('\r', "").ends_with("c\nkmsg\n"),
+        "{output}"
+    );
+}

@@ -82,18 +82,17 @@ pub fn join(request: &ExecRequest, init: &OwnedFd) -> Result<Joined, Failure> {
         Some(path) => Some(Filter::read(path, plan::seccomp_flags(&spec)?)?),
         None => None,
     };
-    let id = request
-        .bundle
-        .file_name()
-        .map(|name| name.to_string_lossy())
-        .unwrap_or_default();
-    let cgroup = Cgroup::find(&plan::cgroup_path(&spec, &id))?;
+    let name = request.bundle.file_name().unwrap_or_default();
+    let path = plan::cgroup_path(&spec, &name.to_string_lossy());
+    // The path ends in the container's id, which also names its keyring.
+    let id = path.rsplit('/').next().unwrap_or("");
+    let cgroup = Cgroup::find(&path)?;
     let (cgroup, nested) = cgroup
         .nest(&nested_name())
         .at(FailureKind::System, || "make the exec's cgroup".to_owned())?;
     let nested = Nested(nested);
     let child = Child {
-        id: &id,
+        id,
         init: init.as_fd(),
         cgroup: &cgroup,
         plan: &plan,

@@ -106,12 +106,16 @@ impl Become<'_> {
     /// # Errors
     /// Which step failed. A program that cannot be executed is no error yet: see [`Ready`].
     pub fn finish(&self, gate: BorrowedFd<'_>) -> Result<Ready, Failure> {
+        // Before the limits: what is opened below must not meet a small one on open files.
+        descriptors::close_all_but(gate)
+            .at(FailureKind::System, || "close what is left open".to_owned())?;
         for limit in &self.plan.limits {
             set_limit(*limit)?;
         }
         let inside = self.change_directory();
         drop_bounding(self.plan.caps.bounding)?;
         self.become_user()?;
+        self.give_up()?;
         if inside.is_err() {
             self.change_directory()?;
         }
@@ -119,8 +123,6 @@ impl Become<'_> {
         rustix::process::umask(Mode::from_raw_mode(self.plan.umask));
         signal::reset().at(FailureKind::System, || "reset the signals".to_owned())?;
         let ready = self.program();
-        descriptors::close_all_but(gate)
-            .at(FailureKind::System, || "close what is left open".to_owned())?;
         self.restrict()?;
         Ok(ready)
     }
@@ -159,24 +161,29 @@ impl Become<'_> {
         })
     }
 
-    /// Capabilities, no_new_privs and the filter.
-    fn restrict(&self) -> Result<(), Failure> {
+    /// Gives up what the program will not have, but for what a filter still needs.
+    fn give_up(&self) -> Result<(), Failure> {
         let caps = self.plan.caps;
+        let kept = match self.filter {
+            Some(_) if !self.plan.no_new_privs => CapabilitySet::SYS_ADMIN.bits(),
+            _ => 0,
+        };
+        set_sets(Caps {
+            effective: caps.effective | kept,
+            permitted: caps.permitted | kept,
+            ..caps
+        })
+    }
+
+    /// no_new_privs, the filter and the rest of the capabilities.
+    fn restrict(&self) -> Result<(), Failure> {
         if self.plan.no_new_privs {
             set_no_new_privs(true).at(FailureKind::System, || "set no_new_privs".to_owned())?;
-            set_caps(caps)?;
+            set_caps(self.plan.caps)?;
             return self.load_filter();
         }
-        if self.filter.is_some() {
-            let admin = CapabilitySet::SYS_ADMIN.bits();
-            set_sets(Caps {
-                effective: caps.effective | admin,
-                permitted: caps.permitted | admin,
-                ..caps
-            })?;
-            self.load_filter()?;
-        }
-        set_caps(caps)
+        self.load_filter()?;
+        set_caps(self.plan.caps)
     }
 
     fn load_filter(&self) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use crate::root::{Root, Target};
 use crate::sys::mount::Depth;
 use crate::user::Account;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, fchown, fstatfs};
+use rustix::fs::{Mode, OFlags, fchown, fcntl_setfl, fstatfs};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -110,7 +110,7 @@ pub fn install(
         }
         (InnerStdio::Terminal, None) => Err(Failure::invalid(
             "open a terminal",
-            "a container whose /dev is the host's has none of its own",
+            "the plan has no terminal",
         )),
     }
 }
@@ -149,11 +149,13 @@ fn replace(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<(), Fa
     dup2_stderr(stderr).at(FailureKind::System, step)
 }
 
+/// Opened without waiting, because it may be a pipe until it is proven to be the null device.
 fn null() -> Result<OwnedFd, Failure> {
     let step = || "open /dev/null for the stdin".to_owned();
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let null =
         rustix::fs::open(c"/dev/null", flags, Mode::empty()).at(FailureKind::System, step)?;
     prove_null(&null)?;
+    fcntl_setfl(&null, OFlags::empty()).at(FailureKind::System, step)?;
     Ok(null)
 }

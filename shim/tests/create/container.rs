@@ -15,7 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-const SHIM: &str = env!("CARGO_BIN_EXE_corten-shim");
+/// The program under test: the one that was built with the tests, unless `$CORTEN_SHIM` names one.
+fn shim() -> Command {
+    let built = env!("CARGO_BIN_EXE_corten-shim").into();
+    Command::new(std::env::var_os("CORTEN_SHIM").unwrap_or(built))
+}
+
 /// The longest that a test waits for anything, in seconds.
 const PATIENCE: i64 = 30;
 
@@ -85,6 +90,15 @@ impl Bundle {
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Empties the writable layer: a volatile overlay is never mounted twice.
+    pub fn renew(&self) {
+        for name in ["upper", "work", "logs"] {
+            std::fs::remove_dir_all(self.path(name)).unwrap();
+            std::fs::create_dir(self.path(name)).unwrap();
+        }
+        let _ = std::fs::remove_file(self.path("s"));
     }
 
     /// Changes one place of the spec, named by a JSON pointer; the last part may be new.
@@ -251,7 +265,7 @@ impl<'a> Container<'a> {
     fn create(bundle: &'a Bundle) -> Result<Self, Failure> {
         let (ours, theirs) = pair();
         let socket = bundle.path("s");
-        let shim = Command::new(SHIM)
+        let shim = shim()
             .args(["run", "--id", &bundle.id, "--socket"])
             .arg(socket)
             .stdin(Stdio::from(theirs))
@@ -424,7 +438,7 @@ pub struct Exec {
 impl Exec {
     fn start(request: &ExecRequest, init: &OwnedFd) -> Self {
         let (ours, theirs) = pair();
-        let shim = Command::new(SHIM)
+        let shim = shim()
             .arg("exec")
             .stdin(Stdio::from(theirs))
             .spawn()

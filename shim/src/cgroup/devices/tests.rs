@@ -1,4 +1,5 @@
 use super::*;
+use rustix::fd::AsFd;
 
 fn rules(json: &str) -> Vec<Rule> {
     let wanted: Vec<DeviceRule<'_>> = serde_json::from_str(json).unwrap();
@@ -36,6 +37,39 @@ fn run(code: &[Instruction], kind: Kind, access: u8, numbers: (u32, u32)) -> boo
         }
     }
     panic!("the program does not end");
+}
+
+/// The kernel's verifier and its decisions, where there is a v2 hierarchy to ask.
+#[test]
+#[ignore = "needs root"]
+fn root_the_kernel_decides_as_the_program_says() {
+    let name = format!("/corten-devices-{}", std::process::id());
+    let cgroup = Cgroup::make(&name).unwrap();
+    let Some(birthplace) = cgroup.birthplace().unwrap() else {
+        return cgroup.remove().unwrap();
+    };
+    attach(&cgroup, &rules(&format!("[{DENY_ALL}]"))).unwrap();
+    let open = |path: &str| {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map(drop)
+    };
+    let child = crate::sys::clone::clone3(0, Some(birthplace.as_fd()), || {
+        let null = open("/dev/null").is_ok();
+        // Allocates nothing: the test's process has threads.
+        let console = open("/dev/kmsg") == Err(rustix::io::Errno::PERM);
+        i32::from(null) + 2 * i32::from(console)
+    });
+    let child = child.unwrap();
+    let id = rustix::process::WaitId::PidFd(child.pidfd.as_fd());
+    let status = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED)
+        .unwrap()
+        .unwrap();
+    cgroup.remove().unwrap();
+    assert_eq!(
+        status.exit_status(),
+        Some(3),
+        "1: null is allowed; 2: the kernel's log is not"
+    );
 }
 
 const DENY_ALL: &str = r#"{"allow":false,"access":"rwm"}"#;
