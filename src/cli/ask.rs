@@ -5,7 +5,7 @@
 use crate::error::{Error, Kind, Result};
 use clap::ValueEnum;
 use corten_proto::admin::v1::admin_client::AdminClient;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -26,18 +26,23 @@ pub enum Output {
 /// `Unavailable`, with what a person can do.
 pub async fn connect(endpoint: &Path) -> Result<AdminClient<Channel>> {
     let client = AdminClient::connect(format!("unix://{}", endpoint.display())).await;
-    client.map_err(|e| Error::new(Kind::Unavailable, unreachable(endpoint)).caused_by(e))
+    client.map_err(|e| Error::new(Kind::Unavailable, unreachable(endpoint, &deepest(&e))))
+}
+
+/// The last cause: those above it repeat it.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.last().unwrap_or(error).to_string()
 }
 
 /// What a person can do about a daemon that does not answer.
-fn unreachable(endpoint: &Path) -> String {
-    let socket = endpoint.display();
+fn unreachable(endpoint: &Path, why: &str) -> String {
     let mend = match std::fs::symlink_metadata(endpoint) {
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => "only root may ask it",
-        Err(_) => "there is no such socket: is the daemon running? (systemctl status corten)",
-        Ok(_) => "may you open it, and is the daemon running? (systemctl status corten)",
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => "only root may ask it".to_owned(),
+        Err(_) => "is it running? `systemctl status corten` tells".to_owned(),
+        Ok(_) => format!("{why}; is it running, and may you open it?"),
     };
-    format!("the daemon at {socket} cannot be reached; {mend}")
+    format!("no daemon answers at {}: {mend}", endpoint.display())
 }
 
 /// The daemon's refusal, in its own words.
@@ -60,4 +65,21 @@ pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let done = writeln!(out, "{}", text.trim_end());
     done.map_err(|e| Error::internal("print").caused_by(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_daemon_a_person_is_told_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("c.sock");
+        let error = connect(&socket).await.unwrap_err().chain();
+        assert!(error.contains("is it running?"), "{error}");
+        let dead = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        drop(dead);
+        let error = connect(&socket).await.unwrap_err().chain();
+        assert!(error.contains("efused"), "{error}");
+    }
 }
