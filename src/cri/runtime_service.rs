@@ -96,7 +96,7 @@ fn done<T: Default>() -> Answer<T> {
 }
 
 fn missing(what: &str) -> Status {
-    Status::unimplemented(format!("this build has no {what} yet"))
+    Status::unimplemented(format!("not in this build: {what}"))
 }
 
 fn now() -> i64 {
@@ -315,14 +315,14 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
     }
 
     async fn attach(&self, _: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        Err(missing("streaming server, which Attach needs"))
+        Err(missing("a streaming server, which Attach needs"))
     }
 
     async fn port_forward(
         &self,
         _: Request<v1::PortForwardRequest>,
     ) -> Answer<v1::PortForwardResponse> {
-        Err(missing("streaming server, which PortForward needs"))
+        Err(missing("a streaming server, which PortForward needs"))
     }
 
     async fn container_stats(
@@ -424,7 +424,7 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
         &self,
         _: Request<v1::RestorePodRequest>,
     ) -> Answer<v1::RestorePodResponse> {
-        Err(missing("checkpoints of pods, so there are none to restore"))
+        Err(missing("checkpoints of pods, so there is none to restore"))
     }
 
     type GetContainerEventsStream = Parts<v1::ContainerEventResponse>;
@@ -442,14 +442,14 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
         &self,
         _: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Answer<v1::ListMetricDescriptorsResponse> {
-        Err(missing("pod metrics; stats work"))
+        Err(missing("pod metrics (stats work)"))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Answer<v1::ListPodSandboxMetricsResponse> {
-        Err(missing("pod metrics; stats work"))
+        Err(missing("pod metrics (stats work)"))
     }
 
     type StreamPodSandboxMetricsStream = Parts<v1::StreamPodSandboxMetricsResponse>;
@@ -458,7 +458,7 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        Err(missing("pod metrics; stats work"))
+        Err(missing("pod metrics (stats work)"))
     }
 
     async fn runtime_config(
