@@ -351,3 +351,43 @@ fn root_the_holder_is_small_and_owns_nothing() {
         assert_eq!(target, Path::new("/dev/null"));
     }
 }
+
+/// In a mount namespace of its own, with a `/run` that nobody else sees.
+#[test]
+#[ignore = "needs root"]
+fn root_pins_below_run_netns_are_shared_with_all_who_look_there() {
+    let looked = std::thread::spawn(|| {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        corten_shim::sys::clone::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).unwrap();
+        mount("run", "/run", "tmpfs", MountFlags::empty(), None).unwrap();
+        let pins = |name: &str| Pins {
+            network: Some(Path::new("/run/netns").join(name)),
+            ..Pins::default()
+        };
+        let pin = |name: &str| {
+            ask(&SandboxRequest::Pin(PinRequest {
+                pins: pins(name),
+                hostname: String::new(),
+                sysctls: Vec::new(),
+                shm_size: 0,
+                cgroup: None,
+            }))
+        };
+        assert!(matches!(pin("a").0, SandboxReply::Pinned { .. }));
+        assert!(matches!(pin("b").0, SandboxReply::Pinned { .. }));
+        let seen = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        ask(&SandboxRequest::Unpin(pins("a")));
+        ask(&SandboxRequest::Unpin(pins("b")));
+        seen
+    });
+    let seen = looked.join().unwrap();
+    let at = |path: &str| -> Vec<&str> {
+        let path = format!(" {path} ");
+        seen.lines().filter(|line| line.contains(&path)).collect()
+    };
+    assert_eq!(at("/run/netns").len(), 1, "mounted once: {seen}");
+    assert!(at("/run/netns")[0].contains(" shared:"), "{seen}");
+    assert_eq!((at("/run/netns/a").len(), at("/run/netns/b").len()), (1, 1));
+}
