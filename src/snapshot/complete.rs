@@ -2,7 +2,12 @@
 //! directories that it does not mention get the attributes they have there, and hard links to
 //! files of lower layers are made.
 
-use std::{os::fd::OwnedFd, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    ffi::OsStr,
+    os::fd::OwnedFd,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     buffer::spare_capacity,
@@ -13,25 +18,28 @@ use rustix::{
 use super::{
     error::{Error, io_error},
     lower::{Found, Lower},
+    relocate::{relocate, resolve},
 };
-use crate::unpack::{PendingLink, Unpacked};
+use crate::unpack::{PendingLink, Unpacked, Usage};
 
 /// The kernel's limit of one attribute's value and of the list of names (`xattr(7)`).
 const LARGEST_XATTR: usize = 64 * 1024;
 
-/// Completes the layer whose tree is at `root`. It is not yet in use.
-pub(super) fn complete(root: &Path, unpacked: &Unpacked, lower: &Lower) -> Result<(), Error> {
+/// Completes the layer whose tree is at `root` and gives what it takes then. It is not yet in use.
+pub(super) fn complete(root: &Path, unpacked: &Unpacked, lower: &Lower) -> Result<Usage, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let layer = fs::open(root, flags, Mode::empty()).map_err(io_error("open", root))?;
     for link in &unpacked.links {
         make_link(&layer, lower, link)?;
     }
+    let relocated = relocate(&layer, lower, &unpacked.implied);
+    let relocated = relocated.map_err(io_error("move through links of lower layers in", root))?;
     // Last and deepest first: each link and each change below gives a directory a new time.
-    for path in unpacked.implied.iter().rev() {
+    for path in relocated.implied.iter().rev() {
         copy_attributes(&layer, lower, path)
             .map_err(io_error("set the attributes of", root.join(path)))?;
     }
-    Ok(())
+    Ok(unpacked.usage.with_directories(relocated.directories))
 }
 
 /// Gives a directory the owner, mode, xattrs and time that it has below.
@@ -39,11 +47,7 @@ fn copy_attributes(layer: &OwnedFd, lower: &Lower, path: &Path) -> Result<(), Er
     let Some(Found::Directory(from)) = lower.find(path)? else {
         return Ok(());
     };
-    let to = match beneath(
-        layer,
-        path,
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-    ) {
+    let to = match beneath_plainly(layer, path) {
         // Reached through a symbolic link of this layer: then it is not this directory.
         Err(Errno::LOOP | Errno::NOTDIR) => return Ok(()),
         to => to?,
@@ -94,17 +98,9 @@ fn make_link(layer: &OwnedFd, lower: &Lower, link: &PendingLink) -> Result<(), E
     let own = parent(layer, &link.target)
         .ok()
         .filter(|own| fs::statat(own, file_name(&link.target), AtFlags::SYMLINK_NOFOLLOW).is_ok());
-    let holder = match own {
-        Some(own) => own,
-        None => match lower.find(&link.target).map_err(failed)? {
-            Some(Found::Other(holder)) => holder,
-            _ => {
-                return Err(Error::DanglingLink {
-                    path: link.path.clone(),
-                    target: link.target.clone(),
-                });
-            }
-        },
+    let (holder, name) = match own {
+        Some(own) => (own, link.target.clone()),
+        None => below(lower, link)?,
     };
     let into = parent(layer, &link.path).map_err(failed)?;
     match fs::unlinkat(&into, file_name(&link.path), AtFlags::empty()) {
@@ -113,12 +109,26 @@ fn make_link(layer: &OwnedFd, lower: &Lower, link: &PendingLink) -> Result<(), E
     }
     fs::linkat(
         &holder,
-        file_name(&link.target),
+        file_name(&name),
         &into,
         file_name(&link.path),
         AtFlags::empty(),
     )
     .map_err(failed)
+}
+
+/// The file of a lower layer that a link names: the directory that holds it and its path.
+fn below(lower: &Lower, link: &PendingLink) -> Result<(OwnedFd, PathBuf), Error> {
+    let failed = |errno: Errno| io_error("look below for the target of", &link.path)(errno);
+    let folder = resolve(lower, link.target.parent().unwrap_or(Path::new(""))).map_err(failed)?;
+    let target = folder.join(to_path(file_name(&link.target)));
+    match lower.find(&target).map_err(failed)? {
+        Some(Found::Other(holder)) => Ok((holder, target)),
+        _ => Err(Error::DanglingLink {
+            path: link.path.clone(),
+            target: link.target.clone(),
+        }),
+    }
 }
 
 fn parent(layer: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
@@ -136,6 +146,21 @@ fn beneath(layer: &OwnedFd, path: &Path, resolve: ResolveFlags) -> Result<OwnedF
     fs::openat2(layer, path, flags, Mode::empty(), resolve)
 }
 
-fn file_name(path: &Path) -> &[u8] {
+/// A directory of the layer, reached without following anything.
+pub(super) fn beneath_plainly(layer: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    beneath(
+        layer,
+        path,
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )
+}
+
+/// The last component.
+pub(super) fn file_name(path: &Path) -> &[u8] {
     path.file_name().map(OsStrExt::as_bytes).unwrap_or_default()
+}
+
+/// Bytes as a path.
+pub(super) fn to_path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
 }

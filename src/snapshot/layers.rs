@@ -311,12 +311,12 @@ impl Staged {
         };
         let lower = Lower::open(trees.iter().map(PathBuf::as_path))
             .map_err(io_error("open the layers below", &self.path))?;
-        complete(&self.tree(), unpacked, &lower)?;
+        let usage = complete(&self.tree(), unpacked, &lower)?;
         let record = LayerRecord {
             chain: place.chain.clone(),
             below: place.below.clone(),
             diff_id: place.diff_id.clone(),
-            usage: unpacked.usage,
+            usage,
             opaque_root: unpacked.opaque_root,
             boot_id: self.layers.boot_id.clone(),
             durable: false,

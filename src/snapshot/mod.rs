@@ -10,6 +10,7 @@ mod error;
 pub mod fakes;
 mod layers;
 mod lower;
+mod relocate;
 #[cfg(test)]
 mod tests;
 mod trash;

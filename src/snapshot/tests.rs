@@ -113,6 +113,56 @@ fn links_into_lower_layers_are_made_and_others_refused() {
 }
 
 #[test]
+fn what_is_written_through_a_link_below_lands_where_it_leads() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    let staged = layers.begin().unwrap();
+    fs::create_dir_all(staged.tree().join("lib/sub")).unwrap();
+    fs::write(staged.tree().join("lib/sub/new"), "new").unwrap();
+    let before = Unpacked {
+        usage: Usage {
+            bytes: 3 * 4096,
+            inodes: 3,
+        },
+        ..unpacked(&["", "lib", "lib/sub"])
+    };
+    staged.commit(&place("top", Some("base")), &before).unwrap();
+    let tree = &layers.trees(&[chain("base"), chain("top")]).unwrap()[0];
+    assert_eq!(
+        fs::read_to_string(tree.join("usr/lib/sub/new")).unwrap(),
+        "new"
+    );
+    assert!(
+        fs::symlink_metadata(tree.join("lib")).is_err(),
+        "the link below shows again"
+    );
+    assert_eq!(
+        layers.get(&chain("top")).unwrap().usage,
+        Usage {
+            bytes: 4 * 4096,
+            inodes: 4
+        }
+    );
+    let staged = layers.begin().unwrap();
+    fs::create_dir_all(staged.tree().join("usr/lib/sub")).unwrap();
+    fs::create_dir_all(staged.tree().join("lib/sub")).unwrap();
+    fs::write(staged.tree().join("usr/lib/sub/one"), "1").unwrap();
+    fs::write(staged.tree().join("lib/sub/two"), "2").unwrap();
+    let links = vec![PendingLink {
+        path: "hard".into(),
+        target: "lib/sub/new".into(),
+    }];
+    let both = Unpacked {
+        links,
+        ..unpacked(&["lib"])
+    };
+    staged.commit(&place("both", Some("top")), &both).unwrap();
+    let tree = &layers.trees(&[chain("both")]).unwrap()[0];
+    assert_eq!(fs::read_dir(tree.join("usr/lib/sub")).unwrap().count(), 2);
+    assert_eq!(fs::read_to_string(tree.join("hard")).unwrap(), "new");
+}
+
+#[test]
 fn a_layer_is_there_wholly_or_not_at_all() {
     let root = TempDir::new().unwrap();
     let layers = with_base(&root);

@@ -94,6 +94,17 @@ impl Usage {
         self.inodes += 1;
     }
 
+    /// The same with so many directories more, or less.
+    #[must_use]
+    pub fn with_directories(self, change: i64) -> Self {
+        Self {
+            bytes: self
+                .bytes
+                .saturating_add_signed(change.saturating_mul(Self::BLOCK.cast_signed())),
+            inodes: self.inodes.saturating_add_signed(change),
+        }
+    }
+
     fn take_away_directory(&mut self) {
         self.bytes = self.bytes.saturating_sub(Self::BLOCK);
         self.inodes = self.inodes.saturating_sub(1);
