@@ -17,19 +17,15 @@ impl Engine {
     /// first, or gets its result.
     ///
     /// # Errors
-    /// `AlreadyExists` where a stopped sandbox, or another one in use, stands under the key; else
-    /// what the steps say, and nothing is left.
+    /// `AlreadyExists` where a stopped sandbox, or another one in use, stands under the key;
+    /// `NotFound` for a handler, `Unimplemented` for a user namespace; else what the steps say, and
+    /// nothing is left.
     pub async fn run_pod_sandbox(
         self: &Arc<Self>,
         config: SandboxConfig,
         handler: String,
     ) -> Result<SandboxId> {
-        if !HANDLERS.contains(&handler.as_str()) {
-            let known = HANDLERS.join(", ").trim_start_matches(", ").to_owned();
-            return Err(Error::not_found(format!(
-                "no runtime handler {handler:?}; this node has: {known}"
-            )));
-        }
+        can_be_made(&config, &handler)?;
         let sandbox = self.draft_sandbox(config, handler)?;
         let engine = Arc::clone(self);
         let id = self
@@ -137,6 +133,22 @@ impl Engine {
             pod_files::write_all(&pod_files::at(&dir), &sandbox)
         })
         .await
+    }
+}
+
+/// Nothing that was asked for is left out in silence.
+fn can_be_made(config: &SandboxConfig, handler: &str) -> Result<()> {
+    if !HANDLERS.contains(&handler) {
+        let known = HANDLERS.join(", ").trim_start_matches(", ").to_owned();
+        let reason = format!("no runtime handler {handler:?}; this node has: {known}");
+        return Err(Error::not_found(reason));
+    }
+    match config.security.namespaces.user {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
+            Kind::Unimplemented,
+            "not in this build: pods in a user namespace of their own (hostUsers: false)",
+        )),
     }
 }
 

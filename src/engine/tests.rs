@@ -10,7 +10,9 @@ use crate::model::container::{
 };
 use crate::model::host::{CgroupMode, HostFacts};
 use crate::model::image::ImageRecord;
-use crate::model::sandbox::{PodMetadata, SandboxConfig, SandboxFilter, SandboxState};
+use crate::model::sandbox::{
+    PodMetadata, SandboxConfig, SandboxFilter, SandboxState, UserNamespace,
+};
 use crate::network::fakes::CniNetworks;
 use crate::registry::{HttpRegistry, Settings};
 use crate::snapshot::Layers;
@@ -287,6 +289,16 @@ async fn an_unknown_handler_is_refused_before_anything_is_made() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("kata"), "{error}");
+    bench.assert_empty();
+}
+
+#[tokio::test]
+async fn a_user_namespace_is_refused_before_anything_is_made() {
+    let bench = Bench::new().await;
+    let mut config = pod("a");
+    config.security.namespaces.user = Some(UserNamespace::default());
+    let error = bench.run(config).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unimplemented);
     bench.assert_empty();
 }
 
