@@ -52,18 +52,37 @@ impl Cgroup {
     /// # Errors
     /// What the kernel says.
     pub fn kill_now(&self) -> io::Result<()> {
-        if let Some(unified) = self.unified() {
-            match write(&unified.path.join("cgroup.kill"), "1") {
-                Ok(()) => {}
-                // Gone already, or a kernel before 5.14.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        if self.kill_unified()? {
+            // Who has left the unified hierarchy (a privileged container may) is hit one by one.
+            return self.kill_each();
         }
         match self.processes()?.is_empty() {
             true => Ok(()),
             false => self.freeze_and_kill(),
         }
+    }
+
+    /// One write kills all, whatever they fork meanwhile; false where the kernel cannot (before
+    /// 5.14, or without the hierarchy).
+    fn kill_unified(&self) -> io::Result<bool> {
+        let Some(unified) = self.unified() else {
+            return Ok(false);
+        };
+        match write(&unified.path.join("cgroup.kill"), "1") {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn kill_each(&self) -> io::Result<()> {
+        for pid in self.processes()?.into_iter().filter_map(Pid::from_raw) {
+            match kill_process(pid, Signal::KILL) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// The hierarchy that knows all processes: the freezer, where one can stop them, else the
@@ -98,12 +117,7 @@ impl Cgroup {
         if let Some(freezer) = freezer {
             freeze(freezer)?;
         }
-        for pid in self.processes()?.into_iter().filter_map(Pid::from_raw) {
-            match kill_process(pid, Signal::KILL) {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.kill_each()?;
         match freezer {
             Some(freezer) => fine_when_gone(write(&freezer.path.join("freezer.state"), "THAWED")),
             None => Ok(()),
