@@ -85,8 +85,9 @@ impl Engine {
         self.forget_container(&container.id).await
     }
 
-    /// Takes a container's directory away.
+    /// Takes a container's directory away, and what a killed shim has left.
     pub(super) async fn forget_container(&self, id: &ContainerId) -> Result<()> {
+        self.ports.tasks.forget(id)?;
         let (store, id) = (Arc::clone(&self.ports.store), id.clone());
         super::blocking(move || Ok(store.remove_container(&id)?)).await
     }

@@ -58,6 +58,13 @@ pub trait Tasks: Send + Sync {
     /// Where it is there and cannot be spoken with.
     async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError>;
 
+    /// Takes away what the shim of a container that is gone may have left: one that was killed
+    /// leaves its socket.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    fn forget(&self, id: &ContainerId) -> Result<(), TaskError>;
+
     /// Starts a process in a container.
     ///
     /// # Errors

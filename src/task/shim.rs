@@ -114,6 +114,14 @@ impl Tasks for ShimTasks {
         launched(client, verb, answer).map(Some)
     }
 
+    fn forget(&self, id: &ContainerId) -> Result<(), TaskError> {
+        let verb = "remove the shim's socket";
+        match std::fs::remove_file(self.socket(id)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|source| TaskError::Socket { verb, source }),
+        }
+    }
+
     async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError> {
         exec::start(&self.program, order).await
     }
