@@ -1,6 +1,6 @@
 # Cargo for the tiers: which test programs belong to which tier.
-# A test is in the root tier when its program's name or its own name begins with root_; house and wire are
-# programs of these names; all else is unit.
+# A test is in the root tier when its program's name or its own name begins with root_; house, wire and images are
+# programs of these names, images needs a registry; all else is unit.
 
 cargo_test() { "$CORTEN_CHECKOUT/tests/lib/cargo_test.py" "$@"; }
 
