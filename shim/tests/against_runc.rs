@@ -134,7 +134,20 @@ fn volume(bundle: &mut Bundle, destination: &str, options: &[&str]) {
     bundle.mount(destination, "bind", at.to_str().unwrap(), options);
 }
 
-const CASES: [(&str, Change); 34] = [
+fn with_filter(bundle: &mut Bundle) {
+    bundle.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}));
+    bundle.filter = Some(denying_chmod(bundle));
+    bundle.set(
+        "/process/args",
+        json!([
+            "/bin/sh",
+            "-c",
+            format!("busybox chmod 700 /tmp 2>&1; echo $?; {PROBE}")
+        ]),
+    );
+}
+
+const CASES: [(&str, Change); 37] = [
     ("plain", |_| ()),
     ("a numeric user", |bundle| {
         bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
@@ -311,17 +324,19 @@ const CASES: [(&str, Change); 34] = [
     ("the host's namespaces", |bundle| {
         bundle.set("/linux/namespaces", json!([{"type": "mount"}]));
     }),
-    ("a filter", |bundle| {
-        bundle.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}));
-        bundle.filter = Some(denying_chmod(bundle));
-        bundle.set(
-            "/process/args",
-            json!([
-                "/bin/sh",
-                "-c",
-                format!("busybox chmod 700 /tmp 2>&1; echo $?; {PROBE}")
-            ]),
-        );
+    ("a filter", with_filter),
+    ("a filter under no_new_privs", |bundle| {
+        with_filter(bundle);
+        bundle.set("/process/noNewPrivileges", json!(true));
+    }),
+    ("a filter of a user", |bundle| {
+        with_filter(bundle);
+        bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+    }),
+    ("a filter of a user under no_new_privs", |bundle| {
+        with_filter(bundle);
+        bundle.set("/process/user", json!({"uid": 1000, "gid": 1000}));
+        bundle.set("/process/noNewPrivileges", json!(true));
     }),
     ("a privileged container", |bundle| {
         let all: Vec<String> = capability_names();

@@ -690,3 +690,19 @@ fn root_a_privileged_terminal_with_the_hosts_devices() {
         "{output}"
     );
 }
+
+#[test]
+#[ignore = "needs root"]
+fn root_layers_that_the_new_call_refuses_are_mounted_by_the_old_one() {
+    let mut bundle = Bundle::new("grep ' / / ' /proc/self/mountinfo; touch /made");
+    bundle.detour = "/.".repeat(150);
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let (output, record) = bundle.run();
+    assert_eq!(record.code, 0, "{output}");
+    assert!(output.contains("overlay"), "{output}");
+    assert!(bundle.path("upper/made").exists());
+    assert!(
+        !mounts().contains(bundle.directory().to_str().unwrap()),
+        "nothing is mounted on the host"
+    );
+}

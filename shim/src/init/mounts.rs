@@ -14,7 +14,7 @@ use crate::sys::mount::{Depth, MountAttr, set_attr};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use std::path::Path;
 
 /// What may be replaced inside `/proc`: files that show the machine, which LXCFS and its like
@@ -32,15 +32,16 @@ const IN_PROC: [&str; 10] = [
     "/proc/uptime",
 ];
 
-/// Cuts the copy of the host's mounts off, so that nothing done here is seen there.
+/// Cuts the copy of the host's mounts off, so that nothing done here is seen there. By the old
+/// call: on older kernels the new one refuses a root without a parent mount, as a nested node has.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn detach_from_host() -> Result<(), Failure> {
-    let step = || "detach from the host's mounts".to_owned();
-    let slash = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .at(FailureKind::System, step)?;
-    set_propagation(&slash, Depth::Recursive, Propagation::Private).at(FailureKind::Mount, step)
+    let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change(c"/", all).at(FailureKind::Mount, || {
+        "detach from the host's mounts".to_owned()
+    })
 }
 
 /// Attaches the root file system at its path in this mount namespace.
@@ -77,11 +78,21 @@ pub fn pivot(root: &Root, spread: Option<Spread>) -> Result<(), Failure> {
             kind: Propagation::Private | Propagation::Slave,
             ..
         }) => Ok(()),
-        Some(Spread { kind, .. }) => set_propagation(root, Depth::Top, kind)
-            .at(FailureKind::Mount, || {
-                "set the propagation of the root".to_owned()
-            }),
+        Some(Spread {
+            kind: Propagation::Shared,
+            ..
+        }) => change_root(MountPropagationFlags::SHARED),
+        Some(Spread {
+            kind: Propagation::Unbindable,
+            ..
+        }) => change_root(MountPropagationFlags::UNBINDABLE),
     }
+}
+
+fn change_root(propagation: MountPropagationFlags) -> Result<(), Failure> {
+    mount_change(c"/", propagation).at(FailureKind::Mount, || {
+        "set the propagation of the root".to_owned()
+    })
 }
 
 fn set_propagation(mount: impl AsFd, depth: Depth, kind: Propagation) -> Result<(), Errno> {

@@ -46,19 +46,17 @@ impl Builder<'_> {
         filesystem::attach(&cover, &place).at(FailureKind::Mount, step)
     }
 
-    /// One empty file system serves all masked directories: cloning it costs half of a new one.
+    /// One empty file system serves all masked directories: cloning it costs half of a new one. The
+    /// first one is the mount itself, because kernels before 6.15 clone only what is attached.
     fn empty_directory(&mut self) -> Result<OwnedFd, Failure> {
-        if self.empty.is_none() {
-            let data = [("ro", None), ("nr_inodes", Some("1"))];
-            let attributes = Attr::MOUNT_ATTR_RDONLY;
-            self.empty = Some(filesystem::make("tmpfs", "tmpfs", &data, attributes)?);
-        }
         let step = || "clone an empty directory".to_owned();
-        let empty = self
-            .empty
-            .as_ref()
-            .ok_or_else(|| Failure::invalid(step(), "there is none"))?;
-        filesystem::clone_of(empty, Depth::Top).at(FailureKind::Mount, step)
+        if let Some(empty) = &self.empty {
+            return filesystem::clone_of(empty, Depth::Top).at(FailureKind::Mount, step);
+        }
+        let data = [("ro", None), ("nr_inodes", Some("1"))];
+        let made = filesystem::make("tmpfs", "tmpfs", &data, Attr::MOUNT_ATTR_RDONLY)?;
+        self.empty = Some(made.try_clone().at(FailureKind::System, step)?);
+        Ok(made)
     }
 }
 

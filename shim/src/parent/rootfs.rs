@@ -1,8 +1,8 @@
 //! The container's root file system: a detached mount that the init will attach.
 //!
 //! An overlay gets its layers one by one (`lowerdir+`), so that no page bounds their number. A
-//! kernel that does not know that option (before 6.5) gets the joined list by the old call, in a
-//! mount namespace that only the stage has.
+//! kernel that does not know that option (before 6.5), and a path that is too long for it (255
+//! bytes), get the joined list by the old call, in a mount namespace that only the stage has.
 
 use crate::api::{Failure, FailureKind, RootfsMount};
 use crate::bundle::{Spec, rootfs_mounts};
@@ -10,10 +10,9 @@ use crate::failure::At;
 use crate::filesystem;
 use crate::plan::{options::Options, whole_root};
 use crate::sys::clone::unshare;
-use crate::sys::mount::{Depth, MountAttr, set_attr};
+use crate::sys::mount::Depth;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, OFlags};
-use rustix::mount::{MountAttrFlags, MountFlags, mount};
+use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 use std::path::{Path, PathBuf};
 
@@ -74,7 +73,7 @@ fn by_the_old_call(
     path: &Path,
 ) -> Result<OwnedFd, Failure> {
     let step = || format!("mount the layers at {}", path.display());
-    let root = leave_the_hosts_namespace(path).at(FailureKind::Mount, step)?;
+    leave_the_hosts_namespace().at(FailureKind::Mount, step)?;
     let flags = if options.top.set.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
         MountFlags::RDONLY
     } else {
@@ -82,29 +81,16 @@ fn by_the_old_call(
     };
     let data = std::ffi::CString::new(joined(options))
         .map_err(|_| Failure::invalid(step(), "a path with a NUL byte"))?;
-    drop(root);
     mount(&*wanted.source, path, &*wanted.fs_type, flags, &*data).at(FailureKind::Mount, step)?;
     filesystem::clone_path(&path.to_string_lossy(), Depth::Top).at(FailureKind::Mount, step)
 }
 
 /// A private copy of the host's mounts: what is mounted here is seen by nobody and ends with us.
-fn leave_the_hosts_namespace(path: &Path) -> rustix::io::Result<OwnedFd> {
+fn leave_the_hosts_namespace() -> rustix::io::Result<()> {
     unshare(UnshareFlags::NEWNS)?;
-    let root = rustix::fs::open(
-        "/",
-        OFlags::PATH | OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )?;
-    let private = MountAttr {
-        propagation: libc::MS_PRIVATE,
-        ..MountAttr::default()
-    };
-    set_attr(&root, Depth::Recursive, &private)?;
-    rustix::fs::openat(
-        CWD,
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
+    mount_change(
+        c"/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
 }
 

@@ -48,6 +48,8 @@ pub struct Bundle {
     id: String,
     /// `config.json`.
     pub spec: Value,
+    /// What is added to the path of the image's layer.
+    pub detour: String,
     /// The compiled seccomp filter.
     pub filter: Option<PathBuf>,
 }
@@ -73,6 +75,7 @@ impl Bundle {
             dir,
             id,
             spec,
+            detour: String::new(),
             filter: None,
         }
     }
@@ -137,7 +140,7 @@ impl Bundle {
     pub fn write(&self) {
         let at = |name: &str| self.path(name).to_str().unwrap().to_owned();
         let rootfs = json!([{"fs_type": "overlay", "source": "overlay", "options": [
-            format!("lowerdir+={}", at("layer")), format!("upperdir={}", at("upper")), format!("workdir={}", at("work")), "volatile",
+            format!("lowerdir+={}{}", at("layer"), self.detour), format!("upperdir={}", at("upper")), format!("workdir={}", at("work")), "volatile",
         ]}]);
         if self.spec["root"]["path"] == "rootfs" {
             std::fs::write(self.path("rootfs.json"), rootfs.to_string()).unwrap();
