@@ -4,9 +4,10 @@ use clap::Parser;
 use corten::cli::{self, Arguments, Verb};
 use corten::config::Live;
 use corten::daemon::Daemon;
-use corten::error::{Context, Error, Kind, Result};
+use corten::error::{Context, Kind, Result};
 use corten::log::LogFilter;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
@@ -27,31 +28,22 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments {
-        config,
-        endpoint,
-        verb,
-    } = arguments;
+    let Arguments { config, verb } = arguments;
     match verb.unwrap_or(Verb::Serve) {
-        Verb::Serve => serve(config, endpoint.as_deref()).map(|()| ExitCode::SUCCESS),
+        Verb::Serve => serve(config).map(|()| ExitCode::SUCCESS),
         Verb::Config { verb } => cli::config::run(&verb, config.as_deref()),
         Verb::Status(asked) => {
-            let endpoint = cli::endpoint(endpoint, config.as_deref())?;
-            asking()?.block_on(cli::status(&endpoint, asked))
+            let endpoint = cli::endpoint(asked.endpoint.as_deref(), config.as_deref())?;
+            asking()?.block_on(cli::status(&endpoint, asked.output))
         }
-        Verb::Image { verb } => {
-            let endpoint = cli::endpoint(endpoint, config.as_deref())?;
+        Verb::Image { endpoint, verb } => {
+            let endpoint = cli::endpoint(endpoint.as_deref(), config.as_deref())?;
             asking()?.block_on(cli::image(&endpoint, verb))
         }
     }
 }
 
-fn serve(config: Option<std::path::PathBuf>, endpoint: Option<&str>) -> Result<()> {
-    if endpoint.is_some() {
-        let reason =
-            "--endpoint is for asking; the daemon's own is `endpoint` in its configuration";
-        return Err(Error::invalid(reason));
-    }
+fn serve(config: Option<PathBuf>) -> Result<()> {
     let live = Live::load(config).context(Kind::InvalidArgument, || "configuration".to_owned())?;
     let log = LogFilter::install(&live.get().log)?;
     let runtime = threads(Builder::new_multi_thread().worker_threads(WORKERS))?;

@@ -32,10 +32,6 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 
-    /// Socket of the daemon to ask; by default the configuration's.
-    #[arg(long, value_name = "SOCKET", global = true)]
-    pub endpoint: Option<String>,
-
     /// What to do; without a word, serve.
     #[command(subcommand)]
     pub verb: Option<Verb>,
@@ -56,6 +52,9 @@ pub enum Verb {
     Status(StatusArguments),
     /// Look after the images of the node.
     Image {
+        /// Socket of the daemon to ask; by default the configuration's.
+        #[arg(long, value_name = "SOCKET", global = true)]
+        endpoint: Option<String>,
         /// How.
         #[command(subcommand)]
         verb: ImageVerb,
@@ -66,9 +65,9 @@ pub enum Verb {
 ///
 /// # Errors
 /// `InvalidArgument` where it is none, or the configuration is wrong.
-pub fn endpoint(named: Option<String>, config: Option<&Path>) -> Result<PathBuf> {
+pub fn endpoint(named: Option<&str>, config: Option<&Path>) -> Result<PathBuf> {
     match named {
-        Some(text) => socket_path(&text)
+        Some(text) => socket_path(text)
             .ok_or_else(|| Error::invalid(format!("{text:?} is no unix:// address"))),
         None => Config::load(config)
             .map(|config| config.endpoint)
@@ -87,9 +86,19 @@ mod tests {
     }
 
     #[test]
+    fn only_what_asks_a_daemon_takes_an_endpoint() {
+        let taken = |words: &str| Arguments::try_parse_from(words.split(' ')).is_ok();
+        assert!(taken("corten status --endpoint /a"));
+        assert!(taken("corten image list --endpoint /a --output json"));
+        assert!(!taken("corten serve --endpoint /a"));
+        assert!(!taken("corten config show --endpoint /a"));
+        assert!(taken("corten --config /a"));
+    }
+
+    #[test]
     fn an_endpoint_is_named_or_the_configurations() {
-        let named = endpoint(Some("unix:///a.sock".into()), None).unwrap();
+        let named = endpoint(Some("unix:///a.sock"), None).unwrap();
         assert_eq!(named, Path::new("/a.sock"));
-        assert!(endpoint(Some("a.sock".into()), None).is_err());
+        assert!(endpoint(Some("a.sock"), None).is_err());
     }
 }

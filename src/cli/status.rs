@@ -10,8 +10,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// How to show the status.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct StatusArguments {
+    /// Socket of the daemon to ask; by default the configuration's.
+    #[arg(long, value_name = "SOCKET")]
+    pub endpoint: Option<String>,
+
     /// Form of the answer.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -21,11 +25,11 @@ pub struct StatusArguments {
 ///
 /// # Errors
 /// Where the daemon cannot be reached.
-pub async fn status(endpoint: &Path, asked: StatusArguments) -> Result<ExitCode> {
+pub async fn status(endpoint: &Path, output: Output) -> Result<ExitCode> {
     let mut daemon = connect(endpoint).await?;
     let answer = daemon.status(StatusRequest {}).await;
     let status = answer.map_err(|e| refused(&e))?.into_inner();
-    match asked.output {
+    match output {
         Output::Table => print(&for_a_person(&status))?,
         Output::Json => print(&format!("{:#}", for_a_program(&status)))?,
     }
