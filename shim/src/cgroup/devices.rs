@@ -239,50 +239,34 @@ fn is_about_everything(rule: &Rule) -> bool {
 fn block(rule: &Rule) -> Vec<Instruction> {
     let mut code = Vec::new();
     if rule.kind != Kind::Any {
-        code.push(instruction(
-            op::JUMP_NOT_EQUAL,
-            op::KIND,
-            0,
-            0,
-            rule.kind as i32,
-        ));
+        code.push(unless_equal(op::KIND, rule.kind as u32));
     }
     if rule.access != ALL {
-        code.push(instruction(op::MOVE, op::SCRATCH, op::ACCESS, 0, 0));
-        let (mask, jump) = match rule.allow {
-            true => (!rule.access & ALL, op::JUMP_NOT_EQUAL),
-            false => (rule.access, op::JUMP_EQUAL),
-        };
-        code.push(instruction(
-            op::AND_IMMEDIATE,
-            op::SCRATCH,
-            0,
-            0,
-            mask.into(),
-        ));
-        code.push(instruction(jump, op::SCRATCH, 0, 0, 0));
+        code.extend(access_check(rule));
     }
-    for (register, number) in [(op::MAJOR, rule.major), (op::MINOR, rule.minor)] {
-        if let Some(number) = number {
-            code.push(instruction(
-                op::JUMP_NOT_EQUAL,
-                register,
-                0,
-                0,
-                number.cast_signed(),
-            ));
-        }
-    }
-    code.push(instruction(
-        op::MOVE_IMMEDIATE,
-        op::R0,
-        0,
-        0,
-        rule.allow.into(),
-    ));
+    code.extend(rule.major.map(|number| unless_equal(op::MAJOR, number)));
+    code.extend(rule.minor.map(|number| unless_equal(op::MINOR, number)));
+    let answer = rule.allow.into();
+    code.push(instruction(op::MOVE_IMMEDIATE, op::R0, 0, 0, answer));
     code.push(instruction(op::EXIT, 0, 0, 0, 0));
     jump_behind_the_end(&mut code);
     code
+}
+
+fn unless_equal(register: u8, number: u32) -> Instruction {
+    instruction(op::JUMP_NOT_EQUAL, register, 0, 0, number.cast_signed())
+}
+
+fn access_check(rule: &Rule) -> [Instruction; 3] {
+    let (mask, jump) = match rule.allow {
+        true => (!rule.access & ALL, op::JUMP_NOT_EQUAL),
+        false => (rule.access, op::JUMP_EQUAL),
+    };
+    [
+        instruction(op::MOVE, op::SCRATCH, op::ACCESS, 0, 0),
+        instruction(op::AND_IMMEDIATE, op::SCRATCH, 0, 0, mask.into()),
+        instruction(jump, op::SCRATCH, 0, 0, 0),
+    ]
 }
 
 fn jump_behind_the_end(code: &mut [Instruction]) {

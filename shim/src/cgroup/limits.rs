@@ -216,51 +216,52 @@ fn cpuset(cpu: &Cpu<'_>) -> Vec<Setting> {
     all
 }
 
+/// A limit that is set: 0 says that it is not.
+fn given(limit: Option<i64>) -> Option<i64> {
+    limit.filter(|limit| *limit != 0)
+}
+
 fn memory_settings(memory: &Memory, version: Version) -> Result<Vec<Setting>, Failure> {
-    let given = |limit: Option<i64>| limit.filter(|limit| *limit != 0);
-    let value = |limit| limit_or_max(limit, version);
-    let (limit, reservation, swap) = (
-        given(memory.limit),
-        given(memory.reservation),
-        given(memory.swap),
-    );
-    let mut all = Vec::new();
-    if version == Version::V1 {
-        all.extend(limit.map(|limit| setting("memory", "memory.limit_in_bytes", value(limit))));
-        all.extend(
-            reservation.map(|limit| setting("memory", "memory.soft_limit_in_bytes", value(limit))),
-        );
-        all.extend(swap.map(|swap| {
-            unless_absent(setting(
-                "memory",
-                "memory.memsw.limit_in_bytes",
-                value(swap),
-            ))
-        }));
-        all.extend(
-            memory
-                .swappiness
-                .map(|swappiness| setting("memory", "memory.swappiness", swappiness)),
-        );
-        all.extend(
-            memory
-                .disable_oom_killer
-                .map(|disabled| setting("memory", "memory.oom_control", u8::from(disabled))),
-        );
-        return Ok(all);
+    match version {
+        Version::V1 => Ok(memory_v1(memory)),
+        Version::V2 => memory_v2(memory),
     }
+}
+
+fn memory_v1(memory: &Memory) -> Vec<Setting> {
+    let bytes = |file, limit| {
+        given(limit).map(|limit| setting("memory", file, limit_or_max(limit, Version::V1)))
+    };
+    let disabled = memory.disable_oom_killer.map(u8::from);
+    let all = [
+        bytes("memory.limit_in_bytes", memory.limit),
+        bytes("memory.soft_limit_in_bytes", memory.reservation),
+        bytes("memory.memsw.limit_in_bytes", memory.swap).map(unless_absent),
+        memory
+            .swappiness
+            .map(|value| setting("memory", "memory.swappiness", value)),
+        disabled.map(|value| setting("memory", "memory.oom_control", value)),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn memory_v2(memory: &Memory) -> Result<Vec<Setting>, Failure> {
     if memory.swappiness.is_some() || memory.disable_oom_killer == Some(true) {
         return Err(Failure::invalid(
             "plan the limits",
             "cgroup v2 has neither swappiness nor a way to disable the OOM killer",
         ));
     }
-    all.extend(limit.map(|limit| setting("memory", "memory.max", value(limit))));
-    all.extend(reservation.map(|limit| setting("memory", "memory.low", value(limit))));
-    if let Some(swap) = swap_alone(limit, swap)? {
-        all.push(unless_absent(setting("memory", "memory.swap.max", swap)));
-    }
-    Ok(all)
+    let bytes = |file, limit| {
+        given(limit).map(|limit| setting("memory", file, limit_or_max(limit, Version::V2)))
+    };
+    let swap = swap_alone(given(memory.limit), given(memory.swap))?;
+    let all = [
+        bytes("memory.max", memory.limit),
+        bytes("memory.low", memory.reservation),
+        swap.map(|swap| unless_absent(setting("memory", "memory.swap.max", swap))),
+    ];
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// The spec's swap is memory and swap together; the v2 file is about swap alone.

@@ -53,6 +53,7 @@ impl Nested {
 }
 
 /// What the child needs.
+#[derive(Clone, Copy)]
 struct Child<'a> {
     id: &'a str,
     init: BorrowedFd<'a>,
@@ -73,8 +74,8 @@ pub fn join(request: &ExecRequest, init: &OwnedFd) -> Result<Joined, Failure> {
     let spec = bundle::parse(&text)?;
     let process: ProcessSpec<'_> = bundle::json("the process to be executed", &request.process)?;
     bundle::check_process(&process)?;
-    let mut warnings = Vec::new();
-    let mut plan = plan::process::plan(&process, &powers(), &mut warnings)?;
+    // What is not granted as asked was told when the container was made: not at every probe again.
+    let mut plan = plan::process::plan(&process, &powers(), &mut Vec::new())?;
     plan.oom_score_adj = plan.oom_score_adj.or(spec.process.oom_score_adj);
     let root = root(request.pid, init)?;
     let account = account(&spec, &process, &root)?;
@@ -84,24 +85,29 @@ pub fn join(request: &ExecRequest, init: &OwnedFd) -> Result<Joined, Failure> {
     };
     let name = request.bundle.file_name().unwrap_or_default();
     let path = plan::cgroup_path(&spec, &name.to_string_lossy());
-    // The path ends in the container's id, which also names its keyring.
-    let id = path.rsplit('/').next().unwrap_or("");
-    let cgroup = Cgroup::find(&path)?;
-    let (cgroup, nested) = cgroup
-        .nest(&nested_name())
-        .at(FailureKind::System, || "make the exec's cgroup".to_owned())?;
-    let nested = Nested(nested);
     let child = Child {
-        id,
+        // The path ends in the container's id, which also names its keyring.
+        id: path.rsplit('/').next().unwrap_or(""),
         init: init.as_fd(),
-        cgroup: &cgroup,
+        cgroup: &Cgroup::find(&path)?,
         plan: &plan,
         account: &account,
         filter: filter.as_ref(),
         own_program: own_program()?,
     };
-    let made = start(child, &root, request.stdin);
-    match made {
+    nest_and_start(child, &root, request.stdin)
+}
+
+fn nest_and_start(child: Child<'_>, root: &Root, stdin: bool) -> Result<Joined, Failure> {
+    let nested = child.cgroup.nest(&nested_name());
+    let (cgroup, nested) =
+        nested.at(FailureKind::System, || "make the exec's cgroup".to_owned())?;
+    let child = Child {
+        cgroup: &cgroup,
+        ..child
+    };
+    let nested = Nested(nested);
+    match start(child, root, stdin) {
         Ok((process, stdio)) => Ok(Joined {
             process,
             stdio,

@@ -1,22 +1,26 @@
 //! Bundles of the tests' own, and containers made of them by `corten-shim run`.
 
+#[path = "exec.rs"]
+mod exec;
+
+pub use exec::Exec;
+
 use corten_shim::api::{
-    Answer, Call, CreateRequest, EventKind, ExecControl, ExecReply, ExecRequest, ExitRecord,
-    Failure, Message, Reply, Request, Status,
+    Answer, Call, CreateRequest, EventKind, ExecRequest, ExitRecord, Failure, Message, Reply,
+    Request, Status,
 };
 use corten_shim::packet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::{Value, json};
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// The program under test: the one that was built with the tests, unless `$CORTEN_SHIM` names one.
-fn shim() -> Command {
+pub fn shim() -> Command {
     let built = env!("CARGO_BIN_EXE_corten-shim").into();
     Command::new(std::env::var_os("CORTEN_SHIM").unwrap_or(built))
 }
@@ -419,90 +423,20 @@ impl Drop for Container<'_> {
         if !std::thread::panicking() {
             self.end();
         } else if self.socket.take().is_some() {
-            // The shim notices by itself when its container has ended; a failed test ends it.
+            // A test that fails takes its container away as well as it can.
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
             let _ = self.shim.kill();
             let _ = self.shim.wait();
+            if let Ok(cgroup) = corten_shim::cgroup::Cgroup::find(&format!("/{}", self.bundle.id)) {
+                let _ = cgroup.kill_all();
+                let _ = cgroup.remove();
+            }
         }
     }
 }
 
-/// A process inside a container, and the daemon's side of it.
-pub struct Exec {
-    shim: Child,
-    /// Closed, the process ends.
-    pub socket: Option<OwnedFd>,
-    /// The daemon's ends of its stdio.
-    pub fds: Vec<OwnedFd>,
-    /// Its pid, or why there is none.
-    pub started: Result<i32, Failure>,
-}
-
-impl Exec {
-    fn start(request: &ExecRequest, init: &OwnedFd) -> Self {
-        let (ours, theirs) = pair();
-        let shim = shim()
-            .arg("exec")
-            .stdin(Stdio::from(theirs))
-            .spawn()
-            .unwrap();
-        packet::send(&ours, request, &[init.as_fd()]).unwrap();
-        wait(&ours);
-        let received = packet::receive::<ExecReply>(&ours)
-            .unwrap()
-            .expect("the exec lives");
-        let started = match received.message {
-            ExecReply::Started { pid } => Ok(pid),
-            ExecReply::Failed(failure) => Err(failure),
-            other => panic!("{other:?}"),
-        };
-        Self {
-            shim,
-            socket: Some(ours),
-            fds: received.fds,
-            started,
-        }
-    }
-
-    /// Says something to it.
-    pub fn tell(&self, control: &ExecControl) {
-        packet::send(self.socket.as_ref().unwrap(), control, &[]).unwrap();
-    }
-
-    /// Waits for its end: the code, and whether its time was up.
-    pub fn exited(&mut self) -> (i32, bool) {
-        let socket = self.socket.as_ref().unwrap();
-        wait(socket);
-        match packet::receive::<ExecReply>(socket)
-            .unwrap()
-            .expect("the exec lives")
-            .message
-        {
-            ExecReply::Exited { code, timed_out } => (code, timed_out),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Reads its stdout, or its terminal, to the end.
-    pub fn output(&mut self) -> String {
-        let at = if self.fds.len() == 3 { 1 } else { 0 };
-        let mut file = std::fs::File::from(self.fds[at].try_clone().unwrap());
-        let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
-        // A terminal whose last user has gone answers EIO.
-        while let Ok(length @ 1..) = file.read(&mut buffer) {
-            all.extend_from_slice(&buffer[..length]);
-        }
-        String::from_utf8(all).unwrap()
-    }
-
-    /// Waits until the shim of the exec has gone.
-    pub fn gone(mut self) {
-        self.socket = None;
-        self.shim.wait().unwrap();
-    }
-}
-
-fn pair() -> (OwnedFd, OwnedFd) {
+/// A pair of sockets for packets.
+pub fn pair() -> (OwnedFd, OwnedFd) {
     socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
