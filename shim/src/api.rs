@@ -51,6 +51,12 @@ pub enum Request {
         /// Rows.
         height: u16,
     },
+    /// Sends a signal to the container's init: for those that the daemon itself cannot send, the
+    /// real-time ones. One that has ended is no failure.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
     /// Closes the log file and opens its path anew; answered when the new file exists.
     ReopenLog,
     /// Joins the container's streams. Answered with [`Reply::Attached`] and the descriptors that

@@ -35,13 +35,13 @@ impl Engine {
         // What was never started has nobody to obey a signal.
         if !grace.is_zero() && container.state == ContainerState::Running {
             if !cell.stop_signalled.swap(true, Ordering::SeqCst) {
-                signal(cell, container.stop_signal)?;
+                signal(cell, container.stop_signal).await?;
             }
             if tokio::time::timeout(grace, cell.ended()).await.is_ok() {
                 return Ok(());
             }
         }
-        signal(cell, KILL)?;
+        signal(cell, KILL).await?;
         tokio::time::timeout(KILL_TAKES, cell.ended())
             .await
             .map_err(|_| stuck(container.pid))
@@ -49,9 +49,11 @@ impl Engine {
 }
 
 /// Without a shim the news of the end is on its way already.
-fn signal(cell: &ContainerCell, signal: i32) -> Result<()> {
-    cell.task()
-        .map_or(Ok(()), |task| task.signal(signal).map_err(Error::from))
+async fn signal(cell: &ContainerCell, signal: i32) -> Result<()> {
+    match cell.task() {
+        Some(task) => Ok(task.signal(signal).await?),
+        None => Ok(()),
+    }
 }
 
 fn stuck(pid: i32) -> Error {

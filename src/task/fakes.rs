@@ -194,7 +194,7 @@ impl Task for FakeTask {
         Ok(1)
     }
 
-    fn signal(&self, signal: i32) -> Result<(), TaskError> {
+    async fn signal(&self, signal: i32) -> Result<(), TaskError> {
         let mut world = self.tasks.world();
         world.signals.push(signal);
         // Without its shim nobody sees its end.

@@ -84,8 +84,8 @@ pub trait Task: Send + Sync {
     /// Sends a signal to the container's init. One that has ended is no error.
     ///
     /// # Errors
-    /// Where the kernel refuses.
-    fn signal(&self, signal: i32) -> Result<(), TaskError>;
+    /// Where it is no signal, or the shim that has to send it does not answer.
+    async fn signal(&self, signal: i32) -> Result<(), TaskError>;
 
     /// Opens the log's path anew; the new file is there when this returns.
     ///

@@ -11,9 +11,6 @@ use std::path::Path;
 use std::process::Stdio;
 use tokio::process::Command;
 
-/// SIGKILL.
-const KILL: i32 = 9;
-
 /// Starts `corten-shim VERB …` with one end of a socket as its stdin, and gives the other.
 ///
 /// The child is reaped in the background. It is not killed with the daemon.
@@ -73,21 +70,19 @@ pub fn open(pid: i32, started: u64) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// The signal of this number, where it has a name: the real-time ones have none here.
+pub fn named(number: i32) -> Option<Signal> {
+    Signal::from_named_raw(number)
+}
+
 /// Sends a signal; a process that has ended is fine.
-pub fn signal(pidfd: &OwnedFd, number: i32) -> Result<(), TaskError> {
-    let failed = |source| TaskError::Signal {
-        signal: number,
-        source,
-    };
-    let signal = Signal::from_named_raw(number).ok_or_else(|| {
-        failed(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "no such signal",
-        ))
-    })?;
+pub fn signal(pidfd: &OwnedFd, signal: Signal) -> Result<(), TaskError> {
     match pidfd_send_signal(pidfd, signal) {
         Err(rustix::io::Errno::SRCH) => Ok(()),
-        other => other.map_err(|e| failed(e.into())),
+        other => other.map_err(|errno| TaskError::Signal {
+            signal: signal.as_raw(),
+            source: errno.into(),
+        }),
     }
 }
 
@@ -97,12 +92,12 @@ pub fn signal(pidfd: &OwnedFd, number: i32) -> Result<(), TaskError> {
 /// Where the kernel refuses.
 pub fn kill_init(pid: i32, started: u64) -> Result<(), TaskError> {
     let failed = |source| TaskError::Signal {
-        signal: KILL,
+        signal: Signal::KILL.as_raw(),
         source,
     };
     open(pid, started)
         .map_err(failed)?
-        .map_or(Ok(()), |pidfd| signal(&pidfd, KILL))
+        .map_or(Ok(()), |pidfd| signal(&pidfd, Signal::KILL))
 }
 
 #[cfg(test)]

@@ -177,10 +177,15 @@ impl Task for ShimTask {
         }
     }
 
-    fn signal(&self, signal: i32) -> Result<(), TaskError> {
-        self.pidfd
-            .as_ref()
-            .map_or(Ok(()), |pidfd| process::signal(pidfd, signal))
+    async fn signal(&self, signal: i32) -> Result<(), TaskError> {
+        match (&self.pidfd, process::named(signal)) {
+            (None, _) => Ok(()),
+            (Some(pidfd), Some(named)) => process::signal(pidfd, named),
+            (Some(_), None) => {
+                let verb = "send a signal to the container";
+                self.do_call(verb, Request::Signal { signal }).await
+            }
+        }
     }
 
     async fn reopen_log(&self) -> Result<(), TaskError> {

@@ -9,7 +9,7 @@ use crate::parent::Stdio;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::time::{Duration, Instant};
 
@@ -113,9 +113,8 @@ fn obey(socket: BorrowedFd<'_>, pidfd: &OwnedFd, terminal: Option<&OwnedFd>) -> 
             }
         }
         ExecControl::Signal { signal } => {
-            if let Some(signal) = Signal::from_named_raw(signal) {
-                let _ = pidfd_send_signal(pidfd, signal);
-            }
+            // A process that has just ended needs none.
+            let _ = crate::sys::pidfd::send_signal(pidfd, signal);
         }
     }
     true

@@ -327,6 +327,17 @@ impl Container {
         }
     }
 
+    /// Sends a signal to the init; one that has ended needs none.
+    ///
+    /// # Errors
+    /// That it is no signal.
+    pub fn signal(&self, number: i32) -> Result<(), Failure> {
+        match crate::sys::pidfd::send_signal(&self.pidfd, number) {
+            Err(Errno::SRCH) => Ok(()),
+            sent => sent.map_err(|errno| Failure::system(format!("signal {number}"), errno)),
+        }
+    }
+
     /// Kills the init and all that is in the cgroup.
     pub fn kill(&self) {
         // A process that has gone is what was wanted.

@@ -192,6 +192,16 @@ fn a_daemon_that_goes_away_disturbs_nothing() {
 }
 
 #[test]
+fn a_real_time_signal_reaches_the_init() {
+    let mut shim = Running::created(script("exec sleep 60"));
+    shim.daemon.ok(Request::Start);
+    shim.daemon.ok(Request::Signal { signal: 37 });
+    assert_eq!(shim.daemon.exited().signal, Some(37));
+    shim.daemon.ok(Request::Signal { signal: 37 });
+    shim.shut();
+}
+
+#[test]
 fn a_peer_that_does_not_read_is_cut_off_and_others_are_served() {
     let mut shim = Running::created(script("exec sleep 60"));
     let mut deaf = shim.connect();

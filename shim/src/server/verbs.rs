@@ -134,6 +134,11 @@ impl Shim<'_> {
                 .and_then(|container| container.streams.resize(width, height))
                 .map(|()| Reply::Done)
                 .into(),
+            Request::Signal { signal } => self
+                .container("signal")
+                .and_then(|container| container.signal(signal))
+                .map(|()| Reply::Done)
+                .into(),
             Request::ReopenLog => self
                 .container("reopen the log")
                 .and_then(|container| container.streams.reopen_log())

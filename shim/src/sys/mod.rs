@@ -15,6 +15,7 @@ pub mod exec;
 pub mod heap;
 pub mod keyring;
 pub mod mount;
+pub mod pidfd;
 pub mod search;
 pub mod seccomp;
 pub mod signal;
