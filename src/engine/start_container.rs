@@ -4,6 +4,10 @@ use super::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::model::container::{Container, ContainerState};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// After a start that failed the container ends by itself, or is ended.
+const NEWS_TAKES: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Executes a created container's program.
@@ -20,12 +24,15 @@ impl Engine {
             return Err(wrong_state(&container));
         }
         let task = cell.task().ok_or_else(|| wrong_state(&container))?;
-        let started_at = task.start().await.map_err(|e| {
-            Error::from(e).during(format!(
-                "start container {}",
-                container.config.metadata.name
-            ))
-        })?;
+        let started_at = match task.start().await {
+            Ok(time) => time,
+            Err(error) => {
+                // The news of the end is on its way: who asks for the status next is to find it.
+                let _ = tokio::time::timeout(NEWS_TAKES, cell.ended()).await;
+                let name = &container.config.metadata.name;
+                return Err(Error::from(error).during(format!("start container {name}")));
+            }
+        };
         let running = cell.change(|container| {
             container.state = ContainerState::Running;
             container.started_at = started_at;
