@@ -201,3 +201,16 @@ fn root_a_stdin_that_is_no_null_device_is_refused_at_once() {
     let failure = container.exec(&["true"], &json!({})).started.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Invalid, "{failure}");
 }
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_process_does_not_outlive_a_killed_shim() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let user = json!({"user": {"uid": 1000, "gid": 1000}});
+    let mut exec = container.exec(&["sleep", "1000"], &user);
+    assert!(!closed(&exec.fds[1]));
+    exec.kill_shim();
+    until("it has ended", || closed(&exec.fds[1]));
+}

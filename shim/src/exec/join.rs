@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::Signal;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::mem::ManuallyDrop;
 
@@ -275,6 +276,8 @@ fn become_process(
         account,
         filter,
         own_program,
+        // Should this shim be killed, nobody would be left who could end it.
+        parent_death: Some(Signal::KILL),
     }
     .finish(gate.as_fd())
 }

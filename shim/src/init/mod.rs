@@ -144,6 +144,7 @@ fn become_container(init: &Init<'_>, stdio: InnerStdio, gate: &OwnedFd) -> Resul
         account: &init.account,
         filter: init.filter.as_ref(),
         own_program: init.own_program,
+        parent_death: None,
     }
     .finish(gate.as_fd())
 }

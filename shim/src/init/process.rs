@@ -17,7 +17,7 @@ use crate::user::Account;
 use rustix::fd::BorrowedFd;
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::process::{Rlimit, setrlimit};
+use rustix::process::{Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, configure_capability_in_ambient_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -98,6 +98,8 @@ pub struct Become<'a> {
     pub filter: Option<&'a Filter>,
     /// The shim's own program, which is never executed inside a container.
     pub own_program: FileId,
+    /// The signal that it gets when its parent ends, if any.
+    pub parent_death: Option<Signal>,
 }
 
 impl Become<'_> {
@@ -120,6 +122,9 @@ impl Become<'_> {
             self.change_directory()?;
         }
         prove_inside()?;
+        // A change of the user would have cleared it.
+        set_parent_process_death_signal(self.parent_death)
+            .at(FailureKind::System, || "tie it to its parent".to_owned())?;
         rustix::process::umask(Mode::from_raw_mode(self.plan.umask));
         signal::reset().at(FailureKind::System, || "reset the signals".to_owned())?;
         let ready = self.program();

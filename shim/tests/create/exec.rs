@@ -76,6 +76,12 @@ impl Exec {
         String::from_utf8(all).unwrap()
     }
 
+    /// Kills the shim of the exec, as the kernel may for want of memory.
+    pub fn kill_shim(&mut self) {
+        self.shim.kill().unwrap();
+        self.shim.wait().unwrap();
+    }
+
     /// Waits until the shim of the exec has gone.
     pub fn gone(mut self) {
         self.socket = None;
