@@ -53,11 +53,21 @@ fn cgroup_mount(bundle: &mut Bundle) {
     );
 }
 
+/// Where nothing is said, the shim's volumes are private and runc's follow its root: so it is said.
 fn volume(bundle: &mut Bundle, destination: &str, options: &[&str]) {
     let at = bundle.path("volume");
     std::fs::create_dir_all(at.join("below")).unwrap();
     std::fs::write(at.join("file"), "x").unwrap();
-    bundle.mount(destination, "bind", at.to_str().unwrap(), options);
+    let said = options
+        .iter()
+        .any(|word| matches!(*word, "rslave" | "rprivate"));
+    let rest: &[&str] = if said { &[] } else { &["rprivate"] };
+    bundle.mount(
+        destination,
+        "bind",
+        at.to_str().unwrap(),
+        &[options, rest].concat(),
+    );
 }
 
 fn with_filter(bundle: &mut Bundle) {
@@ -147,6 +157,7 @@ pub const CASES: [(&str, Change); 37] = [
         );
     }),
     ("volumes that spread", |bundle| {
+        bundle.set("/linux/rootfsPropagation", json!("rslave"));
         volume(bundle, "/slave", &["rbind", "rslave"]);
         volume(bundle, "/private", &["rbind", "rprivate"]);
     }),
@@ -155,12 +166,17 @@ pub const CASES: [(&str, Change); 37] = [
         volume(bundle, "/data/below/deeper", &["rbind", "ro"]);
     }),
     ("files", |bundle| {
-        bundle.mount("/etc/hosts", "bind", "/etc/hosts", &["bind", "ro"]);
+        bundle.mount(
+            "/etc/hosts",
+            "bind",
+            "/etc/hosts",
+            &["bind", "ro", "private"],
+        );
         bundle.mount(
             "/new/file",
             "bind",
             "/etc/hostname",
-            &["bind", "ro", "nosuid"],
+            &["bind", "ro", "nosuid", "private"],
         );
     }),
     ("a volume behind a link", |bundle| {
