@@ -25,7 +25,8 @@ usage: corten-shim run --id ID --socket PATH [--cgroup PATH]
        corten-shim pause
        corten-shim --version
 
-The daemon `corten` starts these, all but `pause` with a SEQPACKET socket as descriptor 0.
+The daemon `corten` starts these, and `sandbox` starts `pause`, with a SEQPACKET socket as
+descriptor 0.
 ";
 
 /// What `main` does; the exit code.
@@ -38,7 +39,7 @@ fn start() -> u8 {
         Some("run") => run(&rest),
         Some("exec") if rest.is_empty() => told(take_socket().and_then(|s| exec::run(&s))),
         Some("sandbox") if rest.is_empty() => told(take_socket().and_then(|s| sandbox::run(&s))),
-        Some("pause") if rest.is_empty() => told(pause::run()),
+        Some("pause") if rest.is_empty() => told(take_socket().and_then(pause::run)),
         Some("exec" | "sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
         Some("--version") => {
             println!("corten-shim {}", env!("CARGO_PKG_VERSION"));

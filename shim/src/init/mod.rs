@@ -9,7 +9,7 @@
 
 mod cgroupfs;
 mod devices;
-mod mounts;
+pub mod mounts;
 mod paths;
 pub mod process;
 mod program;

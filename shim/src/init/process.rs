@@ -213,7 +213,11 @@ fn set_limit(limit: Limit) -> Result<(), Failure> {
     })
 }
 
-fn drop_bounding(kept: u64) -> Result<(), Failure> {
+/// Takes every capability but `kept` out of the bounding set of this process.
+///
+/// # Errors
+/// What the kernel says; it asks for CAP_SETPCAP.
+pub fn drop_bounding(kept: u64) -> Result<(), Failure> {
     for bit in (0..64).map(|number| 1u64 << number) {
         if kept & bit != 0 {
             continue;

@@ -2,6 +2,8 @@
 
 use crate::api::{Failure, FailureKind, ProcessName};
 use crate::failure::At;
+use crate::packet;
+use crate::parent::pair;
 use crate::sys::clone::{Process, clone3, flags};
 use crate::sys::exec::{Pointers, execve};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,9 +27,11 @@ pub struct Holder {
     pub name: ProcessName,
     /// Its pidfd.
     pub pidfd: OwnedFd,
+    report: OwnedFd,
 }
 
-/// Starts the holder, as PID 1 of a new PID namespace and in the other namespaces of this process.
+/// Starts the holder, as PID 1 of a new PID namespace and in the other namespaces of this process
+/// but for its mounts.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -40,21 +44,44 @@ pub fn start() -> Result<Holder, Failure> {
         .at(FailureKind::System, step)?;
     let arguments = [c"corten-shim".to_owned(), c"pause".to_owned()];
     let (arguments, environment) = (Pointers::new(&arguments), Pointers::new(&[]));
+    let (report, inner) = pair()?;
     let child = clone3(flags::NEWPID, None, || {
-        become_holder(&null, &arguments, &environment)
+        become_holder(&inner, &null, &arguments, &environment)
     });
+    drop(inner);
     let Process { pid, pidfd } = child.at(FailureKind::System, step)?;
     let start_time = crate::stat::start_time(pid).at(FailureKind::System, step)?;
     Ok(Holder {
         name: ProcessName { pid, start_time },
         pidfd,
+        report,
     })
 }
 
+impl Holder {
+    /// Waits until it has given up all that those who join its namespace might take from it.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub fn wait_until_ready(&self) -> Result<(), Failure> {
+        let step = || "hear from the holder of the PID namespace".to_owned();
+        let report = packet::receive::<Result<(), Failure>>(&self.report);
+        match report.at(FailureKind::System, step)? {
+            Some(report) => report.message,
+            None => Err(Failure::invalid(step(), "it ended without a word")),
+        }
+    }
+}
+
 /// In the child: nobody hears of a failure but by the end of the process.
-fn become_holder(null: &File, arguments: &Pointers<'_>, environment: &Pointers<'_>) -> i32 {
+fn become_holder(
+    report: &OwnedFd,
+    null: &File,
+    arguments: &Pointers<'_>,
+    environment: &Pointers<'_>,
+) -> i32 {
     let silent = rustix::process::chdir("/")
-        .and_then(|()| rustix::stdio::dup2_stdin(null))
+        .and_then(|()| rustix::stdio::dup2_stdin(report))
         .and_then(|()| rustix::stdio::dup2_stdout(null))
         .and_then(|()| rustix::stdio::dup2_stderr(null));
     if silent.is_ok() {

@@ -54,7 +54,9 @@ pub fn pin(request: &PinRequest) -> Result<Pinned, Failure> {
         .as_deref()
         .map(|path| made.holder(path))
         .transpose()?;
-    let (holder, pidfd) = holder.map(|Holder { name, pidfd }| (name, pidfd)).unzip();
+    let (holder, pidfd) = holder
+        .map(|Holder { name, pidfd, .. }| (name, pidfd))
+        .unzip();
     fds.extend(pidfd);
     made.keep();
     Ok(Pinned { holder, fds })
@@ -98,6 +100,8 @@ impl Made {
     fn holder(&mut self, path: &Path) -> Result<Holder, Failure> {
         let holder = holder::start()?;
         self.0.holder = Some(holder.name);
+        // Before anybody can get into its namespace.
+        holder.wait_until_ready()?;
         self.0.pid = Some(path.to_owned());
         bind(&format!("/proc/{}/ns/pid", holder.name.pid), path)?;
         Ok(holder)
