@@ -224,37 +224,38 @@ impl Directory {
         }
     }
 
-    /// Removes the directory and those below it.
+    /// Removes the directory and those below it, as far as they are idle, and waits for nobody.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn remove(&self) -> io::Result<()> {
-        match rustix::fs::rmdir(&self.path) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+    /// What the kernel says: `ResourceBusy` while there are processes.
+    pub fn remove_now(&self) -> io::Result<()> {
+        match remove_one(&self.path) {
             Err(Errno::BUSY | Errno::NOTEMPTY) => {}
-            Err(error) => return Err(error.into()),
+            other => return Ok(other?),
         }
-        for below in subdirectories(&self.path)? {
-            Self {
-                path: below,
-                ..self.clone()
-            }
-            .remove()?;
+        // Those below come last in the list.
+        for path in self.all()?.iter().rev() {
+            remove_one(path)?;
         }
-        self.remove_when_idle()
+        Ok(())
     }
 
-    fn remove_when_idle(&self) -> io::Result<()> {
+    /// As [`Directory::remove_now`], for a caller who may wait: for those who were killed.
+    ///
+    /// # Errors
+    /// What the kernel says: `ResourceBusy` when processes are left after a while.
+    pub fn remove(&self) -> io::Result<()> {
         let mut pause = Duration::from_micros(200);
         for _ in 0..TRIES {
-            match rustix::fs::rmdir(&self.path) {
-                Ok(()) | Err(Errno::NOENT) => return Ok(()),
-                Err(Errno::BUSY) => std::thread::sleep(pause),
-                Err(error) => return Err(error.into()),
+            match self.remove_now() {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    std::thread::sleep(pause);
+                }
+                other => return other,
             }
             pause = (pause * 2).min(PAUSE);
         }
-        Err(Errno::BUSY.into())
+        self.remove_now()
     }
 
     /// This directory and all below it.
@@ -286,6 +287,14 @@ fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// One that is gone is fine.
+fn remove_one(path: &Path) -> Result<(), Errno> {
+    match rustix::fs::rmdir(path) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
 }
 
 /// Makes the last directory; only when that fails those above it.

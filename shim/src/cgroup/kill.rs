@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How long processes may take to be gone: one in an uninterruptible sleep may take for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a v1 freezer may take.
-const FREEZING: Duration = Duration::from_millis(500);
+/// How long a v1 freezer may take. Short, since a shim's loop waits for it.
+const FREEZING: Duration = Duration::from_millis(50);
 
 impl Cgroup {
     /// Kills every process of this cgroup and of those below it, and waits until none is left.

@@ -162,23 +162,27 @@ impl Cgroup {
         ))
     }
 
-    /// Removes the directories if they are empty, without waiting for it.
-    pub fn remove_now(&self) {
-        for directory in &self.directories {
-            // One with processes stays: whoever removes the cgroup above removes it too.
-            let _ = rustix::fs::rmdir(&directory.path);
-        }
+    /// Removes the cgroup and whatever cgroups the container made below it, as far as that can be
+    /// done at once. What is already gone is fine.
+    ///
+    /// # Errors
+    /// What the kernel says: `ResourceBusy` while there are processes.
+    pub fn remove_now(&self) -> io::Result<()> {
+        self.remove_each(Directory::remove_now)
     }
 
-    /// Removes the cgroup and whatever cgroups the container made below it. What is already gone
-    /// is fine.
+    /// As [`Cgroup::remove_now`], for a caller who may wait.
     ///
     /// # Errors
     /// What the kernel says: `ResourceBusy` when processes are left after a while.
     pub fn remove(&self) -> io::Result<()> {
+        self.remove_each(Directory::remove)
+    }
+
+    fn remove_each(&self, remove: fn(&Directory) -> io::Result<()>) -> io::Result<()> {
         let mut first = Ok(());
         for directory in &self.directories {
-            let removed = directory.remove();
+            let removed = remove(directory);
             if first.is_ok() {
                 first = removed;
             }

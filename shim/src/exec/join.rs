@@ -49,7 +49,8 @@ impl Nested {
 
     /// Removes it, unless somebody was left in it on purpose: then it goes with the container.
     pub fn leave(&self) {
-        self.0.remove_now();
+        // Whoever removes the container's cgroup removes it too.
+        let _ = self.0.remove_now();
     }
 }
 

@@ -71,6 +71,8 @@ enum Phase {
 /// What is left of a container that has ended.
 struct Remains {
     since: Instant,
+    /// When what could not be done is tried again.
+    again: Instant,
     record: ExitRecord,
     saved: bool,
     removed: bool,
@@ -235,7 +237,7 @@ impl Container {
         let own = match &self.phase {
             Phase::Ending { until, .. } => Some(until.saturating_duration_since(Instant::now())),
             Phase::Ended(remains) if !remains.saved || !remains.removed => {
-                Some((remains.since.elapsed() / 4).clamp(AGAIN, AT_LAST))
+                Some(remains.again.saturating_duration_since(Instant::now()))
             }
             _ if self.kills.look_until.is_some() => Some(LOOK),
             _ => None,
@@ -303,6 +305,7 @@ impl Container {
         let saved = record::save(&record, &self.exit_record).is_ok();
         self.phase = Phase::Ended(Remains {
             since: Instant::now(),
+            again: Instant::now(),
             record: record.clone(),
             saved,
             removed: false,
@@ -311,19 +314,24 @@ impl Container {
     }
 
     /// After the end: kills what still lives in the cgroup and removes it, as far as that can be
-    /// done now.
+    /// done now; else again later.
     pub fn clear(&mut self) {
         let Phase::Ended(remains) = &mut self.phase else {
             return;
         };
+        if remains.again > Instant::now() {
+            return;
+        }
+        remains.again = Instant::now() + (remains.since.elapsed() / 4).clamp(AGAIN, AT_LAST);
         if !remains.saved {
             remains.saved = record::save(&remains.record, &self.exit_record).is_ok();
         }
         if !remains.removed {
-            remains.removed = self.cgroup.remove().is_ok();
-        }
-        if !remains.removed {
-            let _ = self.cgroup.kill_all();
+            // Most often there is nobody, and the first try does it.
+            remains.removed = self.cgroup.remove().is_ok() || {
+                let _ = self.cgroup.kill_all();
+                self.cgroup.remove().is_ok()
+            };
         }
     }
 

@@ -58,7 +58,7 @@ pub trait Cgroup {
     /// What the kernel says.
     fn kill_all(&self) -> Result<(), Failure>;
 
-    /// Removes it; one that is gone already is no error.
+    /// Removes it, without waiting; one that is gone already is no error.
     ///
     /// # Errors
     /// Processes are still in it.

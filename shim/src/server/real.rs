@@ -71,7 +71,7 @@ impl Cgroup for cgroup::Cgroup {
     }
 
     fn remove(&self) -> Result<(), Failure> {
-        self.remove()
+        self.remove_now()
             .at(FailureKind::System, || "remove the cgroup".to_owned())
     }
 
