@@ -37,7 +37,7 @@ use super::container::ContainerConfig;
 use super::host::{CgroupMode, HostFacts};
 use super::image::ImageConfig;
 use super::sandbox::Sandbox;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::id::ContainerId;
 use oci_spec::runtime::{Linux, Process, Root, Spec};
 use std::path::PathBuf;
@@ -141,11 +141,17 @@ fn check(inputs: &SpecInputs<'_>) -> Result<()> {
     if inputs.mounts.len() != inputs.config.mounts.len() {
         return Err(Error::internal("not every mount was resolved"));
     }
-    let pod = inputs.sandbox.config.security.namespaces.user.is_some();
-    if pod || inputs.config.security.namespaces.user.is_some() {
-        return Err(Error::new(
-            crate::error::Kind::Unimplemented,
-            "namespace_options.userns_options: pods in a user namespace of their own",
+    let (pod, config) = (&inputs.sandbox.config.security, inputs.config);
+    let missing = |what| Err(Error::new(Kind::Unimplemented, what));
+    if pod.namespaces.user.is_some() || config.security.namespaces.user.is_some() {
+        return missing("not in this build: namespace_options.userns_options");
+    }
+    if !config.cdi_devices.is_empty() {
+        return missing("not in this build: config.CDI_devices");
+    }
+    if config.security.privileged && !pod.privileged {
+        return Err(Error::precondition(
+            "security_context.privileged: the pod was not made for privileged containers",
         ));
     }
     Ok(())

@@ -10,7 +10,8 @@ use crate::error::{Kind, Sentinel};
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Mount, Propagation, UserSpec};
 use crate::model::sandbox::{
-    GroupsPolicy, NamespaceMode, Namespaces, Profile, SandboxConfig, SandboxState,
+    GroupsPolicy, NamespaceMode, Namespaces, Profile, SandboxConfig, SandboxSecurity, SandboxState,
+    UserNamespace,
 };
 use oci_spec::runtime::{Capability, LinuxDeviceCgroup, LinuxNamespaceType};
 use std::path::Path;
@@ -51,7 +52,13 @@ fn host() -> HostFacts {
 fn sandbox() -> Sandbox {
     Sandbox {
         id: SandboxId::random(),
-        config: SandboxConfig::default(),
+        config: SandboxConfig {
+            security: SandboxSecurity {
+                privileged: true,
+                ..SandboxSecurity::default()
+            },
+            ..SandboxConfig::default()
+        },
         handler: String::new(),
         state: SandboxState::Ready,
         created_at: 1,
@@ -145,4 +152,22 @@ impl Asked {
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_cannot_be_given_is_refused() {
+    let kind = |change: fn(&mut Asked)| {
+        let mut asked = asked();
+        change(&mut asked);
+        asked.build().unwrap_err().kind()
+    };
+    let user = |a: &mut Asked| a.config.security.namespaces.user = Some(UserNamespace::default());
+    assert_eq!(kind(user), Kind::Unimplemented);
+    let device = |a: &mut Asked| a.config.cdi_devices = vec!["vendor.com/class=a".into()];
+    assert_eq!(kind(device), Kind::Unimplemented);
+    let privileged = |a: &mut Asked| {
+        a.sandbox.config.security.privileged = false;
+        a.config.security.privileged = true;
+    };
+    assert_eq!(kind(privileged), Kind::FailedPrecondition);
 }
