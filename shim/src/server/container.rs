@@ -213,10 +213,17 @@ impl Container {
         matches!(self.phase, Phase::Created(_) | Phase::Running)
     }
 
-    /// Whether nothing of it is left but its record.
+    /// Whether nothing of it is left but its record, which is on disk.
     #[must_use]
     pub fn is_cleared(&self) -> bool {
         matches!(&self.phase, Phase::Ended(remains) if remains.saved && remains.removed)
+    }
+
+    /// Whether nothing of it is left, be its record on disk or not: who asked for its going has
+    /// heard of its end, and a full disk is no reason to keep a container.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(&self.phase, Phase::Ended(remains) if remains.removed)
     }
 
     /// Calls `add` for all that is to be polled.

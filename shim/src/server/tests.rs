@@ -303,6 +303,20 @@ fn shutdown_kills_what_lives() {
 }
 
 #[test]
+fn a_disk_that_takes_no_record_keeps_no_container() {
+    let mut shim = serve(script("exit 4"));
+    shim.daemon.hello();
+    let exit_record = shim.dir.path().join("no/such/exit.json");
+    shim.daemon.ok(Request::Create(CreateRequest {
+        exit_record,
+        ..shim.request()
+    }));
+    shim.daemon.ok(Request::Start);
+    assert_eq!(shim.daemon.exited().code, 4, "the end is told all the same");
+    shim.shut();
+}
+
+#[test]
 fn a_shim_of_no_use_leaves_by_itself() {
     let mut shim = serve_for(script("exit 0"), Duration::from_millis(50));
     shim.daemon.hello();

@@ -90,7 +90,7 @@ impl Shim<'_> {
 
     /// Answers Shutdown calls whose container is gone, or does not go.
     pub fn grant_shutdowns(&mut self) {
-        let gone = self.container.as_ref().is_none_or(Container::is_cleared);
+        let gone = self.container.as_ref().is_none_or(Container::is_gone);
         for wish in std::mem::take(&mut self.wishes) {
             match wish.kind {
                 Kind::Shutdown { .. } if gone => {
