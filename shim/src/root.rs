@@ -6,8 +6,8 @@
 //! Invariant: no path of a container is ever opened by name from here on; what is made is made
 //! below a directory that is held open.
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
@@ -77,20 +77,22 @@ impl Root {
         rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)
     }
 
-    /// Reads a regular file up to `most` bytes; more is cut off.
+    /// Reads a regular file up to `most` bytes; more is cut off. What is no regular file is not
+    /// even opened: that alone can do something to a device.
     ///
     /// # Errors
     /// What the kernel says; `InvalidInput` for what is no regular file.
     pub fn read(&self, path: &str, most: u64) -> io::Result<Vec<u8>> {
-        let fd = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-        if kind(&fd)? != FileType::RegularFile {
+        let found = self.find(path)?;
+        if kind(&found)? != FileType::RegularFile {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "is no regular file",
             ));
         }
         let mut content = Vec::new();
-        File::from(fd).take(most).read_to_end(&mut content)?;
+        let file = File::from(reopen(&found)?);
+        file.take(most).read_to_end(&mut content)?;
         Ok(content)
     }
 
@@ -192,6 +194,18 @@ impl Root {
     }
 }
 
+/// Opens what a descriptor names, for reading, by the link that the host's procfs has for it.
+fn reopen(found: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let links = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
+    if fstatfs(&links)?.f_type != PROC_SUPER_MAGIC {
+        return Err(Errno::NOTSUP);
+    }
+    let name = found.as_raw_fd().to_string();
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(&links, name, flags, Mode::empty())
+}
+
 fn parts(path: &str) -> Vec<String> {
     let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
     parts.map(str::to_owned).collect()
@@ -272,8 +286,24 @@ mod tests {
             0,
         )
         .unwrap();
+        // One without a driver (major 60 is for experiments): opening it would fail otherwise.
+        let number = rustix::fs::makedev(60, 77);
+        let mode = Mode::from_raw_mode(0o600);
+        let device = inside.path().join("device");
+        // Without root there is none, and the rest is still to hold.
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &device,
+            FileType::CharacterDevice,
+            mode,
+            number,
+        );
         let root = root(inside.path());
         assert_eq!(root.read("/long", 4).unwrap(), b"0123");
-        assert!(root.read("/pipe", 4).is_err(), "a pipe does not hold us");
+        let kind = |path| root.read(path, 4).unwrap_err().kind();
+        assert_eq!(kind("/pipe"), io::ErrorKind::InvalidInput);
+        if made.is_ok() {
+            assert_eq!(kind("/device"), io::ErrorKind::InvalidInput);
+        }
     }
 }
