@@ -6,7 +6,7 @@
 //! ```
 //! A program that cannot be executed is an init that ends, with the failure kept for the record.
 //!
-//! Invariant: the record is on disk before anyone is told of the end. (Where the disk refuses it,
+//! Invariant: the record is on disk when the init was reaped, before anyone is told of the end. (Where the disk refuses it,
 //! the end is told all the same and the record is tried again: an end that nobody hears of would
 //! hold the pod up.)
 
@@ -64,8 +64,15 @@ struct Kills {
 enum Phase {
     Created(Box<dyn Gate>),
     Running,
-    Ending { end: End, until: Instant },
+    Ending(Ending),
     Ended(Remains),
+}
+
+/// A container whose init has ended; its streams are still read.
+struct Ending {
+    record: ExitRecord,
+    saved: bool,
+    until: Instant,
 }
 
 /// What is left of a container that has ended.
@@ -161,7 +168,7 @@ impl Container {
     pub fn status(&self) -> Status {
         let (state, exit) = match &self.phase {
             Phase::Created(_) => (State::Created, None),
-            Phase::Running | Phase::Ending { .. } => (State::Running, None),
+            Phase::Running | Phase::Ending(_) => (State::Running, None),
             Phase::Ended(remains) => (State::Exited, Some(remains.record.clone())),
         };
         Status {
@@ -242,7 +249,7 @@ impl Container {
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         let own = match &self.phase {
-            Phase::Ending { until, .. } => Some(until.saturating_duration_since(Instant::now())),
+            Phase::Ending(ending) => Some(ending.until.saturating_duration_since(Instant::now())),
             Phase::Ended(remains) if !remains.saved || !remains.removed => {
                 Some(remains.again.saturating_duration_since(Instant::now()))
             }
@@ -285,36 +292,41 @@ impl Container {
         }
     }
 
-    /// The init has ended: what is left is to be read from its streams.
+    /// The init has ended: the record is written at once, since nobody else knows the code; what is
+    /// left is to be read from its streams.
     pub fn init_ended(&mut self, end: End) {
-        if self.is_live() {
-            self.oom = None;
-            self.kills.look_until = None;
-            let until = Instant::now() + STRAGGLERS;
-            self.phase = Phase::Ending { end, until };
+        if !self.is_live() {
+            return;
         }
+        self.oom = None;
+        self.kills.look_until = None;
+        let record = self.record_of(end);
+        self.phase = Phase::Ending(Ending {
+            saved: record::save(&record, &self.exit_record).is_ok(),
+            record,
+            until: Instant::now() + STRAGGLERS,
+        });
     }
 
-    /// Where the init has ended and its streams were read: writes the record and returns it, once.
+    /// Where the init has ended and its streams were read: returns the record, once.
     pub fn settle(&mut self) -> Option<ExitRecord> {
-        let Phase::Ending { end, until } = self.phase else {
+        let Phase::Ending(ending) = &self.phase else {
             return None;
         };
+        let (record, saved) = (ending.record.clone(), ending.saved);
         if !self.streams.drain() {
-            if Instant::now() < until {
+            if Instant::now() < ending.until {
                 return None;
             }
             let _ = self.cgroup.kill_all();
             self.streams.drain();
         }
         self.streams.finish();
-        let record = self.record_of(end);
-        let saved = record::save(&record, &self.exit_record).is_ok();
         self.phase = Phase::Ended(Remains {
             since: Instant::now(),
             again: Instant::now(),
             record: record.clone(),
-            saved,
+            saved: saved || record::save(&record, &self.exit_record).is_ok(),
             removed: false,
         });
         Some(record)

@@ -123,6 +123,30 @@ fn a_program_that_cannot_be_executed_is_on_disk_before_the_answer() {
     shim.shut();
 }
 
+/// A shim that is killed while it still reads the streams takes no exit code with it.
+#[test]
+fn the_record_is_on_disk_before_the_streams_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let request = CreateRequest {
+        id: "1234".to_owned(),
+        bundle: dir.path().to_owned(),
+        log_path: None,
+        stdin: false,
+        stdin_once: false,
+        seccomp_filter: None,
+        exit_record: dir.path().join("exit.json"),
+    };
+    let mut container = Container::create(&mut script("echo out; exit 6"), &request).unwrap();
+    container.start().unwrap();
+    let init = container.pidfd().unwrap();
+    poll(&mut [PollFd::new(&init, PollFlags::IN)], None).unwrap();
+    container.look_at_init();
+    let text = std::fs::read(&request.exit_record).unwrap();
+    let record: crate::api::ExitRecord = serde_json::from_slice(&text).unwrap();
+    assert_eq!(record.code, 6);
+    assert_eq!(container.settle(), Some(record));
+}
+
 #[test]
 fn a_signal_is_128_and_its_number() {
     let mut shim = Running::created(script("kill -9 $$"));
