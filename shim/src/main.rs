@@ -89,7 +89,7 @@ fn options(arguments: &[OsString]) -> Result<Options, String> {
 /// gone is an error, not a signal.
 fn begin() {
     // Refused by a kernel before 5.9 only; then it is as the starter left it.
-    let _ = descriptors::close_all_but(rustix::stdio::stdin());
+    let _ = descriptors::close_all_but(&[]);
     while let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         if null.as_raw_fd() > 2 {
             break;

@@ -8,6 +8,7 @@ mod container;
 
 use container::{Bundle, cgroups, until};
 use corten_shim::api::FailureKind;
+use corten_shim::cgroup::Cgroup;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
@@ -213,4 +214,62 @@ fn root_a_process_does_not_outlive_a_killed_shim() {
     assert!(!closed(&exec.fds[1]));
     exec.kill_shim();
     until("it has ended", || closed(&exec.fds[1]));
+}
+
+/// Whoever may trace in the container would take from it what it still has of the host. Held in the
+/// container's frozen cgroup, which it enters before it joins.
+#[test]
+#[ignore = "needs root"]
+fn root_nobody_is_born_into_the_container_with_the_hosts_root() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let cgroup = Cgroup::find(&format!("/{}", bundle.id())).unwrap();
+    let freezer = Freezer::of(&cgroup);
+    freezer.set(freezer.frozen);
+    let (member, namespace) = std::thread::scope(|scope| {
+        let exec = scope.spawn(|| {
+            let mut exec = container.exec(&["true"], &json!({}));
+            assert_eq!(exec.exited(), (0, false));
+            exec.gone();
+        });
+        let mut members = Vec::new();
+        until("the exec is in its cgroup", || {
+            members = cgroup.processes().unwrap();
+            members.retain(|pid| *pid != container.status.pid);
+            !members.is_empty()
+        });
+        let namespace = std::fs::read_link(format!("/proc/{}/ns/pid_for_children", members[0]));
+        freezer.set(freezer.thawed);
+        exec.join().unwrap();
+        (members[0], namespace.unwrap())
+    });
+    let host = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    assert_eq!(namespace, host, "process {member}");
+    container.shut();
+}
+
+/// What stops a container.
+struct Freezer {
+    file: std::path::PathBuf,
+    frozen: &'static str,
+    thawed: &'static str,
+}
+
+impl Freezer {
+    fn of(cgroup: &Cgroup) -> Self {
+        let (directory, name, frozen, thawed) = match cgroup.controller("freezer") {
+            Some(directory) => (directory, "freezer.state", "FROZEN", "THAWED"),
+            None => (cgroup.unified().unwrap(), "cgroup.freeze", "1", "0"),
+        };
+        Self {
+            file: directory.path.join(name),
+            frozen,
+            thawed,
+        }
+    }
+
+    fn set(&self, state: &str) {
+        std::fs::write(&self.file, state).unwrap();
+    }
 }

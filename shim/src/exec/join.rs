@@ -4,7 +4,7 @@ use crate::api::{ExecRequest, Failure, FailureKind};
 use crate::bundle::{self, Spec, process::Process as ProcessSpec};
 use crate::cgroup::Cgroup;
 use crate::failure::At;
-use crate::init::process::{Become, FileId, new_session, set_labels, set_oom_score};
+use crate::init::process::{Become, FileId, let_go_but, new_session, set_labels, set_oom_score};
 use crate::init::terminal::{Terminal, install, open_pair};
 use crate::init::{InnerStdio, report_failure};
 use crate::packet::{self, Received};
@@ -13,13 +13,13 @@ use crate::plan::{self, process::ProcessPlan};
 use crate::root::Root;
 use crate::seccomp::Filter;
 use crate::sync::FromInit;
-use crate::sys::clone::{Process, clone3};
+use crate::sys::clone::{Process, clone3, flags};
 use crate::user::{self, Account, Home};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::mem::ManuallyDrop;
 
@@ -64,6 +64,13 @@ struct Child<'a> {
     account: &'a Account,
     filter: Option<&'a Filter>,
     own_program: FileId,
+}
+
+/// The inner ends of what leads out to the shim.
+struct Ends {
+    gate: OwnedFd,
+    stdio: InnerStdio,
+    terminal: Option<Terminal>,
 }
 
 /// Makes the process of a request.
@@ -182,13 +189,13 @@ fn account(spec: &Spec<'_>, process: &ProcessSpec<'_>, root: &Root) -> Result<Ac
 
 fn start(child: Child<'_>, root: &Root, stdin: bool) -> Result<(Process, Stdio), Failure> {
     let (outer, inner, terminal) = stdio(child.plan.terminal, root, stdin)?;
-    join_pid_namespace(child.init)?;
     let (gate, inner_gate) = pair()?;
-    let birthplace = child.cgroup.birthplace()?;
-    let process = clone3(0, birthplace.as_ref().map(AsFd::as_fd), move || {
-        main(&child, inner, terminal, inner_gate)
-    })
-    .at(FailureKind::System, || "clone the process".to_owned())?;
+    let ends = Ends {
+        gate: inner_gate,
+        stdio: inner,
+        terminal,
+    };
+    let process = clone_inside(child, ends)?;
     match packet::receive(&gate).at(FailureKind::System, || "hear from the process".to_owned())? {
         None => Ok((process, outer)),
         Some(Received {
@@ -224,12 +231,66 @@ fn stdio(
     ))
 }
 
-/// Only children born from now on are in it; this process stays where it is.
-fn join_pid_namespace(init: BorrowedFd<'_>) -> Result<(), Failure> {
-    join_namespaces(init, ThreadNameSpaceType::PROCESS_ID)
+/// Clones the process as this one's child, by a process between that goes away.
+///
+/// Who is in the container's PID namespace may be able to trace (CAP_SYS_PTRACE) whoever is born
+/// there, and takes what it has. So the one between, whom nobody there sees, first lets go of the
+/// host: its descriptors, its cgroup, its root.
+fn clone_inside(child: Child<'_>, ends: Ends) -> Result<Process, Failure> {
+    let step = || "clone the process".to_owned();
+    let (answer, socket) = pair()?;
+    let birthplace = child.cgroup.birthplace()?;
+    let between = clone3(0, birthplace.as_ref().map(AsFd::as_fd), move || {
+        stand_between(&child, ends, socket)
+    })
+    .at(FailureKind::System, step)?;
+    let received = packet::receive::<Result<i32, Failure>>(&answer);
+    let id = WaitId::PidFd(between.pidfd.as_fd());
+    let _ = rustix::io::retry_on_intr(|| waitid(id.clone(), WaitIdOptions::EXITED));
+    let lost = || Failure::invalid(step(), "the process between was killed");
+    let mut received = received.at(FailureKind::System, step)?.ok_or_else(lost)?;
+    Ok(Process {
+        pid: received.message?,
+        pidfd: received.fds.pop().ok_or_else(lost)?,
+    })
 }
 
-fn join_namespaces(init: BorrowedFd<'_>, kinds: ThreadNameSpaceType) -> Result<(), Failure> {
+fn stand_between(child: &Child<'_>, ends: Ends, socket: OwnedFd) -> i32 {
+    // What is closed all at once is not to be closed again.
+    let (mut ends, socket) = (ManuallyDrop::new(ends), ManuallyDrop::new(socket));
+    let made = leave_host(child, &ends, &socket).and_then(|()| {
+        clone3(flags::PARENT, None, || main(child, &mut ends))
+            .at(FailureKind::System, || "clone the process".to_owned())
+    });
+    let (answer, pidfd) = match made {
+        Ok(Process { pid, pidfd }) => (Ok(pid), Some(pidfd)),
+        Err(failure) => (Err(failure), None),
+    };
+    let fds: Vec<_> = pidfd.iter().map(AsFd::as_fd).collect();
+    i32::from(packet::send(&*socket, &answer, &fds).is_err())
+}
+
+fn leave_host(child: &Child<'_>, ends: &Ends, socket: &OwnedFd) -> Result<(), Failure> {
+    child.cgroup.enter()?;
+    set_oom_score(child.plan.oom_score_adj)?;
+    set_labels(child.plan)?;
+    let mut kept = ends.stdio.descriptors();
+    if let Some(Terminal { master, peer }) = &ends.terminal {
+        kept.extend([master.as_fd(), peer.as_fd()]);
+    }
+    kept.extend([ends.gate.as_fd(), socket.as_fd(), child.init]);
+    let_go_but(&kept)?;
+    join_namespaces(child.init)
+}
+
+/// All at once. The PID namespace is that of children born from now on.
+fn join_namespaces(init: BorrowedFd<'_>) -> Result<(), Failure> {
+    let kinds = ThreadNameSpaceType::PROCESS_ID
+        | ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::CONTROL_GROUP
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::NETWORK;
     match move_into_thread_name_spaces(init, kinds) {
         Err(Errno::SRCH) => Err(ended()),
         other => other.at(FailureKind::System, || {
@@ -238,14 +299,18 @@ fn join_namespaces(init: BorrowedFd<'_>, kinds: ThreadNameSpaceType) -> Result<(
     }
 }
 
-fn main(child: &Child<'_>, stdio: InnerStdio, terminal: Option<Terminal>, gate: OwnedFd) -> i32 {
-    // Closed with everything else before the filter; nobody shall close it again.
-    let gate = ManuallyDrop::new(gate);
-    let failure = match become_process(child, stdio, terminal, &gate) {
+fn main(child: &Child<'_>, ends: &mut Ends) -> i32 {
+    let Ends {
+        gate,
+        stdio,
+        terminal,
+    } = ends;
+    let stdio = std::mem::replace(stdio, InnerStdio::Terminal);
+    let failure = match become_process(child, stdio, terminal.take(), gate) {
         Ok(ready) => ready.execute(),
         Err(failure) => failure,
     };
-    report_failure(&gate, failure)
+    report_failure(gate, failure)
 }
 
 fn become_process(
@@ -254,15 +319,6 @@ fn become_process(
     terminal: Option<Terminal>,
     gate: &OwnedFd,
 ) -> Result<crate::init::Ready, Failure> {
-    child.cgroup.enter()?;
-    set_oom_score(child.plan.oom_score_adj)?;
-    set_labels(child.plan)?;
-    let kinds = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::CONTROL_GROUP
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::NETWORK;
-    join_namespaces(child.init, kinds)?;
     new_session(child.id)?;
     install(stdio, terminal, child.plan, child.account)?;
     let Child {

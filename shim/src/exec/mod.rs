@@ -1,9 +1,10 @@
 //! `corten-shim exec`: one process joins a container, and this one stands beside it.
 //!
 //! ```text
-//! daemon                      exec                                 child
+//! daemon                      exec                        between         child
 //!   ExecRequest + pidfd ────▶ parse, user, terminal or pipes
-//!                             setns(pid), clone3 ────────────────▶ cgroup, setns, user, filter
+//!                             clone3 ───────────────────▶ cgroup, descriptors,
+//!                                                         setns, clone3 ▶ user, filter
 //!                             ◀──────── gate closed: execve has succeeded (or why not)
 //!   ◀── Started + descriptors
 //!   Resize, Signal ─────────▶ polls: socket, pidfd, the time

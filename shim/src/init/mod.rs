@@ -30,7 +30,7 @@ use crate::sync::{FromInit, GO};
 use crate::sys;
 use crate::user::Account;
 use process::{Become, FileId};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use std::mem::ManuallyDrop;
@@ -64,6 +64,14 @@ pub struct Init<'a> {
     pub own_program: FileId,
 }
 
+impl Init<'_> {
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let namespaces = self.namespaces.iter().map(|(_, fd)| fd.as_fd());
+        let trees = self.trees.iter().map(AsFd::as_fd);
+        namespaces.chain(trees).chain([self.root.as_fd()])
+    }
+}
+
 /// The inner ends of what leads out of the container.
 #[derive(Debug)]
 pub struct Ends {
@@ -87,6 +95,24 @@ pub enum InnerStdio {
     },
     /// A terminal that it opens itself.
     Terminal,
+}
+
+impl InnerStdio {
+    /// Its descriptors.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Terminal => Vec::new(),
+            Self::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } => {
+                let stdin = stdin.iter().map(AsFd::as_fd);
+                stdin.chain([stdout.as_fd(), stderr.as_fd()]).collect()
+            }
+        }
+    }
 }
 
 /// Runs the init; returns only its exit code, when it could not become the program.
@@ -126,6 +152,11 @@ pub fn report_failure(gate: &OwnedFd, failure: Failure) -> i32 {
 
 /// Everything up to the wait.
 fn become_container(init: &Init<'_>, stdio: InnerStdio, gate: &OwnedFd) -> Result<Ready, Failure> {
+    // First: in a PID namespace that is shared, others see this process already.
+    let mut kept = stdio.descriptors();
+    kept.extend(init.descriptors().chain([gate.as_fd()]));
+    process::let_go_but(&kept)?;
+    drop(kept);
     init.cgroup.enter()?;
     join_namespaces(init)?;
     process::new_session(init.id)?;

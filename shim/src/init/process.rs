@@ -43,6 +43,20 @@ pub fn new_session(id: &str) -> Result<(), Failure> {
     }
 }
 
+/// Lets go of what was inherited of the host's: all descriptors but those given, and the log behind
+/// stdout and stderr. For a process that others will see before it has become theirs.
+///
+/// # Errors
+/// What the kernel says.
+pub fn let_go_but(kept: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+    let step = || "let go of the host's descriptors".to_owned();
+    // The shim's own stdin is the null device.
+    let null = rustix::stdio::stdin();
+    rustix::stdio::dup2_stdout(null).at(FailureKind::System, step)?;
+    rustix::stdio::dup2_stderr(null).at(FailureKind::System, step)?;
+    descriptors::close_all_but(kept).at(FailureKind::System, step)
+}
+
 /// Asks the security modules for the labels that the next execve is to enter. Called while `/proc`
 /// is still the host's.
 ///
@@ -109,7 +123,7 @@ impl Become<'_> {
     /// Which step failed. A program that cannot be executed is no error yet: see [`Ready`].
     pub fn finish(&self, gate: BorrowedFd<'_>) -> Result<Ready, Failure> {
         // Before the limits: what is opened below must not meet a small one on open files.
-        descriptors::close_all_but(gate)
+        descriptors::close_all_but(&[gate])
             .at(FailureKind::System, || "close what is left open".to_owned())?;
         for limit in &self.plan.limits {
             set_limit(*limit)?;

@@ -4,19 +4,27 @@ use super::result;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
-/// Closes every descriptor but 0, 1, 2 and the one given.
+/// Closes every descriptor but 0, 1, 2 and those given.
 ///
-/// For a process that is about to execute a program and owns none of the others any more: a value
-/// that did would later close a number that has become something else.
+/// For a process that owns none of the others any more (it never drops the values that do): one
+/// that was dropped would later close a number that has become something else.
 ///
 /// # Errors
 /// What `close_range` says.
-pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<(), Errno> {
-    let kept = kept.as_raw_fd().unsigned_abs();
-    if kept > 3 {
-        close_range(3, kept - 1)?;
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .map(|fd| fd.as_raw_fd().unsigned_abs())
+        .collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for kept in kept {
+        if kept > first {
+            close_range(first, kept - 1)?;
+        }
+        first = first.max(kept + 1);
     }
-    close_range(3.max(kept + 1), u32::MAX)
+    close_range(first, u32::MAX)
 }
 
 fn close_range(first: u32, last: u32) -> Result<(), Errno> {
