@@ -1,8 +1,11 @@
-//! From an error of any kind to the [`Failure`] that callers get: which step, which errno, and why.
+//! From an error of any kind to the [`Failure`] that callers get: which step, which errno, and why;
+//! and the log, for those that no caller gets.
 
 use crate::api::{Failure, FailureKind};
 use rustix::io::Errno;
 use std::error::Error;
+use std::fmt::Arguments;
+use std::io::Write;
 
 impl Failure {
     /// A bundle or a request that cannot be right.
@@ -64,6 +67,12 @@ impl<T> At<T> for Result<T, std::io::Error> {
             chain: causes(&error),
         })
     }
+}
+
+/// Writes one line to stderr, the daemon's log. Nobody may read it any more, and that must stop
+/// nothing: the print macros would end the process.
+pub fn log(line: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn causes(error: &dyn Error) -> Vec<String> {

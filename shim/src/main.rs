@@ -9,6 +9,7 @@
 mod entry;
 
 use corten_shim::api::Failure;
+use corten_shim::failure::log;
 use corten_shim::server::real::Parent;
 use corten_shim::server::{self, Options};
 use corten_shim::sys::{descriptors, signal};
@@ -117,13 +118,13 @@ fn told(result: Result<(), Failure>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(failure) => {
-            eprintln!("corten-shim: {failure}");
+            log(format_args!("corten-shim: {failure}"));
             1
         }
     }
 }
 
 fn usage(problem: &str) -> u8 {
-    eprint!("corten-shim: {problem}\n{USAGE}");
+    log(format_args!("corten-shim: {problem}\n{}", USAGE.trim_end()));
     2
 }

@@ -3,7 +3,7 @@
 use crate::api::{ExecRequest, Failure, FailureKind};
 use crate::bundle::{self, Spec, process::Process as ProcessSpec};
 use crate::cgroup::Cgroup;
-use crate::failure::At;
+use crate::failure::{At, log};
 use crate::init::process::{Become, FileId, let_go_but, new_session, set_labels, set_oom_score};
 use crate::init::terminal::{Terminal, install, open_pair};
 use crate::init::{InnerStdio, report_failure};
@@ -42,7 +42,7 @@ impl Nested {
     /// Ends whoever is left in it.
     pub fn end(&self) {
         if let Err(error) = self.0.kill_all() {
-            eprintln!("level=warn exec left processes: {error}");
+            log(format_args!("level=warn exec left processes: {error}"));
         }
         self.leave();
     }

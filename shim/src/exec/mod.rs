@@ -20,7 +20,7 @@ mod join;
 mod supervise;
 
 use crate::api::{ExecReply, ExecRequest, Failure, FailureKind};
-use crate::failure::At;
+use crate::failure::{At, log};
 use crate::packet;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -33,7 +33,7 @@ pub fn run(socket: &OwnedFd) -> Result<(), Failure> {
     let Err(failure) = serve(socket) else {
         return Ok(());
     };
-    eprintln!("level=info exec failed: {failure}");
+    log(format_args!("level=info exec failed: {failure}"));
     packet::send(socket, &ExecReply::Failed(failure), &[])
         .at(FailureKind::System, || "tell of the failure".to_owned())
 }

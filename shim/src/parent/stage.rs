@@ -7,7 +7,7 @@ use super::{Stdio, rootfs, trees};
 use crate::api::{CreateRequest, Failure, FailureKind};
 use crate::bundle::{self, NamespaceKind, Spec};
 use crate::cgroup::Cgroup;
-use crate::failure::At;
+use crate::failure::{At, log};
 use crate::init::process::set_oom_score;
 use crate::init::{self, Ends, Init, InnerStdio};
 use crate::packet::{self, Received};
@@ -229,6 +229,6 @@ fn wait_until_ready(gate: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
 
 fn warn(id: &str, warnings: &[String]) {
     for warning in warnings {
-        eprintln!("level=warn container.id={id} {warning}");
+        log(format_args!("level=warn container.id={id} {warning}"));
     }
 }
