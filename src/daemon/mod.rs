@@ -37,6 +37,7 @@ pub struct Daemon {
     log: Arc<LogFilter>,
     host: HostFacts,
     built: Built,
+    signals: Option<Signals>,
     _lock: RootLock,
 }
 
@@ -46,6 +47,7 @@ impl Daemon {
     /// # Errors
     /// What a daemon cannot be without.
     pub async fn build(live: Live, log: LogFilter) -> Result<Self> {
+        let signals = Some(Signals::listen()?);
         let config = live.get();
         let lock = RootLock::take(&config.root)?;
         let node = build::node(&config)?;
@@ -56,6 +58,7 @@ impl Daemon {
             log: Arc::new(log),
             host,
             built,
+            signals,
             _lock: lock,
         })
     }
@@ -64,7 +67,8 @@ impl Daemon {
     ///
     /// # Errors
     /// Where the socket is taken, or fails.
-    pub async fn serve(self) -> Result<()> {
+    pub async fn serve(mut self) -> Result<()> {
+        let signals = self.signals.take().map_or_else(Signals::listen, Ok)?;
         let config = self.live.get();
         let listener = cri::server::listen(&config.endpoint)?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -74,7 +78,7 @@ impl Daemon {
         let watchdog = tokio::spawn(notify::watchdog(config.endpoint.clone()));
         info!(endpoint = %config.endpoint.display(), "ready");
         notify::tell(&[NotifyState::Ready]);
-        self.until_told().await?;
+        self.until_told(signals).await;
         notify::tell(&[NotifyState::Stopping]);
         watchdog.abort();
         let _ = stop.send(());
@@ -93,15 +97,12 @@ impl Daemon {
     }
 
     /// Waits for the signal to end, and reloads at each SIGHUP on the way.
-    async fn until_told(&self) -> Result<()> {
-        let mut hangup = listen_for(SignalKind::hangup())?;
-        let mut terminate = listen_for(SignalKind::terminate())?;
-        let mut interrupt = listen_for(SignalKind::interrupt())?;
+    async fn until_told(&self, mut signals: Signals) {
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload(),
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                _ = signals.hangup.recv() => self.reload(),
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
             }
         }
     }
@@ -129,6 +130,24 @@ impl Daemon {
         if !changes.waiting.is_empty() {
             warn!(keys = ?changes.waiting, "changed, and takes effect at the next start");
         }
+    }
+}
+
+/// What the daemon listens for. From before it takes up its objects: a signal that comes while it
+/// does must neither end it half way nor be lost.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self {
+            hangup: listen_for(SignalKind::hangup())?,
+            terminate: listen_for(SignalKind::terminate())?,
+            interrupt: listen_for(SignalKind::interrupt())?,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! CreateContainer: `claim → save(Creating) → snapshot → spec → bundle → shim → save(Created)`.
 
 use super::objects::{ContainerCell, SandboxCell};
-use super::{Engine, blocking, mounts, now, pod_files};
+use super::{Engine, blocking, events, mounts, now, pod_files};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::ContainerId;
 use crate::model::container::{Container, ContainerConfig, ContainerState};
@@ -76,7 +76,7 @@ impl Engine {
     }
 
     async fn make_container(
-        &self,
+        self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         config: ContainerConfig,
     ) -> Result<ContainerId> {
@@ -91,9 +91,8 @@ impl Engine {
             Ok(()) => Ok(cell.record().id.clone()),
             Err(error) => {
                 let container = cell.record();
-                self.undo_container(&container).await;
                 self.objects.remove_container(&container.id);
-                self.ports.images.release(&container.id);
+                self.undo_container(&container).await;
                 Err(error.during(format!(
                     "create container {}",
                     container.config.metadata.name
@@ -142,7 +141,7 @@ impl Engine {
     }
 
     async fn build_container(
-        &self,
+        self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         cell: &Arc<ContainerCell>,
         image: &Arc<Image>,
@@ -159,6 +158,10 @@ impl Engine {
             container.user = Some(launched.user);
         });
         self.save_container(created).await?;
+        if cell.shim_lost.load(Ordering::SeqCst) {
+            // The news came while it was being made, and nobody took it in.
+            events::shim_lost(self, Arc::clone(cell));
+        }
         tracing::info!(container.id = %container.id, sandbox.id = %container.sandbox_id, pid = launched.pid, "container is created");
         Ok(())
     }

@@ -3,11 +3,14 @@
 use super::objects::ContainerCell;
 use super::{Engine, blocking, now};
 use crate::error::{Context, Kind, Result};
+use crate::id::SandboxId;
 use crate::model::container::{Container, ContainerState, Exit};
+use crate::model::sandbox::SandboxState;
 use crate::task::{CreateOrder, TaskEvent, TaskEventKind, exit_of, kill_init};
 use corten_shim::api::{ExitReason, ExitRecord};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// The code of an end that nobody saw.
@@ -16,21 +19,49 @@ const UNSEEN: i32 = 255;
 /// Takes in news until the adapter that sends them has gone.
 pub async fn follow(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver<TaskEvent>) {
     while let Some(event) = events.recv().await {
-        let Ok(Some(cell)) = engine.objects.container(event.container.as_str()) else {
-            continue;
-        };
-        match event.kind {
-            TaskEventKind::Exited { exit, seq } => {
-                exited(&cell, exit);
-                acknowledge(&cell, seq);
+        match event {
+            TaskEvent::Container { container, kind } => {
+                if let Ok(Some(cell)) = engine.objects.container(container.as_str()) {
+                    take_in(&engine, cell, kind);
+                }
             }
-            TaskEventKind::OutOfMemory { seq } => {
-                tracing::warn!(container.id = %event.container, "a process of the container was killed for memory");
-                acknowledge(&cell, seq);
-            }
-            TaskEventKind::ShimLost => shim_lost(&engine, cell),
+            TaskEvent::HolderEnded(sandbox) => holder_ended(&engine, &sandbox),
         }
     }
+}
+
+fn take_in(engine: &Arc<Engine>, cell: Arc<ContainerCell>, kind: TaskEventKind) {
+    match kind {
+        TaskEventKind::Exited { exit, seq } => {
+            exited(&cell, exit);
+            acknowledge(&cell, seq);
+        }
+        TaskEventKind::OutOfMemory { seq } => {
+            tracing::warn!(container.id = %cell.record().id, "a process of the container was killed for memory");
+            acknowledge(&cell, seq);
+        }
+        TaskEventKind::ShimLost => shim_lost(engine, cell),
+    }
+}
+
+/// Without PID 1 no process can be made in the pod any more: the kubelet is to make it anew.
+fn holder_ended(engine: &Arc<Engine>, id: &SandboxId) {
+    let Ok(Some(cell)) = engine.objects.sandbox(id.as_str()) else {
+        return;
+    };
+    let engine = Arc::clone(engine);
+    tokio::spawn(async move {
+        if cell.record().state != SandboxState::Ready {
+            return;
+        }
+        tracing::warn!(sandbox.id = %cell.record().id, "the process that holds the pod's PID namespace was killed; the pod is not ready any more");
+        if let Err(error) = engine.close_sandbox(&cell).await {
+            tracing::error!(
+                error = error.chain(),
+                "a sandbox's record could not be written"
+            );
+        }
+    });
 }
 
 fn exited(cell: &ContainerCell, exit: Exit) {
@@ -48,31 +79,39 @@ fn acknowledge(cell: &ContainerCell, seq: u64) {
 
 /// After an end a shim goes by itself. Before one it was killed: then its container is ended too,
 /// for nobody would take its output or see its end.
-fn shim_lost(engine: &Arc<Engine>, cell: Arc<ContainerCell>) {
-    cell.set_task(None);
-    let container = cell.record();
-    if container.has_exited() || container.state == ContainerState::Creating {
+pub(super) fn shim_lost(engine: &Arc<Engine>, cell: Arc<ContainerCell>) {
+    cell.shim_lost.store(true, Ordering::SeqCst);
+    // One that is still being made is looked at again when it has been.
+    if cell.record().state == ContainerState::Creating {
         return;
     }
+    cell.set_task(None);
     let engine = Arc::clone(engine);
-    tokio::spawn(async move {
-        let exit = engine.exit_without_shim(&container).await;
-        exited(&cell, exit);
-    });
+    tokio::spawn(async move { engine.end_lost(&cell).await });
 }
 
 impl Engine {
-    /// The end of a container that has no shim: as its record says, or else made and written now.
-    pub(super) async fn exit_without_shim(&self, container: &Arc<Container>) -> Exit {
-        let path = CreateOrder::exit_record(&self.ports.store.container_dir(&container.id));
-        let read = path.clone();
-        if let Ok(Some(exit)) = blocking(move || recorded(&read)).await {
-            return exit;
+    /// Ends a container whose shim has gone; one that has ended stays as it is.
+    pub(super) async fn end_lost(&self, cell: &Arc<ContainerCell>) {
+        let _alone = cell.last_rites.lock().await;
+        let container = cell.record();
+        if !container.has_exited() {
+            let exit = self.exit_without_shim(&container).await;
+            exited(cell, exit);
         }
+    }
+
+    /// The end of a container that has no shim: as its record says, or else made and written now.
+    async fn exit_without_shim(&self, container: &Arc<Container>) -> Exit {
         let ended = Arc::clone(container);
         let killed = blocking(move || Ok(kill_init(ended.pid, ended.start_time)?)).await;
         if let Err(error) = killed.and(self.end_without_shim(container).await) {
             tracing::error!(container.id = %container.id, error = error.chain(), "a container without a shim could not be ended");
+        }
+        let path = CreateOrder::exit_record(&self.ports.store.container_dir(&container.id));
+        let read = path.clone();
+        if let Ok(Some(exit)) = blocking(move || Ok(recorded(&read))).await {
+            return exit;
         }
         let record = unseen(container);
         let exit = exit_of(&record);
@@ -97,15 +136,17 @@ fn unseen(container: &Container) -> ExitRecord {
     }
 }
 
-/// What the shim wrote before it went; `None` when it did not come to that.
-pub(super) fn recorded(path: &Path) -> Result<Option<Exit>> {
-    let text = match std::fs::read(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.context(Kind::Internal, || format!("read {}", path.display()))?,
-    };
-    let record: ExitRecord = serde_json::from_slice(&text)
-        .context(Kind::Internal, || format!("read {}", path.display()))?;
-    Ok(Some(exit_of(&record)))
+/// What the shim wrote before it went; `None` when it did not come to that. A record that cannot
+/// be read, as one that a power cut has emptied, says nothing either.
+pub(super) fn recorded(path: &Path) -> Option<Exit> {
+    let text = std::fs::read(path).ok()?;
+    match serde_json::from_slice::<ExitRecord>(&text) {
+        Ok(record) => Some(exit_of(&record)),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "an exit record is unreadable");
+            None
+        }
+    }
 }
 
 fn write(path: &Path, record: &ExitRecord) -> Result<()> {

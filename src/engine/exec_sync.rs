@@ -52,24 +52,31 @@ impl Engine {
         }
         let shown = command.join(" ");
         let order = self.exec_order(&container, command, timeout).await?;
-        let started = self.ports.tasks.exec(order).await;
-        let exec = started
-            .map_err(|e| Error::from(e).during(format!("execute {shown:?} in container {id}")))?;
-        let (end, stdout, stderr) = run_to_end(exec, timeout).await?;
+        let late = || {
+            let limit = timeout.unwrap_or_default();
+            let text =
+                format!("{shown:?} in container {id} was killed: it took longer than {limit:?}");
+            Error::new(Kind::DeadlineExceeded, text)
+        };
+        let run = async {
+            let started = self.ports.tasks.exec(order).await;
+            let exec = started.map_err(|e| {
+                Error::from(e).during(format!("execute {shown:?} in container {id}"))
+            })?;
+            run_to_end(exec).await
+        };
+        // Dropping what runs closes the socket, and that kills the process.
+        let (end, output) = match timeout {
+            Some(limit) => tokio::time::timeout(limit + SHIM_TAKES, run)
+                .await
+                .map_err(|_| late())??,
+            None => run.await?,
+        };
         if end.timed_out {
-            return Err(Error::new(
-                Kind::DeadlineExceeded,
-                format!(
-                    "{shown:?} in container {id} was killed: it took longer than {:?}",
-                    timeout.unwrap_or_default()
-                ),
-            ));
+            Err(late())
+        } else {
+            Ok(output)
         }
-        Ok(ExecOutput {
-            stdout,
-            stderr,
-            code: end.code,
-        })
     }
 
     async fn exec_order(
@@ -109,33 +116,36 @@ fn exec_process(bundle: &Path, command: Vec<String>) -> Result<(String, Option<P
         .set_console_size(None);
     let text = serde_json::to_string(&process).context(Kind::Internal, failed)?;
     let filter = bundle.join(super::create_container::SECCOMP_LINK);
-    Ok((text, filter.exists().then_some(filter)))
+    // The link, not what it leads to: a filter that has gone must fail the exec, not free it.
+    Ok((text, filter.is_symlink().then_some(filter)))
 }
 
-async fn run_to_end(exec: Exec, timeout: Option<Duration>) -> Result<(ExecEnd, Vec<u8>, Vec<u8>)> {
+async fn run_to_end(exec: Exec) -> Result<(ExecEnd, ExecOutput)> {
     let mut exec = exec;
     let room = Arc::new(AtomicUsize::new(OUTPUT_LIMIT));
     let mut streams = std::mem::take(&mut exec.streams).into_iter();
     let stdout = Stream::read(streams.next(), &room)?;
     let stderr = Stream::read(streams.next(), &room)?;
-    let waited = match timeout {
-        Some(limit) => tokio::time::timeout(limit + SHIM_TAKES, exec.wait()).await,
-        None => Ok(exec.wait().await),
-    };
-    let end = waited
-        .map_err(|_| Error::new(Kind::DeadlineExceeded, "the process did not end in time"))??;
+    let end = exec.wait().await?;
     let deadline = tokio::time::Instant::now() + DRAIN;
-    Ok((
-        end,
-        stdout.finish(deadline).await,
-        stderr.finish(deadline).await,
-    ))
+    let output = ExecOutput {
+        stdout: stdout.finish(deadline).await,
+        stderr: stderr.finish(deadline).await,
+        code: end.code,
+    };
+    Ok((end, output))
 }
 
-/// A pipe that is being read.
+/// A pipe that is being read, until this is dropped.
 struct Stream {
     bytes: Arc<std::sync::Mutex<Vec<u8>>>,
     reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 impl Stream {
@@ -149,14 +159,9 @@ impl Stream {
     }
 
     /// What was read by the end of the pipe, or by the deadline.
-    async fn finish(self, deadline: tokio::time::Instant) -> Vec<u8> {
-        let abort = self.reader.abort_handle();
-        if tokio::time::timeout_at(deadline, self.reader)
-            .await
-            .is_err()
-        {
-            abort.abort();
-        }
+    async fn finish(mut self, deadline: tokio::time::Instant) -> Vec<u8> {
+        // Whether it came to the end or not: what is there is the answer.
+        let _ = tokio::time::timeout_at(deadline, &mut self.reader).await;
         std::mem::take(
             &mut self
                 .bytes

@@ -177,7 +177,16 @@ async fn blocking<T: Send + 'static>(
     done.context(Kind::Internal, || "a worker thread ended early".to_owned())?
 }
 
-/// The same with a deadline: a thread that hangs on a dead mount is left behind, and told.
+/// Runs what must come to its end although its caller goes away: a call that is cut off between an
+/// effect and its record would leave the two apart.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::spawn(work).await;
+    done.context(Kind::Internal, || "the operation ended early".to_owned())?
+}
+
+/// Like [`blocking`], with a deadline: a thread that hangs on a dead mount is left behind, and told.
 async fn blocking_within<T: Send + 'static>(
     limit: Duration,
     what: &str,

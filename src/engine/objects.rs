@@ -19,6 +19,8 @@ pub struct SandboxCell {
     record: Mutex<Arc<Sandbox>>,
     /// Shared by those who make something in the sandbox, alone for who stops or removes it.
     pub gate: tokio::sync::RwLock<()>,
+    /// Held over a whole stop: two of them would run a plugin twice at once.
+    pub teardown: tokio::sync::Mutex<()>,
     /// Earlier readings of its CPU time.
     pub cpu: Mutex<CpuHistory>,
     /// The answer to the call that made it reached its caller.
@@ -31,6 +33,7 @@ impl SandboxCell {
         Self {
             record: Mutex::new(Arc::new(record)),
             gate: tokio::sync::RwLock::new(()),
+            teardown: tokio::sync::Mutex::new(()),
             cpu: Mutex::default(),
             acknowledged: AtomicBool::new(false),
         }
@@ -61,6 +64,10 @@ pub struct ContainerCell {
     task: Mutex<Option<Arc<dyn Task>>>,
     /// True once it has ended.
     pub exited: watch::Sender<bool>,
+    /// Its shim has gone, perhaps before the answer of its create was taken in.
+    pub shim_lost: AtomicBool,
+    /// Held by who ends it without a shim.
+    pub last_rites: tokio::sync::Mutex<()>,
     /// It was asked to end once already.
     pub stop_signalled: AtomicBool,
     /// The answer to the call that made it reached its caller.
@@ -78,6 +85,8 @@ impl ContainerCell {
             layer: Layer::default(),
             task: Mutex::new(None),
             exited,
+            shim_lost: AtomicBool::new(false),
+            last_rites: tokio::sync::Mutex::new(()),
             stop_signalled: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
         }

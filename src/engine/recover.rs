@@ -5,9 +5,11 @@
 //! sandbox, Creating           –                             undone
 //! sandbox, Ready              this boot                     Ready
 //! sandbox, Ready              an earlier boot               NotReady
+//! sandbox, Ready              its holder has gone           NotReady
 //! container, Creating         –                             undone
 //! container, of its sandbox   the sandbox is unknown        undone
 //! container, this boot        its shim answers              as the shim says
+//! container, this boot        its shim does not answer      as the record says; asked again
 //! container, this boot        no shim, an exit record       Exited, as the record says
 //! container, this boot        no shim, no record            ended; Exited 255, Unknown
 //! container, earlier boot     an exit record                Exited, as the record says
@@ -23,7 +25,10 @@ use crate::task::{CreateOrder, Launched};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+/// The pause before a shim that did not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How many objects are looked after at once.
 const AT_ONCE: usize = 16;
 
@@ -41,7 +46,13 @@ impl Engine {
         stream::iter(loaded.containers)
             .for_each_concurrent(AT_ONCE, |container| self.recover_container(container))
             .await;
-        self.ports.images.reclaim().await
+        if let Err(error) = self.ports.images.reclaim().await {
+            tracing::warn!(
+                error = error.chain(),
+                "space is not reclaimed; the next removal of an image tries again"
+            );
+        }
+        Ok(())
     }
 
     async fn recover_sandbox(self: &Arc<Self>, mut sandbox: Sandbox) {
@@ -54,6 +65,12 @@ impl Engine {
             // A boot ends namespaces; addresses live on in the plugins' files.
             sandbox.state = SandboxState::NotReady;
             sandbox.namespaces = Namespaces::default();
+        }
+        if let (Some(holder), SandboxState::Ready) = (sandbox.namespaces.holder, sandbox.state)
+            && !self.ports.tasks.watch_holder(&sandbox.id, holder)
+        {
+            tracing::warn!(sandbox.id = %sandbox.id, "the process that held the pod's PID namespace has gone");
+            sandbox.state = SandboxState::NotReady;
         }
         let cell = SandboxCell::new(sandbox);
         cell.acknowledged.store(true, Ordering::Relaxed);
@@ -78,7 +95,19 @@ impl Engine {
         // Entered first: the shim's news may come with its answer.
         self.objects.add_container(Arc::clone(&cell));
         if let Err(error) = self.find_again(&cell).await {
-            tracing::error!(container.id = %id, error = error.chain(), "a container's state is not known");
+            tracing::error!(container.id = %id, error = error.chain(), "a container's shim does not answer; it is asked again");
+            let engine = Arc::clone(self);
+            tokio::spawn(async move { engine.find_again_later(&cell).await });
+        }
+    }
+
+    /// Until its shim answers, or is found to have gone, or the container was ended by a request.
+    async fn find_again_later(self: &Arc<Self>, cell: &Arc<ContainerCell>) {
+        while !cell.record().has_exited() {
+            tokio::time::sleep(ASK_AGAIN).await;
+            if self.find_again(cell).await.is_ok() {
+                return;
+            }
         }
     }
 
@@ -88,29 +117,26 @@ impl Engine {
             return Ok(());
         }
         if container.boot_id != self.node.boot_id {
-            let exit = self.exit_of_an_earlier_boot(&container).await?;
+            let exit = self.exit_of_an_earlier_boot(&container).await;
             cell.change(|container| container.state = ContainerState::Exited(exit));
             return Ok(());
         }
         match self.ports.tasks.reconnect(&container.id).await? {
             Some(launched) => take_up(cell, launched),
-            None => {
-                let exit = self.exit_without_shim(&container).await;
-                cell.change(|container| container.state = ContainerState::Exited(exit));
-            }
+            None => self.end_lost(cell).await,
         }
         Ok(())
     }
 
-    async fn exit_of_an_earlier_boot(&self, container: &Container) -> Result<Exit> {
+    async fn exit_of_an_earlier_boot(&self, container: &Container) -> Exit {
         let path = CreateOrder::exit_record(&self.ports.store.container_dir(&container.id));
-        let recorded = blocking(move || super::events::recorded(&path)).await?;
-        Ok(recorded.unwrap_or_else(|| Exit {
+        let recorded = blocking(move || Ok(super::events::recorded(&path))).await;
+        recorded.ok().flatten().unwrap_or_else(|| Exit {
             code: 255,
             reason: "Unknown".to_owned(),
             message: "the node was started anew while the container ran".to_owned(),
             finished_at: now(),
-        }))
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! RemoveContainer: by force where it runs; then its shim, its directory and its record.
 
-use super::Engine;
 use super::objects::ContainerCell;
+use super::{Engine, detached};
 use crate::error::Result;
 use crate::task::TaskError;
 use std::sync::Arc;
@@ -13,24 +13,31 @@ impl Engine {
     /// # Errors
     /// Where it does not end, or the disk refuses; it can be asked again.
     pub async fn remove_container(self: &Arc<Self>, id: &str) -> Result<()> {
-        match self.objects.container(id)? {
-            Some(cell) => self.remove(&cell).await,
-            None => Ok(()),
-        }
+        let Some(cell) = self.objects.container(id)? else {
+            return Ok(());
+        };
+        let engine = Arc::clone(self);
+        detached(async move { engine.remove(&cell).await }).await
     }
 
-    pub(super) async fn remove(&self, cell: &Arc<ContainerCell>) -> Result<()> {
+    pub(super) async fn remove(self: &Arc<Self>, cell: &Arc<ContainerCell>) -> Result<()> {
+        // Ended before the gate is asked for: a start that hangs holds it.
+        self.stop(cell, Duration::ZERO).await?;
         let _alone = cell.gate.lock().await;
         self.stop(cell, Duration::ZERO).await?;
         let container = cell.record();
-        if let Some(task) = cell.task() {
-            task.shutdown().await.or_else(|error| match error {
-                // It has gone by itself; nothing of it is left to be ended.
-                TaskError::Gone { .. } => Ok(()),
-                other => Err(other),
-            })?;
-            cell.set_task(None);
+        let ended = match cell.task() {
+            Some(task) => task.shutdown().await,
+            None => Err(TaskError::Gone {
+                verb: "end the shim",
+            }),
+        };
+        match ended {
+            // It has gone by itself, or was killed: nobody else has looked after its remains.
+            Err(TaskError::Gone { .. }) => self.end_without_shim(&container).await?,
+            other => other?,
         }
+        cell.set_task(None);
         self.forget_container(&container.id).await?;
         self.objects.remove_container(&container.id);
         self.ports.images.release(&container.id);

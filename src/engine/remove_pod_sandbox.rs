@@ -1,6 +1,7 @@
 //! RemovePodSandbox: stopped first, then its containers, its files and its record.
 
-use super::Engine;
+use super::objects::SandboxCell;
+use super::{Engine, detached};
 use crate::error::Result;
 use std::sync::Arc;
 
@@ -14,11 +15,18 @@ impl Engine {
         let Some(cell) = self.objects.sandbox(id)? else {
             return Ok(());
         };
-        self.stop_sandbox(&cell).await?;
+        let engine = Arc::clone(self);
+        detached(async move { engine.remove_sandbox(&cell).await }).await
+    }
+
+    async fn remove_sandbox(self: &Arc<Self>, cell: &Arc<SandboxCell>) -> Result<()> {
+        self.stop_sandbox(cell).await?;
         let sandbox = cell.record();
         for container in self.objects.containers_of(&sandbox.id) {
             self.remove(&container).await?;
         }
+        // An update that saves its record has done so, or will find the sandbox gone.
+        let _alone = cell.gate.write().await;
         self.forget_sandbox(&sandbox).await?;
         self.objects.remove_sandbox(&sandbox.id);
         tracing::info!(sandbox.id = %sandbox.id, "sandbox is removed");

@@ -26,15 +26,10 @@ impl Engine {
         handler: String,
     ) -> Result<SandboxId> {
         can_be_made(&config, &handler)?;
-        let sandbox = self.draft_sandbox(config, handler)?;
         let engine = Arc::clone(self);
-        let id = self
-            .sandbox_claims
-            .join(
-                sandbox.key(),
-                async move { engine.find_or_make(sandbox).await },
-            )
-            .await?;
+        let key = config.key();
+        let made = async move { engine.find_or_make(config, handler).await };
+        let id = self.sandbox_claims.join(key, made).await?;
         // Reached only by a caller that is still there.
         if let Some(cell) = self.objects.sandbox(id.as_str())? {
             cell.acknowledged.store(true, Ordering::Relaxed);
@@ -62,17 +57,21 @@ impl Engine {
         Ok(sandbox)
     }
 
-    async fn find_or_make(self: Arc<Self>, sandbox: Sandbox) -> Result<SandboxId> {
-        let key = sandbox.key();
+    async fn find_or_make(
+        self: Arc<Self>,
+        config: SandboxConfig,
+        handler: String,
+    ) -> Result<SandboxId> {
+        let key = config.key();
         let found = self
             .objects
             .sandboxes()
             .into_iter()
-            .find(|cell| cell.record().key() == key);
+            .find(|cell| cell.record().config.key() == key);
         if let Some(cell) = found {
             let old = cell.record();
             let usable = old.state == SandboxState::Ready;
-            if usable && old.config == sandbox.config {
+            if usable && old.config == config {
                 return Ok(old.id.clone());
             }
             if !usable || cell.acknowledged.load(Ordering::Relaxed) {
@@ -81,6 +80,7 @@ impl Engine {
             // Nobody heard of it, and something else is asked for now.
             self.remove_pod_sandbox(old.id.as_str()).await?;
         }
+        let sandbox = self.draft_sandbox(config, handler)?;
         self.make_sandbox(sandbox).await
     }
 
@@ -112,9 +112,10 @@ impl Engine {
         let pinned = self.ports.tasks.pin(draft).await;
         sandbox.namespaces.holder =
             pinned.map_err(|e| Error::from(e).during("make the pod's namespaces"))?;
-        if sandbox.namespaces.holder.is_some() {
+        if let Some(holder) = sandbox.namespaces.holder {
             // A kill from here on must find the holder in the record.
             self.save_sandbox(Arc::new(sandbox.clone())).await?;
+            self.ports.tasks.watch_holder(&sandbox.id, holder);
         }
         if let Some(intent) = &draft.network {
             sandbox.ips = self.ports.networks.add(draft, intent).await?;

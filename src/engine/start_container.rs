@@ -1,6 +1,7 @@
 //! StartContainer: the shim executes the program.
 
-use super::Engine;
+use super::objects::ContainerCell;
+use super::{Engine, detached};
 use crate::error::{Error, Kind, Result};
 use crate::model::container::{Container, ContainerState};
 use std::sync::Arc;
@@ -18,6 +19,11 @@ impl Engine {
     pub async fn start_container(self: &Arc<Self>, id: &str) -> Result<()> {
         let cell = self.objects.container(id)?;
         let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
+        let engine = Arc::clone(self);
+        detached(async move { engine.execute(&cell).await }).await
+    }
+
+    async fn execute(&self, cell: &Arc<ContainerCell>) -> Result<()> {
         let _alone = cell.gate.lock().await;
         let container = cell.record();
         if container.state != ContainerState::Created {

@@ -43,11 +43,13 @@ pub struct NodeStatus {
 }
 
 impl Condition {
-    fn met() -> Self {
+    fn of(ready: Result<(), String>, reason: &str) -> Self {
+        let ok = ready.is_ok();
+        let reason = if ok { "" } else { reason };
         Self {
-            ok: true,
-            reason: String::new(),
-            message: String::new(),
+            ok,
+            reason: reason.to_owned(),
+            message: ready.err().unwrap_or_default(),
         }
     }
 }
@@ -56,14 +58,7 @@ impl Engine {
     /// How the node fares.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
-        let network = match self.ports.networks.ready() {
-            Ok(()) => Condition::met(),
-            Err(message) => Condition {
-                ok: false,
-                reason: "NetworkPluginNotReady".to_owned(),
-                message,
-            },
-        };
+        let (tasks, networks) = (self.ports.tasks.ready(), self.ports.networks.ready());
         let handler = |name: &&str| Handler {
             name: (*name).to_owned(),
             recursive_read_only_mounts: self.node.host.recursive_read_only,
@@ -75,8 +70,8 @@ impl Engine {
             "host": self.node.host,
         });
         NodeStatus {
-            runtime: Condition::met(),
-            network,
+            runtime: Condition::of(tasks, "ShimNotReady"),
+            network: Condition::of(networks, "NetworkPluginNotReady"),
             handlers: HANDLERS.iter().map(handler).collect(),
             supplemental_groups_policy: true,
             info: BTreeMap::from([("config".to_owned(), info.to_string())]),

@@ -27,7 +27,11 @@ impl Engine {
         }
     }
 
-    pub(super) async fn stop(&self, cell: &Arc<ContainerCell>, grace: Duration) -> Result<()> {
+    pub(super) async fn stop(
+        self: &Arc<Self>,
+        cell: &Arc<ContainerCell>,
+        grace: Duration,
+    ) -> Result<()> {
         let container = cell.record();
         if container.has_exited() {
             return Ok(());
@@ -35,24 +39,27 @@ impl Engine {
         // What was never started has nobody to obey a signal.
         if !grace.is_zero() && container.state == ContainerState::Running {
             if !cell.stop_signalled.swap(true, Ordering::SeqCst) {
-                signal(cell, container.stop_signal).await?;
+                self.signal(cell, container.stop_signal).await?;
             }
             if tokio::time::timeout(grace, cell.ended()).await.is_ok() {
                 return Ok(());
             }
         }
-        signal(cell, KILL).await?;
+        self.signal(cell, KILL).await?;
         tokio::time::timeout(KILL_TAKES, cell.ended())
             .await
             .map_err(|_| stuck(container.pid))
     }
-}
 
-/// Without a shim the news of the end is on its way already.
-async fn signal(cell: &ContainerCell, signal: i32) -> Result<()> {
-    match cell.task() {
-        Some(task) => Ok(task.signal(signal).await?),
-        None => Ok(()),
+    /// Without a shim nobody would tell of the end, so the container is ended here.
+    async fn signal(self: &Arc<Self>, cell: &Arc<ContainerCell>, signal: i32) -> Result<()> {
+        match cell.task() {
+            Some(task) => Ok(task.signal(signal).await?),
+            None => {
+                self.end_lost(cell).await;
+                Ok(())
+            }
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! StopPodSandbox: containers killed, network and namespaces given back; then NotReady.
 
-use super::Engine;
 use super::objects::SandboxCell;
+use super::{Engine, detached};
 use crate::error::Result;
-use crate::model::sandbox::{Namespaces, SandboxState};
+use crate::model::sandbox::{Namespaces, Sandbox, SandboxState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,20 +12,21 @@ impl Engine {
     /// not exist or was stopped before, nothing is to do.
     ///
     /// # Errors
-    /// Where the network or a namespace could not be given back: the sandbox is then still ready
-    /// to be stopped again.
+    /// Where the network or a namespace could not be given back: the sandbox is not ready any more,
+    /// and can be stopped again.
     pub async fn stop_pod_sandbox(self: &Arc<Self>, id: &str) -> Result<()> {
-        match self.objects.sandbox(id)? {
-            Some(cell) => self.stop_sandbox(&cell).await,
-            None => Ok(()),
-        }
+        let Some(cell) = self.objects.sandbox(id)? else {
+            return Ok(());
+        };
+        let engine = Arc::clone(self);
+        detached(async move { engine.stop_sandbox(&cell).await }).await
     }
 
     pub(super) async fn stop_sandbox(self: &Arc<Self>, cell: &Arc<SandboxCell>) -> Result<()> {
-        // Whoever makes a container in it has done so, or will find it stopped.
-        let _alone = cell.gate.write().await;
-        let sandbox = cell.record();
-        if sandbox.state == SandboxState::NotReady && sandbox.network.is_none() {
+        // Only another stop waits for this one.
+        let _alone = cell.teardown.lock().await;
+        let sandbox = self.close_sandbox(cell).await?;
+        if sandbox.network.is_none() && sandbox.namespaces == Namespaces::default() {
             return Ok(());
         }
         let containers = self.objects.containers_of(&sandbox.id);
@@ -33,12 +34,22 @@ impl Engine {
         futures::future::try_join_all(stops).await?;
         self.release_sandbox(&sandbox).await?;
         let stopped = cell.change(|sandbox| {
-            sandbox.state = SandboxState::NotReady;
             sandbox.network = None;
             sandbox.namespaces = Namespaces::default();
         });
         self.save_sandbox(stopped).await?;
         tracing::info!(sandbox.id = %sandbox.id, "sandbox is stopped");
         Ok(())
+    }
+
+    /// From now on no container is made in it: whoever makes one has done so.
+    pub(super) async fn close_sandbox(&self, cell: &Arc<SandboxCell>) -> Result<Arc<Sandbox>> {
+        let _alone = cell.gate.write().await;
+        if cell.record().state != SandboxState::Ready {
+            return Ok(cell.record());
+        }
+        let closed = cell.change(|sandbox| sandbox.state = SandboxState::NotReady);
+        self.save_sandbox(Arc::clone(&closed)).await?;
+        Ok(closed)
     }
 }

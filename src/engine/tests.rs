@@ -19,6 +19,7 @@ use crate::snapshot::Layers;
 use crate::snapshot::fakes::Overlay;
 use crate::store::Store;
 use crate::store::fakes::FileStore;
+use crate::task::CreateOrder;
 use crate::task::fakes::ShimTasks;
 use crate::task::seccomp;
 use sha2::{Digest as _, Sha256};
@@ -485,4 +486,109 @@ async fn a_start_finds_running_containers_and_ends_those_without_a_shim() {
     assert_eq!(bench.engine.list_containers(&running).len(), 1);
     bench.stop(&runs, Duration::from_secs(60)).await;
     assert_eq!(bench.exit(&runs).0, 143);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_undone_at_once_is_undone_later() {
+    let bench = Bench::new().await;
+    bench.networks.fail();
+    bench.tasks.refuse("unpin");
+    assert!(bench.run(pod("a")).await.is_err());
+    assert_eq!(bench.tasks.pinned(), 2, "nothing could be unpinned");
+    bench.tasks.refuse("");
+    while bench.tasks.pinned() > 0 || !bench.store.load().unwrap().sandboxes.is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    bench.assert_empty();
+}
+
+#[tokio::test]
+async fn a_stop_that_fails_leaves_a_pod_that_is_not_ready_and_can_be_stopped_again() {
+    let bench = Bench::new().await;
+    let id = bench.run(pod("a")).await.unwrap();
+    bench.tasks.refuse("unpin");
+    assert!(bench.engine.stop_pod_sandbox(id.as_str()).await.is_err());
+    assert_eq!(
+        bench.create(&id, "main").await.unwrap_err().kind(),
+        Kind::FailedPrecondition
+    );
+    bench.tasks.refuse("");
+    bench.engine.stop_pod_sandbox(id.as_str()).await.unwrap();
+    assert_eq!((bench.tasks.pinned(), bench.networks.given()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_pod_whose_holder_was_killed_is_not_ready_any_more() {
+    let bench = Bench::new().await;
+    let id = bench.run(pod("a")).await.unwrap();
+    bench.tasks.end_holder(&id);
+    let state = || {
+        bench
+            .engine
+            .pod_sandbox_status(id.as_str())
+            .unwrap()
+            .sandbox
+            .state
+    };
+    while state() == SandboxState::Ready {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        bench.create(&id, "main").await.unwrap_err().kind(),
+        Kind::FailedPrecondition
+    );
+}
+
+#[tokio::test]
+async fn a_start_whose_caller_goes_away_comes_to_its_end() {
+    use futures::FutureExt;
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    assert!(
+        bench
+            .engine
+            .start_container(id.as_str())
+            .now_or_never()
+            .is_none()
+    );
+    while bench.state(&id) != ContainerState::Running {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_shim_that_does_not_answer_at_a_start_keeps_nobody_from_ending_its_container() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    bench.engine.start_container(id.as_str()).await.unwrap();
+    bench.tasks.refuse("reconnect");
+    let bench = bench.restart().await;
+    assert_eq!(bench.state(&id), ContainerState::Running);
+    bench.stop(&id, Duration::from_secs(60)).await;
+    assert_eq!(bench.exit(&id), (255, "Unknown".to_owned()));
+}
+
+#[tokio::test]
+async fn an_exit_record_that_a_power_cut_emptied_is_no_record() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    bench.engine.start_container(id.as_str()).await.unwrap();
+    let path = CreateOrder::exit_record(&bench.store.container_dir(&id));
+    std::fs::write(path, "").unwrap();
+    bench.tasks.forget(&id);
+    let bench = bench.restart().await;
+    assert_eq!(bench.exit(&id), (255, "Unknown".to_owned()));
+}
+
+#[tokio::test]
+async fn a_node_without_its_shim_is_not_ready_and_says_why() {
+    let bench = Bench::new().await;
+    assert!(bench.engine.status().runtime.ok);
+    bench.tasks.refuse("ready");
+    let runtime = bench.engine.status().runtime;
+    assert_eq!(
+        (runtime.ok, runtime.reason.as_str()),
+        (false, "ShimNotReady")
+    );
+    assert!(!runtime.message.is_empty());
 }

@@ -2,7 +2,7 @@
 //! failed create and a restart after a kill.
 //!
 //! Each step passes over what is not there. Errors are told and the next step is tried; where
-//! something is left, the record stays, and the next start tries again.
+//! something is left, the record stays, and it is tried again in the background and at every start.
 
 use super::Engine;
 use crate::error::{Error, Result};
@@ -11,18 +11,22 @@ use crate::model::container::Container;
 use crate::model::sandbox::Sandbox;
 use crate::model::spec;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Engine {
-    /// Takes back a sandbox that is not to be.
-    pub(super) async fn undo_sandbox(&self, sandbox: &Sandbox) {
-        let released = self.release_sandbox(sandbox).await;
-        let gone = match released {
-            Ok(()) => self.forget_sandbox(sandbox).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = gone {
-            tracing::warn!(sandbox.id = %sandbox.id, error = error.chain(), "a sandbox is not undone; the next start tries again");
-        }
+    /// Takes back a sandbox that is not to be. What cannot be taken back now is tried again in the
+    /// background until it is.
+    pub(super) async fn undo_sandbox(self: &Arc<Self>, sandbox: &Sandbox) {
+        let (engine, sandbox) = (Arc::clone(self), Arc::new(sandbox.clone()));
+        let id = sandbox.id.to_string();
+        persist(id, move || {
+            let (engine, sandbox) = (Arc::clone(&engine), Arc::clone(&sandbox));
+            async move {
+                engine.release_sandbox(&sandbox).await?;
+                engine.forget_sandbox(&sandbox).await
+            }
+        })
+        .await;
     }
 
     /// Gives back a sandbox's network and namespaces.
@@ -69,11 +73,20 @@ impl Engine {
         .await
     }
 
-    /// Takes back a container that is not to be.
-    pub(super) async fn undo_container(&self, container: &Container) {
-        if let Err(error) = self.discard_container(container).await {
-            tracing::warn!(container.id = %container.id, error = error.chain(), "a container is not undone; the next start tries again");
-        }
+    /// Takes back a container that is not to be, as persistently.
+    pub(super) async fn undo_container(self: &Arc<Self>, container: &Container) {
+        let (engine, container) = (Arc::clone(self), Arc::new(container.clone()));
+        let id = container.id.to_string();
+        persist(id, move || {
+            let (engine, container) = (Arc::clone(&engine), Arc::clone(&container));
+            async move {
+                engine.discard_container(&container).await?;
+                // Only now: its layers may have been mounted until here.
+                engine.ports.images.release(&container.id);
+                Ok(())
+            }
+        })
+        .await;
     }
 
     /// Ends whatever of a container still runs, and takes its directory away.
@@ -104,4 +117,31 @@ impl Engine {
         })
         .await
     }
+}
+
+/// The first pause between two tries, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+
+/// Tries once; where that fails, goes on trying in the background, ever more rarely.
+async fn persist<F>(id: String, attempt: impl Fn() -> F + Send + 'static)
+where
+    F: Future<Output = Result<()>> + Send,
+{
+    let Err(error) = attempt().await else { return };
+    tracing::warn!(
+        id,
+        error = error.chain(),
+        "not undone; it is tried again until it is"
+    );
+    tokio::spawn(async move {
+        let (mut pause, longest) = PAUSES;
+        loop {
+            tokio::time::sleep(pause).await;
+            match attempt().await {
+                Ok(()) => return tracing::info!(id, "undone at last"),
+                Err(error) => tracing::debug!(id, error = error.chain(), "still not undone"),
+            }
+            pause = (pause * 2).min(longest);
+        }
+    });
 }

@@ -1,6 +1,7 @@
 //! UpdateContainerResources and UpdatePodSandboxResources.
 
-use super::{Engine, blocking};
+use super::objects::ContainerCell;
+use super::{Engine, blocking, detached};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::resources::Resources;
 use crate::model::spec;
@@ -18,8 +19,19 @@ impl Engine {
     ) -> Result<()> {
         let cell = self.objects.container(id)?;
         let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
+        let engine = Arc::clone(self);
+        detached(async move { engine.update(&cell, resources).await }).await
+    }
+
+    async fn update(&self, cell: &ContainerCell, resources: Resources) -> Result<()> {
         let _alone = cell.gate.lock().await;
         let container = cell.record();
+        let id = &container.id;
+        if self.objects.container(id.as_str())?.is_none() {
+            return Err(Error::not_found(format!(
+                "container {id} was removed meanwhile"
+            )));
+        }
         let task = cell.task().filter(|_| !container.has_exited());
         let task = task.ok_or_else(|| Error::precondition(format!("container {id} has exited")))?;
         let text = serde_json::to_string(&spec::linux_resources(&resources, &self.node.host)?)
@@ -43,6 +55,13 @@ impl Engine {
     ) -> Result<()> {
         let cell = self.objects.sandbox(id)?;
         let cell = cell.ok_or_else(|| Error::not_found(format!("no sandbox {id}")))?;
+        // Shared with creates; a stop or a removal has come before, or comes after.
+        let _shared = cell.gate.read().await;
+        if self.objects.sandbox(id)?.is_none() {
+            return Err(Error::not_found(format!(
+                "sandbox {id} was removed meanwhile"
+            )));
+        }
         let changed = cell.change(|sandbox| {
             sandbox.config.overhead = overhead.or_else(|| sandbox.config.overhead.take());
             sandbox.config.resources = resources.or_else(|| sandbox.config.resources.take());

@@ -201,6 +201,16 @@ pub struct SandboxConfig {
     pub resources: Option<Resources>,
 }
 
+impl SandboxConfig {
+    /// The key under which a second request means the same sandbox.
+    #[must_use]
+    pub fn key(&self) -> (String, String, u32) {
+        let pod = &self.metadata;
+        let name = format!("{}/{}", pod.namespace, pod.name);
+        (pod.uid.clone(), name, pod.attempt)
+    }
+}
+
 /// Where a pod's namespaces are pinned, and the process that holds a shared PID namespace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -265,17 +275,6 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// The key under which a second request means the same sandbox.
-    #[must_use]
-    pub fn key(&self) -> (String, String, u32) {
-        let pod = &self.config.metadata;
-        (
-            pod.uid.clone(),
-            format!("{}/{}", pod.namespace, pod.name),
-            pod.attempt,
-        )
-    }
-
     /// It shares a PID namespace among its containers.
     #[must_use]
     pub fn shares_pid(&self) -> bool {

@@ -97,25 +97,56 @@ fn bandwidth(annotations: &BTreeMap<String, String>) -> Result<Option<Value>> {
     Ok((!all.is_empty()).then_some(Value::Object(all)))
 }
 
-/// A whole number with a suffix of Kubernetes' quantities; `None` for anything else.
+/// A quantity of Kubernetes (`10M`, `1.5Gi`, `1e6`), rounded up; `None` for anything else and for
+/// what is negative.
 fn quantity(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '+' | '-'))
         .unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    let factor: u64 = match &text[digits..] {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
+    let (number, suffix) = text.split_at(end);
+    let number: f64 = number.parse().ok()?;
+    let value = (number * factor(suffix)?).ceil();
+    // The cast of what is in this range is exact enough: a rate is no account.
+    (0.0..=9.0e18).contains(&value).then_some(value as u64)
+}
+
+fn factor(suffix: &str) -> Option<f64> {
+    const DECIMAL: [(&str, i32); 10] = [
+        ("n", -9),
+        ("u", -6),
+        ("m", -3),
+        ("", 0),
+        ("k", 3),
+        ("M", 6),
+        ("G", 9),
+        ("T", 12),
+        ("P", 15),
+        ("E", 18),
+    ];
+    const BINARY: [(&str, i32); 6] = [
+        ("Ki", 10),
+        ("Mi", 20),
+        ("Gi", 30),
+        ("Ti", 40),
+        ("Pi", 50),
+        ("Ei", 60),
+    ];
+    let power = |table: &[(&str, i32)], base: f64| {
+        table
+            .iter()
+            .find(|(name, _)| *name == suffix)
+            .map(|(_, exponent)| base.powi(*exponent))
     };
-    number.checked_mul(factor)
+    let exponent = || {
+        suffix
+            .strip_prefix(['e', 'E'])?
+            .parse()
+            .ok()
+            .map(|e| 10f64.powi(e))
+    };
+    power(&DECIMAL, 10.0)
+        .or_else(|| power(&BINARY, 2.0))
+        .or_else(exponent)
 }
 
 #[cfg(test)]
@@ -161,5 +192,25 @@ mod tests {
                 .to_string()
                 .contains(name)
         );
+    }
+
+    #[test]
+    fn every_form_of_a_quantity_is_read() {
+        for (text, value) in [
+            ("10M", Some(10_000_000)),
+            ("1.5G", Some(1_500_000_000)),
+            ("1e6", Some(1_000_000)),
+            ("1E3", Some(1_000)),
+            ("1Ki", Some(1_024)),
+            ("500m", Some(1)),
+            ("7", Some(7)),
+            ("2P", Some(2_000_000_000_000_000)),
+            ("", None),
+            ("-1M", None),
+            ("1X", None),
+            ("M", None),
+        ] {
+            assert_eq!(quantity(text), value, "{text}");
+        }
     }
 }

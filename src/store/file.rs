@@ -9,16 +9,19 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 
 const SANDBOX: &str = "sandbox.json";
 const CONTAINER: &str = "container.json";
+const TRASH: &str = "trash";
 
 /// Records below a root directory.
 #[derive(Debug)]
 pub struct FileStore {
     root: PathBuf,
-    /// Makes names in the trash differ.
+    /// Makes names in the trash differ, also from those that an earlier daemon has left.
     removed: AtomicU64,
+    trash: mpsc::Sender<PathBuf>,
 }
 
 impl FileStore {
@@ -28,58 +31,59 @@ impl FileStore {
     /// # Errors
     /// Where the disk refuses.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for name in ["sandboxes", "containers", "trash"] {
+        for name in ["sandboxes", "containers", TRASH] {
             let dir = root.join(name);
             fs::create_dir_all(&dir).map_err(|e| StoreError::io("create", &dir, e))?;
         }
-        let store = Self {
+        let trash = root.join(TRASH);
+        let mut left = Vec::new();
+        for entry in fs::read_dir(&trash).map_err(|e| StoreError::io("list", &trash, e))? {
+            left.push(entry.map_err(|e| StoreError::io("list", &trash, e))?.path());
+        }
+        let sender = deleter().map_err(|e| StoreError::io("start to delete in", &trash, e))?;
+        for path in left {
+            // The deleter ends with this store.
+            let _ = sender.send(path);
+        }
+        Ok(Self {
             root: root.to_owned(),
             removed: AtomicU64::new(0),
-        };
-        delete_in_background(store.trash());
-        Ok(store)
+            trash: sender,
+        })
     }
 
     fn sandbox_dir(&self, id: &SandboxId) -> PathBuf {
         self.root.join("sandboxes").join(id.as_str())
     }
 
-    fn trash(&self) -> PathBuf {
-        self.root.join("trash")
-    }
-
     /// A rename takes the directory out of sight at once; its end may take its time.
-    fn discard(&self, dir: &Path) -> Result<(), StoreError> {
+    fn discard(&self, dir: &Path, name: &str) -> Result<(), StoreError> {
         let number = self.removed.fetch_add(1, Ordering::Relaxed);
-        let target = self
-            .trash()
-            .join(format!("{}-{number}", std::process::id()));
+        let name = format!("{name}-{}-{number}", std::process::id());
+        let target = self.root.join(TRASH).join(name);
         match fs::rename(dir, &target) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|e| StoreError::io("discard", dir, e))?,
         }
-        delete_in_background(target);
+        let _ = self.trash.send(target);
         Ok(())
     }
 }
 
-/// Deletes what is in (and with a trash entry: of) a directory on a thread of its own: a large
-/// writable layer must hold up nobody. What a kill leaves is deleted at the next start.
-fn delete_in_background(path: PathBuf) {
-    std::thread::spawn(move || {
-        let is_trash = path.file_name().is_some_and(|name| name == "trash");
-        let done = match is_trash {
-            true => fs::read_dir(&path).map(|entries| {
-                for entry in entries.flatten() {
-                    drop(fs::remove_dir_all(entry.path()));
+/// Deletes what it is sent on one thread of its own: a large writable layer must hold up nobody.
+/// What a kill leaves is deleted at the next start.
+fn deleter() -> std::io::Result<mpsc::Sender<PathBuf>> {
+    let (sender, paths) = mpsc::channel::<PathBuf>();
+    std::thread::Builder::new()
+        .name("trash".to_owned())
+        .spawn(move || {
+            for path in paths {
+                if let Err(error) = fs::remove_dir_all(&path).or_else(ignore_absent) {
+                    tracing::warn!(path = %path.display(), %error, "discarded files remain until the next start");
                 }
-            }),
-            false => fs::remove_dir_all(&path),
-        };
-        if let Err(error) = done.or_else(ignore_absent) {
-            tracing::warn!(path = %path.display(), %error, "discarded files remain until the next start");
-        }
-    });
+            }
+        })?;
+    Ok(sender)
 }
 
 fn ignore_absent(error: std::io::Error) -> std::io::Result<()> {
@@ -149,11 +153,11 @@ impl Store for FileStore {
     }
 
     fn remove_sandbox(&self, id: &SandboxId) -> Result<(), StoreError> {
-        self.discard(&self.sandbox_dir(id))
+        self.discard(&self.sandbox_dir(id), id.as_str())
     }
 
     fn remove_container(&self, id: &ContainerId) -> Result<(), StoreError> {
-        self.discard(&self.container_dir(id))
+        self.discard(&self.container_dir(id), id.as_str())
     }
 
     fn load(&self) -> Result<Loaded, StoreError> {

@@ -13,8 +13,20 @@ use tokio::sync::{mpsc, oneshot};
 
 type Answered = (Result<Reply, corten_shim::api::Failure>, Vec<OwnedFd>);
 
-/// A connection to one shim.
+/// A connection to one shim, which ends with this value.
 pub struct Client {
+    line: Arc<Line>,
+    listener: tokio::task::AbortHandle,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// What the caller and the listener share.
+struct Line {
     socket: PacketSocket,
     next: AtomicU64,
     /// Who waits for which answer; `None` once the connection has ended.
@@ -30,27 +42,37 @@ impl Client {
         socket: PacketSocket,
         container: ContainerId,
         events: mpsc::UnboundedSender<TaskEvent>,
-    ) -> Result<Arc<Self>, TaskError> {
-        let client = Arc::new(Self {
+    ) -> Result<Self, TaskError> {
+        let line = Arc::new(Line {
             socket,
             next: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
         });
-        tokio::spawn(listen(Arc::clone(&client), container, events));
+        let listener = tokio::spawn(listen(Arc::clone(&line), container, events)).abort_handle();
+        let client = Self { line, listener };
+        let verb = "greet the shim";
         let hello = Request::Hello {
             oldest: OLDEST,
             newest: NEWEST,
         };
-        match client.call("greet the shim", hello).await? {
+        match client.call(verb, hello).await? {
             (Reply::Hello { .. }, _) => Ok(client),
-            _ => Err(TaskError::Protocol {
-                verb: "greet the shim",
-            }),
+            _ => Err(TaskError::Protocol { verb }),
         }
     }
 
     /// Asks, and waits for the answer.
     pub async fn call(
+        &self,
+        verb: &'static str,
+        request: Request,
+    ) -> Result<(Reply, Vec<OwnedFd>), TaskError> {
+        self.line.call(verb, request).await
+    }
+}
+
+impl Line {
+    async fn call(
         &self,
         verb: &'static str,
         request: Request,
@@ -92,7 +114,7 @@ impl Client {
 
 /// Takes in what the shim sends until it has gone.
 async fn listen(
-    client: Arc<Client>,
+    client: Arc<Line>,
     container: ContainerId,
     events: mpsc::UnboundedSender<TaskEvent>,
 ) {
@@ -113,7 +135,7 @@ async fn listen(
         }
     }
     *client.waiting() = None;
-    let _ = events.send(TaskEvent {
+    let _ = events.send(TaskEvent::Container {
         container,
         kind: TaskEventKind::ShimLost,
     });
@@ -128,7 +150,7 @@ fn news(container: &ContainerId, event: &Event) -> TaskEvent {
         },
         EventKind::OutOfMemory => TaskEventKind::OutOfMemory { seq },
     };
-    TaskEvent {
+    TaskEvent::Container {
         container: container.clone(),
         kind,
     }

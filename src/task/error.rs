@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind};
 use corten_shim::api::{Failure, FailureKind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a shim could not do, or why it could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,16 @@ pub enum TaskError {
     Gone {
         /// What was asked.
         verb: &'static str,
+    },
+    /// The shim did not answer in time.
+    #[error(
+        "{verb}: the shim did not answer within {limit:?}; look for a dead mount or a failing disk"
+    )]
+    Slow {
+        /// What was asked.
+        verb: &'static str,
+        /// How long it was given.
+        limit: Duration,
     },
     /// The shim answered something else.
     #[error(
@@ -80,6 +91,7 @@ impl TaskError {
                 | FailureKind::Version => Kind::Internal,
             },
             Self::Ended { .. } => Kind::FailedPrecondition,
+            Self::Slow { .. } => Kind::DeadlineExceeded,
             Self::Spawn { .. }
             | Self::Socket { .. }
             | Self::Gone { .. }
@@ -87,6 +99,17 @@ impl TaskError {
             | Self::Signal { .. } => Kind::Internal,
         }
     }
+}
+
+/// Gives an answer this long.
+pub async fn within<T>(
+    limit: Duration,
+    verb: &'static str,
+    answer: impl Future<Output = Result<T, TaskError>>,
+) -> Result<T, TaskError> {
+    tokio::time::timeout(limit, answer)
+        .await
+        .unwrap_or(Err(TaskError::Slow { verb, limit }))
 }
 
 impl From<TaskError> for Error {

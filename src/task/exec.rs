@@ -53,7 +53,7 @@ pub async fn start(program: &Path, order: ExecOrder) -> Result<Exec, TaskError> 
     let container = process::open(order.pid, order.start_time)
         .map_err(failed)?
         .ok_or(TaskError::Ended { verb })?;
-    let socket = process::spawn(program, "exec", std::iter::empty::<&str>())?;
+    let socket = process::spawn(program, "exec", std::iter::empty::<&str>())?.socket;
     let request = ExecRequest {
         pid: order.pid,
         bundle: order.bundle,

@@ -4,7 +4,7 @@
 use super::{
     CreateOrder, Exec, ExecOrder, Launched, Task, TaskError, TaskEvent, TaskEventKind, Tasks,
 };
-use crate::id::ContainerId;
+use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Exit, ResolvedUser};
 use crate::model::sandbox::{Namespaces, Sandbox};
 use async_trait::async_trait;
@@ -87,6 +87,11 @@ impl ShimTasks {
         self.tell(id, TaskEventKind::ShimLost);
     }
 
+    /// The process that holds a sandbox's PID namespace is killed.
+    pub fn end_holder(&self, sandbox: &SandboxId) {
+        let _ = self.events.send(TaskEvent::HolderEnded(sandbox.clone()));
+    }
+
     /// A shim goes while no daemon runs that could be told.
     pub fn forget(&self, id: &ContainerId) {
         self.world().alive.remove(id);
@@ -107,7 +112,7 @@ impl ShimTasks {
     }
 
     fn tell(&self, id: &ContainerId, kind: TaskEventKind) {
-        let _ = self.events.send(TaskEvent {
+        let _ = self.events.send(TaskEvent::Container {
             container: id.clone(),
             kind,
         });
@@ -139,6 +144,10 @@ fn refusal(verb: &str) -> Failure {
 
 #[async_trait]
 impl Tasks for ShimTasks {
+    fn ready(&self) -> Result<(), String> {
+        self.check("ready").map_err(|e| e.to_string())
+    }
+
     async fn pin(&self, sandbox: &Sandbox) -> Result<Option<(i32, u64)>, TaskError> {
         // Half done, as a kill in the middle would leave it.
         self.world().pinned.extend(sandbox.namespaces.uts.clone());
@@ -155,6 +164,10 @@ impl Tasks for ShimTasks {
             self.world().pinned.remove(path);
         }
         Ok(())
+    }
+
+    fn watch_holder(&self, _sandbox: &SandboxId, _holder: (i32, u64)) -> bool {
+        true
     }
 
     async fn create(&self, order: CreateOrder) -> Result<Launched, TaskError> {

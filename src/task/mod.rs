@@ -22,7 +22,7 @@ pub use exec::{Exec, ExecEnd};
 pub use process::kill_init;
 pub use shim::ShimTasks;
 
-use crate::id::ContainerId;
+use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Exit, ResolvedUser};
 use crate::model::sandbox::{Namespaces, Sandbox};
 use async_trait::async_trait;
@@ -34,6 +34,12 @@ use std::time::Duration;
 /// Makes what runs.
 #[async_trait]
 pub trait Tasks: Send + Sync {
+    /// `Ok` when containers can be made, else why not and what to do about it.
+    ///
+    /// # Errors
+    /// The reason.
+    fn ready(&self) -> Result<(), String>;
+
     /// Makes and pins the namespaces that the sandbox's record names, and tells their holder.
     ///
     /// # Errors
@@ -45,6 +51,10 @@ pub trait Tasks: Send + Sync {
     /// # Errors
     /// What could not be taken away.
     async fn unpin(&self, namespaces: &Namespaces) -> Result<(), TaskError>;
+
+    /// Tells in the news when the holder of a sandbox's PID namespace, a pid and its start time,
+    /// ends; false where it has ended already.
+    fn watch_holder(&self, sandbox: &SandboxId, holder: (i32, u64)) -> bool;
 
     /// Makes a container up to the point where its program could be executed.
     ///
@@ -175,13 +185,18 @@ pub struct ExecOrder {
     pub timeout: Option<Duration>,
 }
 
-/// News of a container.
+/// News of what runs.
 #[derive(Debug)]
-pub struct TaskEvent {
-    /// Whose.
-    pub container: ContainerId,
-    /// What.
-    pub kind: TaskEventKind,
+pub enum TaskEvent {
+    /// Of a container.
+    Container {
+        /// Whose.
+        container: ContainerId,
+        /// What.
+        kind: TaskEventKind,
+    },
+    /// The process that held a sandbox's PID namespace has ended, and all in it with it.
+    HolderEnded(SandboxId),
 }
 
 /// What can be news of a container.

@@ -9,7 +9,29 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use tokio::process::Command;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+
+/// A program of `corten-shim` that was started. Dropping it leaves the program alone.
+pub struct Spawned {
+    /// The daemon's end of the socket that is the program's stdin.
+    pub socket: PacketSocket,
+    /// The means to end it.
+    pub kill: Kill,
+}
+
+/// Can kill a program that was started.
+pub struct Kill(oneshot::Sender<()>);
+
+impl Kill {
+    /// Kills the program.
+    pub fn kill(self) {
+        // Where nobody listens it has ended already.
+        let _ = self.0.send(());
+    }
+}
 
 /// Starts `corten-shim VERB …` with one end of a socket as its stdin, and gives the other.
 ///
@@ -18,26 +40,41 @@ pub fn spawn<S: AsRef<OsStr>>(
     program: &Path,
     verb: &'static str,
     arguments: impl IntoIterator<Item = S>,
-) -> Result<PacketSocket, TaskError> {
+) -> Result<Spawned, TaskError> {
     let failed = |source| TaskError::Spawn {
         program: program.to_owned(),
         source,
     };
-    let (ours, theirs) =
+    let (socket, theirs) =
         PacketSocket::pair().map_err(|source| TaskError::Socket { verb, source })?;
-    let mut child = Command::new(program)
+    let child = Command::new(program)
         .arg(verb)
         .args(arguments)
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .spawn()
         .map_err(failed)?;
-    tokio::spawn(async move {
-        if let Err(error) = child.wait().await {
-            tracing::warn!(%error, verb, "a shim could not be reaped");
+    let (kill, killed) = oneshot::channel();
+    tokio::spawn(reap(child, verb, killed));
+    Ok(Spawned {
+        socket,
+        kill: Kill(kill),
+    })
+}
+
+async fn reap(mut child: Child, verb: &'static str, killed: oneshot::Receiver<()>) {
+    let asked = async {
+        if killed.await.is_err() {
+            std::future::pending::<()>().await;
         }
-    });
-    Ok(ours)
+    };
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        () = asked => child.kill().await.map(|()| std::process::ExitStatus::default()),
+    };
+    if let Err(error) = ended {
+        tracing::warn!(%error, verb, "a shim could not be reaped");
+    }
 }
 
 /// The start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat`.
@@ -98,6 +135,19 @@ pub fn kill_init(pid: i32, started: u64) -> Result<(), TaskError> {
     open(pid, started)
         .map_err(failed)?
         .map_or(Ok(()), |pidfd| signal(&pidfd, Signal::KILL))
+}
+
+/// Waits until a process has ended.
+///
+/// # Errors
+/// Where the event loop cannot watch it.
+pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for types that do not own their descriptor; an OwnedFd does"
+    )]
+    let watched = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    watched.readable().await.map(|_| ())
 }
 
 #[cfg(test)]

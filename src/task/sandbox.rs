@@ -1,10 +1,14 @@
 //! A pod's namespaces, by the one-shot `corten-shim sandbox`.
 
+use super::error::within;
 use super::{TaskError, process::spawn};
 use crate::model::sandbox::{Namespaces, Sandbox};
 use corten_shim::api::{PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest};
 use std::path::Path;
+use std::time::Duration;
 
+/// It unmounts lazily and waits for nothing but the holder's end.
+const LIMIT: Duration = Duration::from_secs(30);
 /// The size of a pod's `/dev/shm`, in bytes: what the field gives.
 const SHM_SIZE: u64 = 64 * 1024 * 1024;
 
@@ -46,10 +50,18 @@ async fn ask(
     request: &SandboxRequest,
 ) -> Result<SandboxReply, TaskError> {
     let failed = |source| TaskError::Socket { verb, source };
-    let socket = spawn(program, "sandbox", std::iter::empty::<&str>())?;
-    socket.send(request, &[]).await.map_err(failed)?;
-    let received = socket.receive::<SandboxReply>().await.map_err(failed)?;
-    received.map(|r| r.message).ok_or(TaskError::Gone { verb })
+    let spawned = spawn(program, "sandbox", std::iter::empty::<&str>())?;
+    let answer = async {
+        let socket = &spawned.socket;
+        socket.send(request, &[]).await.map_err(failed)?;
+        let received = socket.receive::<SandboxReply>().await.map_err(failed)?;
+        received.map(|r| r.message).ok_or(TaskError::Gone { verb })
+    };
+    let answered = within(LIMIT, verb, answer).await;
+    if matches!(answered, Err(TaskError::Slow { .. })) {
+        spawned.kill.kill();
+    }
+    answered
 }
 
 fn pins(namespaces: &Namespaces) -> Pins {

@@ -1,21 +1,30 @@
 //! The real adapter: one `corten-shim run` a container.
 
 use super::client::Client;
+use super::error::within;
 use super::exec::{self, Exec};
+use super::process::Spawned;
 use super::socket::PacketSocket;
 use super::{
     CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks, exit_of, process, sandbox,
 };
-use crate::id::ContainerId;
+use crate::id::{ContainerId, SandboxId};
 use crate::model::container::ResolvedUser;
 use crate::model::sandbox::{Namespaces, Sandbox};
 use async_trait::async_trait;
 use corten_shim::api::{self, CreateRequest, Reply, Request};
 use rustix::fd::OwnedFd;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// A shim that was left by an earlier daemon answers from memory.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A create looks at paths that a user chose, and the kubelet waits two minutes.
+const CREATE: Duration = Duration::from_secs(60);
 
 /// Starts and finds shims.
 pub struct ShimTasks {
@@ -54,7 +63,7 @@ impl ShimTasks {
         self.sockets.join(&id.as_str()[..32])
     }
 
-    fn run(&self, id: &ContainerId) -> Result<PacketSocket, TaskError> {
+    fn run(&self, id: &ContainerId) -> Result<Spawned, TaskError> {
         let socket = self.socket(id);
         let arguments = [
             "--id".as_ref(),
@@ -70,6 +79,17 @@ impl ShimTasks {
 
 #[async_trait]
 impl Tasks for ShimTasks {
+    fn ready(&self) -> Result<(), String> {
+        let program = self.program.display();
+        match std::fs::metadata(&self.program) {
+            Ok(file) if file.is_file() && file.mode() & 0o111 != 0 => Ok(()),
+            Ok(_) => Err(format!(
+                "{program} cannot be executed: install Corten again"
+            )),
+            Err(e) => Err(format!("{program}: {e}: install Corten again")),
+        }
+    }
+
     async fn pin(&self, pod: &Sandbox) -> Result<Option<(i32, u64)>, TaskError> {
         sandbox::pin(&self.program, pod, &self.cgroup).await
     }
@@ -78,27 +98,41 @@ impl Tasks for ShimTasks {
         sandbox::unpin(&self.program, namespaces).await
     }
 
+    fn watch_holder(&self, sandbox: &SandboxId, (pid, started): (i32, u64)) -> bool {
+        let Ok(Some(holder)) = process::open(pid, started) else {
+            return false;
+        };
+        let (events, sandbox) = (self.events.clone(), sandbox.clone());
+        tokio::spawn(async move {
+            match process::ended(holder).await {
+                // The receiver ends with the daemon.
+                Ok(()) => drop(events.send(TaskEvent::HolderEnded(sandbox))),
+                Err(error) => tracing::warn!(%error, "the holder of a pod is not watched"),
+            }
+        });
+        true
+    }
+
     async fn create(&self, order: CreateOrder) -> Result<Launched, TaskError> {
         let verb = "create the container";
-        let client =
-            Client::open(self.run(&order.id)?, order.id.clone(), self.events.clone()).await?;
-        let request = Request::Create(CreateRequest {
-            id: order.id.as_str().to_owned(),
-            exit_record: CreateOrder::exit_record(&order.bundle),
-            bundle: order.bundle,
-            log_path: order.log_path,
-            stdin: order.stdin,
-            stdin_once: order.stdin_once,
-            seccomp_filter: order.seccomp_filter,
-        });
-        match client.call(verb, request).await {
-            Ok(answer) => launched(client, verb, answer),
-            Err(error) => {
-                // It has nothing to keep, so it may end; that it did not create is what counts.
-                let _ = client.call("end the shim", Request::Shutdown).await;
-                Err(error)
+        let Spawned { socket, kill } = self.run(&order.id)?;
+        let made = async {
+            let client = Client::open(socket, order.id.clone(), self.events.clone()).await?;
+            let answer = client.call(verb, create_request(order)).await;
+            match answer {
+                Ok(answer) => launched(client, verb, answer),
+                Err(error) => {
+                    // It has nothing to keep, so it may end; that it did not create is what counts.
+                    let _ = client.call("end the shim", Request::Shutdown).await;
+                    Err(error)
+                }
             }
+        };
+        let made = within(CREATE, verb, made).await;
+        if matches!(made, Err(TaskError::Slow { .. })) {
+            kill.kill();
         }
+        made
     }
 
     async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError> {
@@ -109,9 +143,12 @@ impl Tasks for ShimTasks {
             }
             other => other.map_err(|source| TaskError::Socket { verb, source })?,
         };
-        let client = Client::open(socket, id.clone(), self.events.clone()).await?;
-        let answer = client.call(verb, Request::Status).await?;
-        launched(client, verb, answer).map(Some)
+        let found = async {
+            let client = Client::open(socket, id.clone(), self.events.clone()).await?;
+            let answer = client.call(verb, Request::Status).await?;
+            launched(client, verb, answer).map(Some)
+        };
+        within(ANSWER, verb, found).await
     }
 
     fn forget(&self, id: &ContainerId) -> Result<(), TaskError> {
@@ -127,8 +164,20 @@ impl Tasks for ShimTasks {
     }
 }
 
+fn create_request(order: CreateOrder) -> Request {
+    Request::Create(CreateRequest {
+        id: order.id.as_str().to_owned(),
+        exit_record: CreateOrder::exit_record(&order.bundle),
+        bundle: order.bundle,
+        log_path: order.log_path,
+        stdin: order.stdin,
+        stdin_once: order.stdin_once,
+        seccomp_filter: order.seccomp_filter,
+    })
+}
+
 fn launched(
-    client: Arc<Client>,
+    client: Client,
     verb: &'static str,
     (reply, fds): (Reply, Vec<OwnedFd>),
 ) -> Result<Launched, TaskError> {
@@ -156,7 +205,7 @@ fn launched(
 
 /// One container's shim.
 struct ShimTask {
-    client: Arc<Client>,
+    client: Client,
     /// The init's; `None` when it had ended before we came.
     pidfd: Option<OwnedFd>,
 }

@@ -32,7 +32,8 @@ impl PacketSocket {
 
     /// Connects to a shim's own socket.
     pub fn connect(path: &Path) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC;
+        // A shim whose queue is full would hold up the event loop.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
         Self::watch(socket)
