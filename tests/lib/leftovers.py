@@ -107,8 +107,9 @@ def _links() -> set[str]:
 
 
 def _rules() -> set[str]:
+    """The kubelet keeps rules of its own, in chains of its own, and writes them when it pleases."""
     saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout
-    return {line for line in saved.splitlines() if line.startswith("-A")}
+    return {line for line in saved.splitlines() if line.startswith("-A") and "KUBE-" not in line}
 
 
 def _cgroups() -> set[str]:
