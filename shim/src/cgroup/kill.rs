@@ -12,7 +12,10 @@ use rustix::fs::inotify;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -21,6 +24,9 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a v1 freezer may take. Short, since a shim's loop waits for it.
 const FREEZING: Duration = Duration::from_millis(50);
+
+/// How many processes are held at once: well below any limit on open files.
+const HELD: usize = 256;
 
 impl Cgroup {
     /// Kills every process of this cgroup and of those below it, and waits until none is left.
@@ -52,9 +58,11 @@ impl Cgroup {
     /// # Errors
     /// What the kernel says.
     pub fn kill_now(&self) -> io::Result<()> {
-        if self.kill_unified()? {
+        match (self.kill_unified()?, self.pure_v2()) {
+            (true, Some(_)) => return Ok(()),
             // Who has left the unified hierarchy (a privileged container may) is hit one by one.
-            return self.kill_each();
+            (true, None) => return self.kill_each(),
+            (false, _) => {}
         }
         match self.processes()?.is_empty() {
             true => Ok(()),
@@ -76,8 +84,18 @@ impl Cgroup {
     }
 
     fn kill_each(&self) -> io::Result<()> {
-        for pid in self.processes()?.into_iter().filter_map(Pid::from_raw) {
-            match kill_process(pid, Signal::KILL) {
+        let pids = self.processes()?;
+        pids.chunks(HELD).try_for_each(|pids| self.kill_these(pids))
+    }
+
+    /// A pid may have become another's since it was read: who is still a member when a pidfd holds
+    /// it is hit through that.
+    fn kill_these(&self, pids: &[i32]) -> io::Result<()> {
+        let open = |pid: &i32| (*pid, pidfd(*pid));
+        let held: Vec<_> = pids.iter().map(open).collect();
+        let members: BTreeSet<i32> = self.processes()?.into_iter().collect();
+        for (_, pidfd) in held.into_iter().filter(|(pid, _)| members.contains(pid)) {
+            match pidfd.and_then(|pidfd| pidfd_send_signal(pidfd, Signal::KILL)) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -109,7 +127,7 @@ impl Cgroup {
         Ok(all)
     }
 
-    /// Frozen processes cannot fork, nor end and leave their pid to another: each is hit once.
+    /// Frozen processes cannot fork: all are hit.
     fn freeze_and_kill(&self) -> io::Result<()> {
         let freezer = self
             .controller("freezer")
@@ -216,6 +234,10 @@ impl Cgroup {
         }
         self.limit(&resources)
     }
+}
+
+fn pidfd(pid: i32) -> Result<OwnedFd, Errno> {
+    pidfd_open(Pid::from_raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())
 }
 
 /// Stops a v1 hierarchy; one that does not come to rest is killed as it is.
