@@ -249,7 +249,60 @@ fn root_a_pinning_that_fails_late_is_undone() {
     std::fs::write(&in_the_way, "").unwrap();
     let failure = pod.refused(&[]);
     assert!(failure.step.contains("ns/pid"), "{failure}");
+    std::fs::remove_file(&in_the_way).expect("it was not ours to take away");
     pod.assert_gone();
+}
+
+/// The paths of a pod that lives are not another's to take, nor to take away.
+#[test]
+#[ignore = "needs root"]
+fn root_a_second_pinning_leaves_the_first_alone() {
+    let mut pod = Pod::new();
+    pod.pin(&[]);
+    let holder = pidfd(pod.pins.holder.unwrap());
+    let all = std::mem::take(&mut pod.pins);
+    let one = |change: fn(&Pins, &mut Pins)| {
+        let mut pins = Pins::default();
+        change(&all, &mut pins);
+        pins
+    };
+    for pins in [
+        one(|all, pins| pins.network = all.network.clone()),
+        one(|all, pins| pins.pid = all.pid.clone()),
+        one(|all, pins| pins.shm = all.shm.clone()),
+    ] {
+        pod.pins = pins;
+        assert_eq!(pod.refused(&[]).kind, FailureKind::Invalid);
+    }
+    pod.pins = all;
+    assert!(is_alive(&holder));
+    assert_eq!(pod.inside(&["uname", "-n"]), "pod-host");
+    assert!(in_pid_namespace(&pod, "true").status.success());
+    let shm = rustix::fs::statfs(pod.pins.shm.as_ref().unwrap()).unwrap();
+    assert_eq!(u64::try_from(shm.f_bsize).unwrap() * shm.f_blocks, 1 << 20);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_pod_without_a_name_has_the_nodes() {
+    let mut pod = Pod::new();
+    pod.pins = Pins {
+        uts: pod.pins.uts.clone(),
+        ..Pins::default()
+    };
+    let reply = ask(&SandboxRequest::Pin(PinRequest {
+        pins: pod.pins.clone(),
+        hostname: String::new(),
+        sysctls: Vec::new(),
+        shm_size: 0,
+        cgroup: None,
+    }));
+    assert!(matches!(reply.0, SandboxReply::Pinned { .. }), "{reply:?}");
+    let node = rustix::system::uname();
+    assert_eq!(
+        pod.inside(&["uname", "-n"]),
+        node.nodename().to_str().unwrap()
+    );
 }
 
 #[test]

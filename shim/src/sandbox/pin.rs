@@ -7,12 +7,15 @@ use crate::api::{Failure, FailureKind, PinRequest, Pins, ProcessName};
 use crate::failure::At;
 use crate::sys::clone::unshare;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Why a path is not taken.
+const THERE: &str = "it is there already: it is to be unpinned first";
 
 /// What the caller gets of a pod whose namespaces are pinned.
 #[derive(Debug)]
@@ -40,7 +43,8 @@ pub fn pin(request: &PinRequest) -> Result<Pinned, Failure> {
     if pins.network.is_some() {
         fds.push(loopback::up()?);
     }
-    if pins.uts.is_some() {
+    // Without a name of its own the pod keeps the node's, which the namespace begins with.
+    if pins.uts.is_some() && !request.hostname.is_empty() {
         rustix::system::sethostname(request.hostname.as_bytes())
             .at(FailureKind::Invalid, || {
                 format!("set the host name {:?}", request.hostname)
@@ -70,7 +74,7 @@ fn flags(pins: &Pins) -> UnshareFlags {
     flags
 }
 
-/// What was made outside of this process; taken back when dropped.
+/// What was made outside of this process, and nothing else; taken back when dropped.
 #[derive(Default)]
 struct Made(Pins);
 
@@ -79,20 +83,16 @@ impl Made {
         let pins = &request.pins;
         if let Some(path) = &pins.network {
             netns_directory::share_if_field_standard(path)?;
-            self.0.network = Some(path.clone());
-            bind("/proc/self/ns/net", path)?;
+            bind("/proc/self/ns/net", path, &mut self.0.network)?;
         }
         if let Some(path) = &pins.ipc {
-            self.0.ipc = Some(path.clone());
-            bind("/proc/self/ns/ipc", path)?;
+            bind("/proc/self/ns/ipc", path, &mut self.0.ipc)?;
         }
         if let Some(path) = &pins.uts {
-            self.0.uts = Some(path.clone());
-            bind("/proc/self/ns/uts", path)?;
+            bind("/proc/self/ns/uts", path, &mut self.0.uts)?;
         }
         if let Some(path) = &pins.shm {
-            self.0.shm = Some(path.clone());
-            mount_shm(path, request.shm_size)?;
+            mount_shm(path, request.shm_size, &mut self.0.shm)?;
         }
         Ok(())
     }
@@ -102,8 +102,8 @@ impl Made {
         self.0.holder = Some(holder.name);
         // Before anybody can get into its namespace.
         holder.wait_until_ready()?;
-        self.0.pid = Some(path.to_owned());
-        bind(&format!("/proc/{}/ns/pid", holder.name.pid), path)?;
+        let namespace = format!("/proc/{}/ns/pid", holder.name.pid);
+        bind(&namespace, path, &mut self.0.pid)?;
         Ok(holder)
     }
 
@@ -119,30 +119,38 @@ impl Drop for Made {
     }
 }
 
-/// Binds a namespace to a new file.
-fn bind(namespace: &str, path: &Path) -> Result<(), Failure> {
+/// Binds a namespace to a new file, which is noted as ours when we have made it: one that is there
+/// is another pod's.
+fn bind(namespace: &str, path: &Path, ours: &mut Option<PathBuf>) -> Result<(), Failure> {
     let step = || format!("pin {namespace} at {}", path.display());
     make_parent(path)?;
     let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     match rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o444)) {
-        Err(Errno::EXIST) => {
-            return Err(Failure::invalid(
-                step(),
-                "it is there already: it is to be unpinned first",
-            ));
-        }
+        Err(Errno::EXIST) => return Err(Failure::invalid(step(), THERE)),
         other => drop(other.at(FailureKind::System, step)?),
     }
+    *ours = Some(path.to_owned());
     rustix::mount::mount_bind(namespace, path).at(FailureKind::Mount, step)
 }
 
-fn mount_shm(path: &Path, size: u64) -> Result<(), Failure> {
+/// As [`bind`]. A directory that is there already is taken as long as nothing is mounted on it.
+fn mount_shm(path: &Path, size: u64, ours: &mut Option<PathBuf>) -> Result<(), Failure> {
     let step = || format!("mount /dev/shm at {}", path.display());
     std::fs::create_dir_all(path).at(FailureKind::System, step)?;
+    if is_mounted(path).at(FailureKind::System, step)? {
+        return Err(Failure::invalid(step(), THERE));
+    }
+    *ours = Some(path.to_owned());
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let options = CString::new(format!("size={size},mode=1777")).unwrap_or_default();
     rustix::mount::mount("shm", path, "tmpfs", flags, options.as_c_str())
         .at(FailureKind::Mount, step)
+}
+
+fn is_mounted(path: &Path) -> Result<bool, Errno> {
+    let mask = StatxFlags::BASIC_STATS;
+    let stat = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, mask)?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn make_parent(path: &Path) -> Result<(), Failure> {
