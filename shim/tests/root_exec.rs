@@ -216,6 +216,26 @@ fn root_a_process_does_not_outlive_a_killed_shim() {
     until("it has ended", || closed(&exec.fds[1]));
 }
 
+/// As execs leave it whose shim was killed.
+#[test]
+#[ignore = "needs root"]
+fn root_an_exec_removes_what_others_have_left() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let cgroup = Cgroup::find(&format!("/{}", bundle.id())).unwrap();
+    let (_, left) = cgroup.nest("exec-999999999-1").unwrap();
+    let (_, alive) = cgroup
+        .nest(&format!("exec-{}-1", std::process::id()))
+        .unwrap();
+    let mut exec = container.exec(&["true"], &json!({}));
+    assert_eq!(exec.exited(), (0, false));
+    exec.gone();
+    assert!(!left.directories()[0].path.exists());
+    assert!(alive.directories()[0].path.exists(), "its shim lives");
+    container.shut();
+}
+
 /// Whoever may trace in the container would take from it what it still has of the host. Held in the
 /// container's frozen cgroup, which it enters before it joins.
 #[test]

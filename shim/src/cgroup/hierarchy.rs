@@ -274,7 +274,7 @@ impl Directory {
 }
 
 /// What is below a directory; one that is gone has nothing below it.
-fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,

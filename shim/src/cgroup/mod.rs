@@ -17,7 +17,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A container's cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +160,16 @@ impl Cgroup {
                 directories: vec![nested],
             },
         ))
+    }
+
+    /// The cgroups directly below this one, in the hierarchy that [`Cgroup::nest`] makes them in.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn nested(&self) -> io::Result<Vec<PathBuf>> {
+        self.census().map_or(Ok(Vec::new()), |census| {
+            hierarchy::subdirectories(&census.path)
+        })
     }
 
     /// Removes the cgroup and whatever cgroups the container made below it, as far as that can be

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::mem::ManuallyDrop;
+use std::path::Path;
 
 /// A process that was made inside a container.
 #[derive(Debug)]
@@ -108,6 +109,7 @@ pub fn join(request: &ExecRequest, init: &OwnedFd) -> Result<Joined, Failure> {
 }
 
 fn nest_and_start(child: Child<'_>, root: &Root, stdin: bool) -> Result<Joined, Failure> {
+    sweep(child.cgroup);
     let nested = child.cgroup.nest(&nested_name());
     let (cgroup, nested) =
         nested.at(FailureKind::System, || "make the exec's cgroup".to_owned())?;
@@ -125,6 +127,21 @@ fn nest_and_start(child: Child<'_>, root: &Root, stdin: bool) -> Result<Joined, 
         Err(failure) => {
             nested.end();
             Err(failure)
+        }
+    }
+}
+
+/// Removes what execs that were killed have left. One whose shim lives is left alone: it may be empty
+/// because nobody has entered it yet.
+fn sweep(cgroup: &Cgroup) {
+    for path in cgroup.nested().unwrap_or_default() {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let owner = name.and_then(|name| name.strip_prefix("exec-")?.split_once('-'));
+        if let Some((pid, _)) = owner
+            && !Path::new("/proc").join(pid).exists()
+        {
+            // Busy: somebody was left running on purpose.
+            let _ = rustix::fs::rmdir(&path);
         }
     }
 }
