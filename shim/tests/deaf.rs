@@ -1,7 +1,5 @@
 //! Nobody reads the shim's stderr any more: its daemon was killed, or its log.
 
-#![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
-
 use corten_shim::api::{ExecReply, ExecRequest};
 use corten_shim::packet;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
