@@ -36,6 +36,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let endpoint = cli::endpoint(asked.endpoint.as_deref(), config.as_deref())?;
             asking()?.block_on(cli::status(&endpoint, asked.output))
         }
+        Verb::FirstPod { endpoint, verb } => {
+            let endpoint = cli::endpoint(endpoint.as_deref(), config.as_deref())?;
+            asking()?.block_on(cli::first_pod(&endpoint, &verb))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Image { endpoint, verb } => {
             let endpoint = cli::endpoint(endpoint.as_deref(), config.as_deref())?;
             asking()?.block_on(cli::image(&endpoint, verb))

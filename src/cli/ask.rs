@@ -26,7 +26,13 @@ pub enum Output {
 /// `Unavailable`, with what a person can do.
 pub async fn connect(endpoint: &Path) -> Result<AdminClient<Channel>> {
     let client = AdminClient::connect(format!("unix://{}", endpoint.display())).await;
-    client.map_err(|e| Error::new(Kind::Unavailable, unreachable(endpoint, &deepest(&e))))
+    client.map_err(|e| unreachable(endpoint, &e))
+}
+
+/// No daemon answers on this socket: what a person can do.
+#[must_use]
+pub fn unreachable(endpoint: &Path, error: &dyn std::error::Error) -> Error {
+    Error::new(Kind::Unavailable, mend(endpoint, &deepest(error)))
 }
 
 /// The last cause: those above it repeat it.
@@ -36,7 +42,7 @@ fn deepest(error: &dyn std::error::Error) -> String {
 }
 
 /// What a person can do about a daemon that does not answer.
-fn unreachable(endpoint: &Path, why: &str) -> String {
+fn mend(endpoint: &Path, why: &str) -> String {
     let mend = match std::fs::symlink_metadata(endpoint) {
         Err(e) if e.kind() == ErrorKind::PermissionDenied => "only root may ask it".to_owned(),
         Err(_) => "is it running? `systemctl status corten` tells".to_owned(),

@@ -5,17 +5,20 @@
 //! corten config default|check|show                 its files; no daemon is needed
 //! corten status                                    asks the daemon over its socket
 //! corten image list|pull|import|remove|check       the same
+//! corten first-pod run|remove                      proves the node with a pod
 //! ```
 //!
 //! Invariant: no option that a configuration file could hold better.
 
 mod ask;
 pub mod config;
+mod first_pod;
 mod image;
 mod progress;
 mod status;
 mod table;
 
+pub use first_pod::{FirstPodVerb, first_pod};
 pub use image::{ImageVerb, image};
 pub use status::{StatusArguments, status};
 
@@ -50,6 +53,15 @@ pub enum Verb {
     },
     /// Show the daemon, its node and what it holds.
     Status(StatusArguments),
+    /// Prove the node with a pod of its own.
+    FirstPod {
+        /// Socket of the daemon to ask; by default the configuration's.
+        #[arg(long, value_name = "SOCKET", global = true)]
+        endpoint: Option<String>,
+        /// What.
+        #[command(subcommand)]
+        verb: FirstPodVerb,
+    },
     /// Look after the images of the node.
     Image {
         /// Socket of the daemon to ask; by default the configuration's.

@@ -1,10 +1,9 @@
-//! Runs a first pod through the CRI, as a kubelet would, and shows what each step took.
-//!
-//! ```text
-//! first-pod up SOCKET IMAGE     pod, container, its first log line, its address; the pod stays
-//! first-pod down SOCKET         stops and removes it
-//! ```
+//! `corten first-pod`: runs a pod through the CRI, as a kubelet would, and shows what each step took.
+//! It proves a node without a kubelet, and leaves the pod to be looked at.
 
+use super::ask::{print, refused, unreachable};
+use crate::error::{Context, Error, Kind, Result};
+use clap::Subcommand;
 use corten_proto::runtime::v1::runtime_service_client::RuntimeServiceClient;
 use corten_proto::runtime::v1::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, ListPodSandboxRequest,
@@ -12,13 +11,11 @@ use corten_proto::runtime::v1::{
     RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
 };
 use std::collections::HashMap;
-use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tonic::transport::Channel;
 
 type Client = RuntimeServiceClient<Channel>;
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Marks the pod, so that it is found again whoever made it.
 const LABEL: (&str, &str) = ("corten.first-pod", "yes");
@@ -27,19 +24,31 @@ const LOGS: &str = "/var/log/pods/default_first-pod_0";
 const SCRIPT: &str =
     "echo \"hello from $(hostname) at $(hostname -i), process $$\"; exec sleep 1000000";
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
-        ["up", socket, image] => up(socket, image).await,
-        ["down", socket] => down(&mut connect(socket).await?).await,
-        _ => Err("usage: first-pod up SOCKET IMAGE | first-pod down SOCKET".into()),
-    }
+/// What to do with the first pod.
+#[derive(Debug, Subcommand)]
+pub enum FirstPodVerb {
+    /// Run it; one that runs already is replaced.
+    Run {
+        /// An image of this node that has `sh`.
+        image: String,
+    },
+    /// Stop and remove it.
+    Remove,
 }
 
-async fn connect(socket: &str) -> Result<Client> {
-    Ok(Client::connect(format!("unix://{socket}")).await?)
+/// Does it.
+///
+/// # Errors
+/// The step that failed, in the daemon's words.
+pub async fn first_pod(endpoint: &Path, verb: &FirstPodVerb) -> Result<()> {
+    let uri = format!("unix://{}", endpoint.display());
+    let mut client = Client::connect(uri)
+        .await
+        .map_err(|e| unreachable(endpoint, &e))?;
+    match verb {
+        FirstPodVerb::Run { image } => run(&mut client, image).await,
+        FirstPodVerb::Remove => remove(&mut client).await,
+    }
 }
 
 /// What was done so far, and when.
@@ -48,37 +57,30 @@ struct Steps {
 }
 
 impl Steps {
-    fn done(&mut self, step: &str) {
+    fn done(&mut self, step: &str) -> Result<()> {
         let now = Instant::now();
-        println!(
-            "  {step:<24}{:>8.1} ms",
-            (now - self.last).as_secs_f64() * 1e3
-        );
+        let took = (now - self.last).as_secs_f64() * 1e3;
         self.last = now;
+        print(&format!("  {step:<24}{took:>8.1} ms"))
     }
 }
 
-async fn up(socket: &str, image: &str) -> Result<()> {
-    let mut client = connect(socket).await?;
-    down(&mut client).await?;
+async fn run(client: &mut Client, image: &str) -> Result<()> {
+    remove(client).await?;
     let mut steps = Steps {
         last: Instant::now(),
     };
-    let pod = run_pod(&mut client).await?;
-    steps.done("RunPodSandbox");
-    let container = create(&mut client, &pod, image).await?;
-    steps.done("CreateContainer");
-    client
-        .start_container(StartContainerRequest {
-            container_id: container,
-        })
-        .await?;
-    steps.done("StartContainer");
+    let pod = run_pod(client).await?;
+    steps.done("RunPodSandbox")?;
+    let container_id = create(client, &pod, image).await?;
+    steps.done("CreateContainer")?;
+    let started = client.start_container(StartContainerRequest { container_id });
+    started.await.map_err(|e| refused(&e))?;
+    steps.done("StartContainer")?;
     let line = first_line().await?;
-    steps.done("first line in the log");
-    println!("  address  {}", address(&mut client, &pod).await?);
-    println!("  log      {line}");
-    Ok(())
+    steps.done("first line in the log")?;
+    print(&format!("  address  {}", address(client, &pod).await?))?;
+    print(&format!("  log      {line}"))
 }
 
 fn pod_config() -> PodSandboxConfig {
@@ -101,11 +103,8 @@ async fn run_pod(client: &mut Client) -> Result<String> {
         config: Some(pod_config()),
         runtime_handler: String::new(),
     };
-    Ok(client
-        .run_pod_sandbox(asked)
-        .await?
-        .into_inner()
-        .pod_sandbox_id)
+    let made = client.run_pod_sandbox(asked).await;
+    Ok(made.map_err(|e| refused(&e))?.into_inner().pod_sandbox_id)
 }
 
 async fn create(client: &mut Client, pod: &str, image: &str) -> Result<String> {
@@ -127,11 +126,8 @@ async fn create(client: &mut Client, pod: &str, image: &str) -> Result<String> {
         config: Some(config),
         sandbox_config: Some(pod_config()),
     };
-    Ok(client
-        .create_container(asked)
-        .await?
-        .into_inner()
-        .container_id)
+    let made = client.create_container(asked).await;
+    Ok(made.map_err(|e| refused(&e))?.into_inner().container_id)
 }
 
 /// The log's first line, without its time and stream.
@@ -144,7 +140,8 @@ async fn first_line() -> Result<String> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Err(format!("no line in {} within 10 s", path.display()).into())
+    let text = format!("no line in {} within 10 s", path.display());
+    Err(Error::new(Kind::DeadlineExceeded, text))
 }
 
 async fn address(client: &mut Client, pod: &str) -> Result<String> {
@@ -152,12 +149,13 @@ async fn address(client: &mut Client, pod: &str) -> Result<String> {
         pod_sandbox_id: pod.to_owned(),
         verbose: false,
     };
-    let status = client.pod_sandbox_status(asked).await?.into_inner().status;
+    let status = client.pod_sandbox_status(asked).await;
+    let status = status.map_err(|e| refused(&e))?.into_inner().status;
     Ok(status.and_then(|s| s.network).unwrap_or_default().ip)
 }
 
 /// Removes the pod and its log, where there is one.
-async fn down(client: &mut Client) -> Result<()> {
+async fn remove(client: &mut Client) -> Result<()> {
     let filter = PodSandboxFilter {
         label_selector: HashMap::from([(LABEL.0.into(), LABEL.1.into())]),
         ..Default::default()
@@ -165,19 +163,17 @@ async fn down(client: &mut Client) -> Result<()> {
     let asked = ListPodSandboxRequest {
         filter: Some(filter),
     };
-    for pod in client.list_pod_sandbox(asked).await?.into_inner().items {
+    let found = client.list_pod_sandbox(asked).await;
+    for pod in found.map_err(|e| refused(&e))?.into_inner().items {
+        let pod_sandbox_id = pod.id.clone();
+        let stopped = client.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id });
+        stopped.await.map_err(|e| refused(&e))?;
         let pod_sandbox_id = pod.id;
-        client
-            .stop_pod_sandbox(StopPodSandboxRequest {
-                pod_sandbox_id: pod_sandbox_id.clone(),
-            })
-            .await?;
-        client
-            .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id })
-            .await?;
+        let removed = client.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id });
+        removed.await.map_err(|e| refused(&e))?;
     }
     match std::fs::remove_dir_all(LOGS) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-        _ => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.context(Kind::Internal, || format!("remove {LOGS}")),
     }
 }
