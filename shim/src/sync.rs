@@ -3,8 +3,9 @@
 //! ```text
 //! run (resident)            stage                             init
 //! ─────────────────────────────────────────────────────────────────────────────────────────
-//! fork ───────────────────▶ parse, plan, user, trees,
-//! waits                     root, cgroup, pipes
+//! fork ───────────────────▶ parse, plan
+//! ◀── FromStage::Cgroup     cgroup, user, trees, root,
+//! waits                     pipes
 //!                           clone3 (its sibling) ───────────▶ enters the cgroup, joins
 //!                           waits                             namespaces, mounts, pivots,
 //!                                                             becomes the user, filters
@@ -30,9 +31,12 @@ use serde::{Deserialize, Serialize};
 /// The byte that lets an init execute its program.
 pub const GO: &[u8] = b"g";
 
-/// What the stage tells the resident process, once.
+/// What the stage tells the resident process: the cgroup, then how it went.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromStage {
+    /// Where the container's limits will be: said before any of it is made, so that it can be taken
+    /// away when the stage is killed.
+    Cgroup(Cgroup),
     /// The container is made. With it travel the init's pidfd, the gate, and either the terminal's
     /// master or stdin (only where asked for), stdout and stderr.
     Made(Made),
@@ -54,8 +58,6 @@ pub struct Made {
     pub start_time: u64,
     /// Whom it runs as.
     pub user: User,
-    /// Where its limits are.
-    pub cgroup: Cgroup,
 }
 
 /// What the init says over the gate.

@@ -26,34 +26,38 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the cgroup in every hierarchy of this host.
+    /// Makes the cgroup in every hierarchy of this host, or in none.
+    ///
+    /// # Errors
+    /// As [`Cgroup::find`] and [`Cgroup::establish`].
+    pub fn make(path: &str) -> Result<Self, Failure> {
+        let cgroup = Self::find(path)?;
+        cgroup.establish().map(|()| cgroup)
+    }
+
+    /// Makes the directories, or none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn establish(&self) -> Result<(), Failure> {
+        for directory in &self.directories {
+            let made = directory.make().at(FailureKind::System, || {
+                format!("make the cgroup {}", directory.path.display())
+            });
+            if made.is_err() {
+                // One that was there before and is in use stays.
+                let _ = self.remove_now();
+                return made;
+            }
+        }
+        Ok(())
+    }
+
+    /// The cgroup of this path, be it there or not.
     ///
     /// # Errors
     /// [`FailureKind::Invalid`] for a path that is not absolute or leads upwards; else what the
     /// kernel says.
-    pub fn make(path: &str) -> Result<Self, Failure> {
-        let relative = checked(path)?;
-        let mounts = hierarchy::mounts().at(FailureKind::System, || {
-            "look for the cgroup hierarchies".to_owned()
-        })?;
-        let cgroup = Self {
-            directories: mounts
-                .into_iter()
-                .map(|mount| mount.directory(relative))
-                .collect(),
-        };
-        for directory in &cgroup.directories {
-            directory.make().at(FailureKind::System, || {
-                format!("make the cgroup {}", directory.path.display())
-            })?;
-        }
-        Ok(cgroup)
-    }
-
-    /// The cgroup of this path, which somebody made.
-    ///
-    /// # Errors
-    /// As [`Cgroup::make`].
     pub fn find(path: &str) -> Result<Self, Failure> {
         let relative = checked(path)?;
         let mounts = hierarchy::mounts().at(FailureKind::System, || {

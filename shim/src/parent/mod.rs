@@ -107,22 +107,29 @@ pub fn create(request: &CreateRequest) -> Result<Created, Failure> {
     let stage = clone3(0, None, || stage::main(request, &theirs))
         .at(FailureKind::System, || "fork the stage".to_owned())?;
     drop(theirs);
-    let answer = packet::receive::<FromStage>(&ours);
+    let mut cgroup = None;
+    let answer = hear(&ours, &mut cgroup);
     reap(&stage)?;
-    match answer.at(FailureKind::System, || "hear from the stage".to_owned())? {
-        Some(Received {
-            message: FromStage::Made(made),
-            fds,
-        }) => created(made, fds),
-        Some(Received {
-            message: FromStage::Failed { failure, init },
-            ..
-        }) => {
+    match (answer?, cgroup) {
+        (
+            Some(Received {
+                message: FromStage::Made(made),
+                fds,
+            }),
+            Some(cgroup),
+        ) => created(made, cgroup, fds),
+        (
+            Some(Received {
+                message: FromStage::Failed { failure, init },
+                ..
+            }),
+            _,
+        ) => {
             reap_failed(init);
             Err(failure)
         }
-        None => {
-            reap_all();
+        (_, cgroup) => {
+            take_away(cgroup);
             Err(ended(
                 "create the container",
                 "the stage ended without a word",
@@ -131,7 +138,24 @@ pub fn create(request: &CreateRequest) -> Result<Created, Failure> {
     }
 }
 
-fn created(made: Made, fds: Vec<OwnedFd>) -> Result<Created, Failure> {
+/// What the stage says last, and on the way the cgroup.
+fn hear(
+    stage: &OwnedFd,
+    cgroup: &mut Option<Cgroup>,
+) -> Result<Option<Received<FromStage>>, Failure> {
+    loop {
+        let received = packet::receive::<FromStage>(stage);
+        match received.at(FailureKind::System, || "hear from the stage".to_owned())? {
+            Some(Received {
+                message: FromStage::Cgroup(named),
+                ..
+            }) => *cgroup = Some(named),
+            other => return Ok(other),
+        }
+    }
+}
+
+fn created(made: Made, cgroup: Cgroup, fds: Vec<OwnedFd>) -> Result<Created, Failure> {
     let mut fds = fds.into_iter();
     let missing = || ended("create the container", "a descriptor is missing");
     let (pidfd, gate) = (
@@ -145,7 +169,7 @@ fn created(made: Made, fds: Vec<OwnedFd>) -> Result<Created, Failure> {
         pidfd,
         stdio,
         start: StartGate(gate),
-        cgroup: made.cgroup,
+        cgroup,
         user: made.user,
     })
 }
@@ -201,6 +225,16 @@ fn reap_failed(init: Option<i32>) {
 }
 
 /// The stage was killed: its init, if there is one, sees its gate closed and ends.
+fn take_away(cgroup: Option<Cgroup>) {
+    if let Some(cgroup) = &cgroup {
+        let _ = cgroup.kill_now();
+    }
+    reap_all();
+    if let Some(cgroup) = cgroup {
+        let _ = cgroup.remove();
+    }
+}
+
 fn reap_all() {
     while let Ok(Some(_)) =
         rustix::io::retry_on_intr(|| rustix::process::wait(WaitOptions::empty()))

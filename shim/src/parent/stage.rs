@@ -29,7 +29,7 @@ type Outcome = Result<(Made, Vec<OwnedFd>), Failure>;
 /// Runs the stage; the result is its exit code.
 pub fn main(request: &CreateRequest, socket: &OwnedFd) -> i32 {
     let mut init = None;
-    let (answer, fds) = match create(request, &mut init) {
+    let (answer, fds) = match create(request, socket, &mut init) {
         Ok((made, fds)) => (FromStage::Made(made), fds),
         Err(failure) => (FromStage::Failed { failure, init }, Vec::new()),
     };
@@ -37,7 +37,7 @@ pub fn main(request: &CreateRequest, socket: &OwnedFd) -> i32 {
     i32::from(packet::send(socket, &answer, &fds).is_err())
 }
 
-fn create(request: &CreateRequest, init: &mut Option<i32>) -> Outcome {
+fn create(request: &CreateRequest, socket: &OwnedFd, init: &mut Option<i32>) -> Outcome {
     // A container's process that finds a way to look at this one must not get at its program.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .at(FailureKind::System, || "hide the stage".to_owned())?;
@@ -48,7 +48,10 @@ fn create(request: &CreateRequest, init: &mut Option<i32>) -> Outcome {
         powers: super::powers(),
     };
     let plan = plan::build(&spec, &facts)?;
-    let cgroup = Cgroup::make(&plan::cgroup_path(&spec, &request.id))?;
+    let cgroup = Cgroup::find(&plan::cgroup_path(&spec, &request.id))?;
+    packet::send(socket, &FromStage::Cgroup(cgroup.clone()), &[])
+        .at(FailureKind::System, || "tell of the cgroup".to_owned())?;
+    cgroup.establish()?;
     let made = make(request, &spec, plan, &cgroup, init);
     if made.is_err() {
         // The init has ended or is ending; who is left in the cgroup must not keep it.
@@ -91,7 +94,6 @@ fn make(
         pid: process.pid,
         start_time,
         user,
-        cgroup: cgroup.clone(),
     };
     let mut fds = vec![process.pidfd, gate];
     fds.extend(master);
