@@ -54,11 +54,13 @@ const DEFAULT: [(u32, Option<u32>); 9] = [
 pub(super) fn apply(cgroup: &Cgroup, rules: &[DeviceRule<'_>]) -> Result<(), Failure> {
     let rules = plan(rules)?;
     match cgroup.controller("devices") {
-        Some(directory) if directory.version == Version::V1 => rules.iter().try_for_each(|rule| {
-            let (file, line) = v1_line(rule);
-            write(&directory.path.join(file), &line)
-                .at(FailureKind::System, || format!("set {file} to {line}"))
-        }),
+        Some(directory) if directory.version == Version::V1 => {
+            let mut lines = rules.iter().flat_map(v1_lines);
+            lines.try_for_each(|(file, line)| {
+                write(&directory.path.join(file), &line)
+                    .at(FailureKind::System, || format!("set {file} to {line}"))
+            })
+        }
         _ => attach(cgroup, &rules),
     }
 }
@@ -147,13 +149,24 @@ fn checked(rule: &DeviceRule<'_>) -> Result<Rule, Failure> {
     })
 }
 
-/// The file and the line for a rule. A line about all kinds is about everything on v1.
-fn v1_line(rule: &Rule) -> (&'static str, String) {
+/// The lines for a rule, each with its file. A line about all kinds is about everything on v1,
+/// whatever else it says: a rule about some devices of all kinds becomes one for each kind.
+fn v1_lines(rule: &Rule) -> Vec<(&'static str, String)> {
     let file = if rule.allow {
         "devices.allow"
     } else {
         "devices.deny"
     };
+    let lines = match rule.kind {
+        _ if is_about_everything(rule) => vec!["a".to_owned()],
+        Kind::Any => vec![v1_line(rule, 'b'), v1_line(rule, 'c')],
+        Kind::Block => vec![v1_line(rule, 'b')],
+        Kind::Character => vec![v1_line(rule, 'c')],
+    };
+    lines.into_iter().map(|line| (file, line)).collect()
+}
+
+fn v1_line(rule: &Rule, kind: char) -> String {
     let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
     let letters = [(READ, 'r'), (WRITE, 'w'), (MAKE, 'm')];
     let access: String = letters
@@ -161,19 +174,8 @@ fn v1_line(rule: &Rule) -> (&'static str, String) {
         .filter(|(bit, _)| rule.access & bit != 0)
         .map(|(_, letter)| letter)
         .collect();
-    let kind = match rule.kind {
-        Kind::Any => return (file, "a".to_owned()),
-        Kind::Block => 'b',
-        Kind::Character => 'c',
-    };
-    (
-        file,
-        format!(
-            "{kind} {}:{} {access}",
-            number(rule.major),
-            number(rule.minor)
-        ),
-    )
+    let (major, minor) = (number(rule.major), number(rule.minor));
+    format!("{kind} {major}:{minor} {access}")
 }
 
 /// Registers and operations of extended BPF.

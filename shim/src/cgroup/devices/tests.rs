@@ -106,7 +106,7 @@ fn everything_is_one_rule() {
     ));
     assert_eq!(all.len(), 1);
     assert!(run(&program(&all), Kind::Block, ALL, (8, 0)));
-    assert_eq!(v1_line(&all[0]), ("devices.allow", "a".to_owned()));
+    assert_eq!(v1_lines(&all[0]), [("devices.allow", "a".to_owned())]);
 }
 
 #[test]
@@ -114,13 +114,29 @@ fn lines_of_v1() {
     let all = rules(
         r#"[{"allow":true,"type":"c","major":10,"access":"rw"},{"allow":false,"type":"b","major":8,"minor":-1,"access":"m"}]"#,
     );
-    let lines: Vec<_> = all.iter().take(3).map(v1_line).collect();
+    let lines: Vec<_> = all.iter().take(3).flat_map(v1_lines).collect();
     assert_eq!(
         lines,
         [
             ("devices.deny", "a".to_owned()),
             ("devices.allow", "c 10:* rw".to_owned()),
             ("devices.deny", "b 8:* m".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn some_devices_of_all_kinds_are_not_everything_on_v1() {
+    let all =
+        rules(r#"[{"allow":true,"type":"a","major":10,"minor":200},{"allow":false,"access":"w"}]"#);
+    let lines: Vec<_> = all.iter().skip(1).take(2).flat_map(v1_lines).collect();
+    assert_eq!(
+        lines,
+        [
+            ("devices.allow", "b 10:200 rwm".to_owned()),
+            ("devices.allow", "c 10:200 rwm".to_owned()),
+            ("devices.deny", "b *:* w".to_owned()),
+            ("devices.deny", "c *:* w".to_owned()),
         ]
     );
 }
