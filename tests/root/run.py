@@ -17,7 +17,7 @@ import leftovers  # noqa: E402
 def main() -> int:
     before = leftovers.holdings()
     command = [TESTS / "lib/cargo_test.py", "--workspace", "--offline"]
-    status = subprocess.run([*command, "--lib", "--bins", "--tests", "--", "root_", "--include-ignored"], check=False).returncode
+    status = subprocess.run([*command, "--tests", "--", "root_", "--include-ignored"], check=False).returncode
     programs = [word for name in sys.argv[1:] for word in ("--test", name)]
     if programs:
         status |= subprocess.run([*command, *programs, "--", "--skip", "root_"], check=False).returncode
