@@ -10,6 +10,7 @@ mod entry;
 
 use corten_shim::api::Failure;
 use corten_shim::failure::log;
+use corten_shim::parent::oom_score;
 use corten_shim::server::real::Parent;
 use corten_shim::server::{self, Options};
 use corten_shim::sys::{descriptors, signal};
@@ -53,7 +54,11 @@ fn start() -> u8 {
 fn run(arguments: &[OsString]) -> u8 {
     match options(arguments) {
         Ok(options) => {
-            told(take_socket().and_then(|first| server::run(&options, first, &mut Parent)))
+            // Before the shim takes a score of its own.
+            let mut parent = Parent {
+                oom_score: oom_score(),
+            };
+            told(take_socket().and_then(|first| server::run(&options, first, &mut parent)))
         }
         Err(problem) => usage(&problem),
     }

@@ -207,6 +207,20 @@ fn root_a_shim_lives_in_the_cgroup_of_shims_and_its_container_does_not() {
     shim.shut();
 }
 
+/// A shim is spared (where it may be: with CAP_SYS_RESOURCE), its container is not.
+#[test]
+#[ignore = "needs root"]
+fn root_a_container_does_not_inherit_the_shims_oom_score() {
+    let mut shim = Shim::new("exec sleep 1000");
+    let (status, _) = shim.create();
+    let score = |pid: &str| {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        std::fs::read_to_string(path).unwrap()
+    };
+    assert_eq!(score(&status.pid.to_string()), score("self"));
+    shim.shut();
+}
+
 fn read_all(socket: &OwnedFd) -> String {
     let mut file = std::fs::File::from(socket.try_clone().unwrap());
     let mut seen = Vec::new();

@@ -27,6 +27,14 @@ pub const RESOURCES: [Resource; RLIMITS.len()] = [
     Resource::Rttime,
 ];
 
+/// How readily the kernel kills this process for memory (`oom_score_adj`, −1000 to 1000). What cannot
+/// be asked counts as 0.
+#[must_use]
+pub fn oom_score() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
 /// Asks the kernel what this process has. What cannot be asked counts as absent.
 #[must_use]
 pub fn powers() -> Powers {

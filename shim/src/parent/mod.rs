@@ -11,7 +11,7 @@ mod rootfs;
 mod stage;
 mod trees;
 
-pub use facts::{RESOURCES, own_program, powers};
+pub use facts::{RESOURCES, oom_score, own_program, powers};
 
 use crate::api::{CreateRequest, Failure, FailureKind, User};
 use crate::cgroup::Cgroup;
@@ -98,13 +98,15 @@ impl StartGate {
 
 /// Makes the container of a bundle up to the point where its init waits to execute the program.
 ///
+/// `oom_score` is what the container gets whose bundle names none: the caller's own is a shim's.
+///
 /// The caller must be single-threaded and have no other children that end meanwhile unseen.
 ///
 /// # Errors
 /// Which step failed and why; what was made is taken back.
-pub fn create(request: &CreateRequest) -> Result<Created, Failure> {
+pub fn create(request: &CreateRequest, oom_score: i32) -> Result<Created, Failure> {
     let (ours, theirs) = pair()?;
-    let stage = clone3(0, None, || stage::main(request, &theirs))
+    let stage = clone3(0, None, || stage::main(request, oom_score, &theirs))
         .at(FailureKind::System, || "fork the stage".to_owned())?;
     drop(theirs);
     let mut cgroup = None;

@@ -27,9 +27,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 type Outcome = Result<(Made, Vec<OwnedFd>), Failure>;
 
 /// Runs the stage; the result is its exit code.
-pub fn main(request: &CreateRequest, socket: &OwnedFd) -> i32 {
+pub fn main(request: &CreateRequest, oom_score: i32, socket: &OwnedFd) -> i32 {
     let mut init = None;
-    let (answer, fds) = match create(request, socket, &mut init) {
+    let (answer, fds) = match create(request, oom_score, socket, &mut init) {
         Ok((made, fds)) => (FromStage::Made(made), fds),
         Err(failure) => (FromStage::Failed { failure, init }, Vec::new()),
     };
@@ -37,7 +37,12 @@ pub fn main(request: &CreateRequest, socket: &OwnedFd) -> i32 {
     i32::from(packet::send(socket, &answer, &fds).is_err())
 }
 
-fn create(request: &CreateRequest, socket: &OwnedFd, init: &mut Option<i32>) -> Outcome {
+fn create(
+    request: &CreateRequest,
+    oom_score: i32,
+    socket: &OwnedFd,
+    init: &mut Option<i32>,
+) -> Outcome {
     // A container's process that finds a way to look at this one must not get at its program.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .at(FailureKind::System, || "hide the stage".to_owned())?;
@@ -47,7 +52,8 @@ fn create(request: &CreateRequest, socket: &OwnedFd, init: &mut Option<i32>) -> 
     let facts = HostFacts {
         powers: super::powers(),
     };
-    let plan = plan::build(&spec, &facts)?;
+    let mut plan = plan::build(&spec, &facts)?;
+    plan.process.oom_score_adj.get_or_insert(oom_score);
     let cgroup = Cgroup::find(&plan::cgroup_path(&spec, &request.id))?;
     packet::send(socket, &FromStage::Cgroup(cgroup.clone()), &[])
         .at(FailureKind::System, || "tell of the cgroup".to_owned())?;

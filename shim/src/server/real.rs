@@ -9,7 +9,10 @@ use rustix::fd::OwnedFd;
 
 /// Makes containers from OCI bundles.
 #[derive(Debug)]
-pub struct Parent;
+pub struct Parent {
+    /// What the shim was started with, as in [`parent::create`].
+    pub oom_score: i32,
+}
 
 impl Creator for Parent {
     fn create(&mut self, request: &CreateRequest) -> Result<Created, Failure> {
@@ -21,7 +24,7 @@ impl Creator for Parent {
             start,
             cgroup,
             user,
-        } = parent::create(request)?;
+        } = parent::create(request, self.oom_score)?;
         let stdio = match stdio {
             parent::Stdio::Terminal { master } => Stdio::Terminal { master },
             parent::Stdio::Pipes {
