@@ -44,6 +44,8 @@ enum Keyboard {
 pub enum Life {
     /// More may come.
     Flowing,
+    /// Its client has gone: the terminal has yet to take what it has typed.
+    Leaving,
     /// No more will come: it is gone when it has had what was held back.
     Ending,
     /// Its client has gone, or has had all.
@@ -76,24 +78,33 @@ impl Tap {
     /// Where it is in its life.
     #[must_use]
     pub fn life(&self) -> Life {
-        self.life
+        match self.life {
+            Life::Leaving if !self.has_typed() => Life::Gone,
+            other => other,
+        }
     }
 
-    /// What to poll for.
+    /// What to poll for, as long as there is somebody.
     #[must_use]
-    pub fn interest(&self) -> (&OwnedFd, PollFlags) {
+    pub fn interest(&self) -> Option<(&OwnedFd, PollFlags)> {
+        if self.life == Life::Leaving {
+            return None;
+        }
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::OUT, !self.backlog.is_empty());
         let listens = matches!(&self.keyboard, Keyboard::Open(typed) if typed.is_empty());
         flags.set(PollFlags::IN, listens);
-        (&self.fd, flags)
+        Some((&self.fd, flags))
     }
 
     /// Acts on what the poll has answered.
     pub fn turn(&mut self, flags: PollFlags) {
+        if flags.contains(PollFlags::HUP) {
+            return self.leave();
+        }
         if flags.contains(PollFlags::IN) {
             self.read();
-        } else if flags.intersects(PollFlags::ERR | PollFlags::HUP) {
+        } else if flags.contains(PollFlags::ERR) {
             self.life = Life::Gone;
         }
         if flags.contains(PollFlags::OUT) {
@@ -109,7 +120,7 @@ impl Tap {
             Ok(0)
         };
         let Ok(written) = written else {
-            return self.life = Life::Gone;
+            return self.leave();
         };
         self.backlog.extend(&data[written..]);
         if self.backlog.len() > BEHIND {
@@ -119,9 +130,14 @@ impl Tap {
 
     /// There will be no more output: it goes when it has had what was held back.
     pub fn end(&mut self) {
-        if self.life == Life::Flowing {
-            self.life = Life::Ending;
-            self.flush();
+        match self.life {
+            Life::Flowing => {
+                self.life = Life::Ending;
+                self.flush();
+            }
+            // The terminal takes no more either.
+            Life::Leaving => self.life = Life::Gone,
+            _ => {}
         }
     }
 
@@ -144,12 +160,31 @@ impl Tap {
             match write(&self.fd, self.backlog.as_slices().0) {
                 Ok(0) => return,
                 Ok(written) => drop(self.backlog.drain(..written)),
-                Err(_) => return self.life = Life::Gone,
+                Err(_) => return self.leave(),
             }
         }
         self.backlog = VecDeque::new();
         if self.life == Life::Ending {
             self.life = Life::Gone;
+        }
+    }
+
+    /// The client has closed its end. What it has typed before is read at once: it is no more than
+    /// the kernel's buffer holds, and any write to the client would be the end of the tap.
+    fn leave(&mut self) {
+        self.life = Life::Leaving;
+        self.stream = None;
+        self.backlog = VecDeque::new();
+        let Keyboard::Open(typed) = &mut self.keyboard else {
+            return;
+        };
+        let mut buffer = [0u8; TYPED];
+        loop {
+            match rustix::io::read(&self.fd, &mut buffer) {
+                Ok(got @ 1..) => typed.extend(&buffer[..got]),
+                Err(Errno::INTR) => {}
+                Ok(_) | Err(_) => return,
+            }
         }
     }
 

@@ -143,8 +143,9 @@ impl Streams {
     /// Calls `add` for all that is to be polled.
     pub fn poll<'a>(&'a self, mut add: impl FnMut(Part, &'a OwnedFd, PollFlags)) {
         for (index, tap) in self.taps.iter().enumerate() {
-            let (fd, flags) = tap.interest();
-            add(Part::Tap(index), fd, flags);
+            if let Some((fd, flags)) = tap.interest() {
+                add(Part::Tap(index), fd, flags);
+            }
         }
         for (index, source) in self.sources.iter().enumerate() {
             if source.hung_up.is_none_or(|until| until <= Instant::now()) {

@@ -247,6 +247,38 @@ fn a_terminals_client_types_and_sees() {
     assert_eq!((size.ws_col, size.ws_row), (132, 43));
 }
 
+/// More than is read from it in one turn.
+#[test]
+fn what_a_terminals_client_types_last_is_not_lost_when_it_closes() {
+    let (slave, mut streams) = terminal();
+    let all = Wanted {
+        stdin: true,
+        ..BOTH
+    };
+    let socket = streams.attach(all).unwrap().remove(0);
+    let line = format!("{}\n", "x".repeat(999));
+    for _ in 0..6 {
+        write(&socket, line.as_bytes()).unwrap();
+    }
+    drop(socket);
+    let mut seen = Vec::new();
+    while streams.has_clients() || seen.len() < 6 * line.len() {
+        turn(&mut streams);
+        rustix::io::ioctl_fionbio(&slave, true).unwrap();
+        let mut buffer = [0; 4096];
+        while let Ok(got) = rustix::io::read(&slave, &mut buffer) {
+            seen.extend_from_slice(&buffer[..got]);
+        }
+        assert!(
+            streams.has_clients() || seen.len() == 6 * line.len(),
+            "{} bytes of {}",
+            seen.len(),
+            6 * line.len()
+        );
+    }
+    assert_eq!(seen, line.repeat(6).as_bytes());
+}
+
 #[test]
 fn a_terminal_that_nobody_holds_is_asked_again_and_ends_when_drained() {
     let (slave, mut streams) = terminal();
