@@ -216,6 +216,22 @@ fn root_a_process_does_not_outlive_a_killed_shim() {
     until("it has ended", || closed(&exec.fds[1]));
 }
 
+#[test]
+#[ignore = "needs root"]
+fn root_exec_has_the_containers_keyring() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let mut exec = container.exec(&["sh", "-c", "cat /proc/keys"], &json!({}));
+    let seen = exec.output();
+    exec.exited();
+    exec.gone();
+    let name = format!("_ses.{}", bundle.id());
+    let keyrings = seen.lines().filter(|line| line.contains(&name)).count();
+    assert_eq!(keyrings, 1, "{seen}");
+    container.shut();
+}
+
 /// As execs leave it whose shim was killed.
 #[test]
 #[ignore = "needs root"]
