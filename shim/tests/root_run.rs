@@ -188,6 +188,7 @@ fn root_a_running_shim_has_given_up_what_it_does_not_need() {
     // CAP_DAC_OVERRIDE (1) and CAP_KILL (5).
     assert!(status.contains("CapEff:\t0000000000000022"), "{status}");
     assert!(status.contains("CapPrm:\t0000000000000022"), "{status}");
+    assert!(status.contains("CapBnd:\t0000000000000000"), "{status}");
     shim.shut();
 }
 

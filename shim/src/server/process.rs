@@ -71,8 +71,9 @@ impl Process {
             permitted: keep,
             inheritable: CapabilitySet::empty(),
         };
-        // Neither call fails for a process that only gives up; were one to, the shim would go on
-        // as privileged as it was a moment ago.
+        // No call fails for a process that only gives up (and may: a nested node's may lack
+        // CAP_SETPCAP); were one to, the shim would go on as privileged as it was a moment ago.
+        let _ = crate::init::process::drop_bounding(0);
         let _ = rustix::thread::set_capabilities(None, sets);
         let _ = rustix::thread::set_no_new_privs(true);
     }
