@@ -15,7 +15,7 @@ pub struct Ended<'a> {
     pub pid: i32,
     /// How the init ended.
     pub end: End,
-    /// Processes of its cgroup that were killed for memory while it lived.
+    /// Processes of its cgroup that were killed for memory, where the last was just before the end.
     pub memory_kills: u64,
     /// Why its program could not be executed, where that is so.
     pub start_failure: Option<&'a str>,

@@ -34,6 +34,9 @@ const AT_LAST: Duration = Duration::from_secs(5);
 
 /// How long after the news of a full memory a kill may be counted: v1 tells before it kills.
 const COUNTING: Duration = Duration::from_secs(1);
+/// How long after a kill for memory an end by SIGKILL may come from it: an init may take a while to
+/// pass on its child's end, and a kill long past has nothing to do with a Stop.
+const RECENT: Duration = Duration::from_secs(5);
 /// How often the counter is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -58,7 +61,29 @@ pub struct Container {
 struct Kills {
     at_create: u64,
     told: u64,
+    /// When the counter was last seen to have moved.
+    moved: Option<Instant>,
     look_until: Option<Instant>,
+}
+
+impl Kills {
+    /// Takes note of the counter; whether it has moved.
+    fn note(&mut self, counter: u64, now: Instant) -> bool {
+        let moved = counter > self.told;
+        if moved {
+            (self.told, self.moved) = (counter, Some(now));
+        }
+        moved
+    }
+
+    /// The kills that an end at this time may come from: none, where the last one is long past.
+    fn behind(&self, end: Instant) -> u64 {
+        let recent = |moved| end.saturating_duration_since(moved) < RECENT;
+        match self.moved.is_some_and(recent) {
+            true => self.told - self.at_create,
+            false => 0,
+        }
+    }
 }
 
 enum Phase {
@@ -131,6 +156,7 @@ impl Container {
             kills: Kills {
                 at_create,
                 told: at_create,
+                moved: None,
                 look_until: None,
             },
             phase: Phase::Created(gate),
@@ -274,9 +300,7 @@ impl Container {
     /// Looks whether a process was killed for memory, where that is to be expected.
     pub fn look_at_memory(&mut self) -> Option<EventKind> {
         let until = self.kills.look_until.filter(|_| self.is_live())?;
-        let kills = self.cgroup.memory_kills();
-        let moved = kills > self.kills.told;
-        self.kills.told = kills;
+        let moved = self.kills.note(self.cgroup.memory_kills(), Instant::now());
         if moved || until <= Instant::now() {
             self.kills.look_until = None;
         }
@@ -393,11 +417,12 @@ impl Container {
     }
 
     fn record_of(&mut self, end: End) -> ExitRecord {
-        self.kills.told = self.cgroup.memory_kills().max(self.kills.told);
+        let now = Instant::now();
+        self.kills.note(self.cgroup.memory_kills(), now);
         record::of(&Ended {
             pid: self.pid,
             end,
-            memory_kills: self.kills.told - self.kills.at_create,
+            memory_kills: self.kills.behind(now),
             start_failure: self.start_failure.as_deref(),
             started_at: self.started_at,
             finished_at: stamp::now_nanos(),
@@ -409,4 +434,27 @@ impl Container {
 fn wait_channel(pid: i32) -> Option<String> {
     let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
     (!place.is_empty() && place != "0").then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_long_past_is_behind_no_end() {
+        let mut kills = Kills {
+            at_create: 5,
+            told: 5,
+            moved: None,
+            look_until: None,
+        };
+        let begin = Instant::now();
+        assert!(!kills.note(5, begin));
+        assert_eq!(kills.behind(begin), 0);
+        assert!(kills.note(7, begin));
+        assert_eq!(kills.behind(begin + RECENT / 2), 2);
+        assert_eq!(kills.behind(begin + RECENT), 0);
+        assert!(kills.note(8, begin + RECENT), "and again");
+        assert_eq!(kills.behind(begin + RECENT), 3);
+    }
 }
