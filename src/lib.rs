@@ -9,6 +9,7 @@
 //! - [`task`], [`network`], [`snapshot`], [`content`], [`registry`], [`store`], [`cgroup`]: ports,
 //!   each a small trait with one real adapter.
 //! - [`unpack`]: a stream of bytes and a directory become a layer.
+//! - [`trees`]: walks and deletes trees that containers made, of any depth.
 //! - [`id`], [`error`]: what all of them speak of.
 //!
 //! # Architecture invariants
@@ -35,4 +36,5 @@ pub mod registry;
 pub mod snapshot;
 pub mod store;
 pub mod task;
+pub mod trees;
 pub mod unpack;

@@ -40,7 +40,7 @@ const PORTS: [&str; 8] = [
 /// What the engine joins.
 const BELOW_ENGINE: &[&str] = &[
     "cgroup", "content", "model", "network", "nri", "registry", "snapshot", "store", "task",
-    "unpack",
+    "trees", "unpack",
 ];
 
 const fn room(name: &'static str, may: &'static [&'static str]) -> Room {
@@ -63,19 +63,20 @@ const fn later(name: &'static str, may: &'static [&'static str]) -> Room {
 const JOINS: [&str; 3] = ["lib", "main", "daemon"];
 
 /// All other rooms.
-const ROOMS: [Room; 19] = [
+const ROOMS: [Room; 20] = [
     room("error", &[]),
     room("id", &[]),
     room("model", &[]),
     room("config", &["model"]),
-    room("unpack", &["model"]),
+    room("trees", &[]),
+    room("unpack", &["model", "trees"]),
     room("cgroup", &["model"]),
     room("content", &["model"]),
     room("network", &["model"]),
     room("registry", &["model"]),
     // A layer comes as a stream, and is a directory when it is committed.
-    room("snapshot", &["model", "unpack"]),
-    room("store", &["model"]),
+    room("snapshot", &["model", "trees", "unpack"]),
+    room("store", &["model", "trees"]),
     room("task", &["model"]),
     later("nri", &["model"]),
     room("engine", BELOW_ENGINE),

@@ -16,7 +16,7 @@ mod tests;
 mod trash;
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::Path,
     sync::Arc,
@@ -30,12 +30,14 @@ pub use self::{
     layers::{LayerRecord, Layers, Place, Staged},
     trash::Trash,
 };
-use crate::{id::ChainId, unpack::Usage};
+use crate::{id::ChainId, trees, unpack::Usage};
 
 /// The writable directory of a container.
 const UPPER: &str = "upper";
 /// What overlayfs works in; on the same file system.
 const WORK: &str = "work";
+/// The unit of `st_blocks`, whatever the file system's own (`stat(2)`).
+const STAT_BLOCK: u64 = 512;
 
 /// Gives containers their root file systems.
 pub trait Snapshotter: Send + Sync {
@@ -128,9 +130,17 @@ impl Snapshotter for Overlay {
     }
 
     fn usage(&self, directory: &Path) -> Result<Usage, Error> {
-        let mut usage = Usage::default();
-        walk(&directory.join(UPPER), &mut usage)?;
-        Ok(usage)
+        let (upper, mut usage) = (directory.join(UPPER), Usage::default());
+        let add = |stat: &rustix::fs::Stat| {
+            usage.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK;
+            usage.inodes += 1;
+        };
+        match trees::visit(&upper, add) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("walk", upper)(error))
+            }
+            _ => Ok(usage),
+        }
     }
 }
 
@@ -150,24 +160,4 @@ fn copy_root(from: &Path, to: &Path) -> Result<(), Error> {
         .map_err(io_error("chown", to))?;
     let mode = fs::Permissions::from_mode(metadata.mode() & 0o7777);
     fs::set_permissions(to, mode).map_err(io_error("chmod", to))
-}
-
-/// Adds up a tree that others may be writing to: what disappears meanwhile does not count.
-fn walk(directory: &Path, usage: &mut Usage) -> Result<(), Error> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(io_error("list", directory))?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(io_error("list", directory))?;
-        let Ok(metadata) = entry.metadata() else {
-            continue;
-        };
-        usage.bytes += metadata.blocks() * 512;
-        usage.inodes += 1;
-        if metadata.is_dir() {
-            walk(&entry.path(), usage)?;
-        }
-    }
-    Ok(())
 }

@@ -16,6 +16,7 @@ use std::{
 use tracing::warn;
 
 use super::error::{Error, io_error};
+use crate::trees;
 
 /// A directory on the same file system as what is thrown into it, and the thread that empties it.
 #[derive(Debug)]
@@ -80,12 +81,7 @@ impl Trash {
 }
 
 fn delete(path: &Path) {
-    let deleted = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = deleted {
+    if let Err(error) = trees::remove(path) {
         warn!(path = %path.display(), %error, "trash not deleted; the next start tries again");
     }
 }

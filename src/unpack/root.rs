@@ -5,7 +5,12 @@
 //! since tars go directory by directory. Invariant: no path is ever resolved against the host's
 //! root, and the last component of a name is never followed.
 
-use std::{collections::BTreeSet, os::fd::OwnedFd, path::Path};
+use std::{
+    collections::BTreeSet,
+    ffi::CString,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use rustix::{
     fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags},
@@ -17,6 +22,7 @@ use super::{
     error::Error,
     path::{EntryPath, to_path},
 };
+use crate::trees;
 
 /// Mode of a directory that the layer does not mention.
 const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -147,35 +153,24 @@ impl Root {
             let below = [path.as_bytes(), b"/"].concat();
             self.implied
                 .retain(|implied| implied != path.as_bytes() && !implied.starts_with(&below));
-            return remove_tree(&parent, path.name(), &mut self.usage).map_err(failed);
+            return self.remove_tree(&parent, path.name()).map_err(failed);
         }
         fs::unlinkat(&parent, path.name(), AtFlags::empty()).map_err(failed)?;
         self.usage.take_away(&stat);
         Ok(())
     }
-}
 
-/// Removes a directory and all below it without following anything.
-fn remove_tree(parent: &OwnedFd, name: &[u8], usage: &mut Usage) -> Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let directory = fs::openat(parent, name, flags, Mode::empty())?;
-    for entry in fs::Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let stat = fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            remove_tree(&directory, name, usage)?;
-        } else {
-            fs::unlinkat(&directory, name, AtFlags::empty())?;
-            usage.take_away(&stat);
-        }
+    /// Removes a directory and all below it without following anything.
+    fn remove_tree(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        trees::remove_at(parent.as_fd(), &name, |stat| {
+            if trees::is_directory(stat) {
+                self.usage.take_away_directory();
+            } else {
+                self.usage.take_away(stat);
+            }
+        })
     }
-    fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?;
-    usage.take_away_directory();
-    Ok(())
 }
 
 /// Whether overlayfs reads this name as "deleted": a character device 0:0.
