@@ -78,7 +78,7 @@ fn deleter() -> std::io::Result<mpsc::Sender<PathBuf>> {
         .name("trash".to_owned())
         .spawn(move || {
             for path in paths {
-                if let Err(error) = fs::remove_dir_all(&path).or_else(ignore_absent) {
+                if let Err(error) = crate::trees::remove(&path) {
                     tracing::warn!(path = %path.display(), %error, "discarded files remain until the next start");
                 }
             }
