@@ -24,6 +24,7 @@ mod namespaces;
 mod resources;
 pub mod seccomp;
 mod user;
+mod visible;
 mod volumes;
 
 #[cfg(test)]
@@ -149,6 +150,9 @@ fn check(inputs: &SpecInputs<'_>) -> Result<()> {
     if !config.cdi_devices.is_empty() {
         return missing("not in this build: config.CDI_devices");
     }
+    if inputs.host.selinux && config.mounts.iter().any(|mount| mount.selinux_relabel) {
+        return missing("not in this build: mounts.selinux_relabel");
+    }
     if config.security.privileged && !pod.privileged {
         return Err(Error::precondition(
             "security_context.privileged: the pod was not made for privileged containers",
@@ -177,10 +181,6 @@ fn process(inputs: &SpecInputs<'_>, granted: &capabilities::Granted) -> Result<P
 
 fn linux(inputs: &SpecInputs<'_>, granted: &capabilities::Granted) -> Result<Linux> {
     let security = &inputs.config.security;
-    let hidden = |paths: &[String]| match security.privileged {
-        true => Some(Vec::new()),
-        false => Some(paths.to_vec()),
-    };
     let mut resources = resources::limits(&inputs.config.resources, inputs.host)?;
     resources.set_devices(Some(devices::rules(inputs)?));
     let mut linux = Linux::default();
@@ -192,8 +192,8 @@ fn linux(inputs: &SpecInputs<'_>, granted: &capabilities::Granted) -> Result<Lin
         ))
         .set_devices(Some(devices::nodes(inputs)))
         .set_seccomp(seccomp::section(inputs, granted)?)
-        .set_masked_paths(hidden(&security.masked_paths))
-        .set_readonly_paths(hidden(&security.readonly_paths))
+        .set_masked_paths(Some(visible::masked(security)))
+        .set_readonly_paths(Some(visible::readonly(security)))
         .set_rootfs_propagation(volumes::rootfs_propagation(&inputs.config.mounts))
         .set_mount_label(labels::selinux_mount(inputs));
     Ok(linux)

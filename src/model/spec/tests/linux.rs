@@ -30,10 +30,14 @@ fn a_privileged_container_has_what_the_node_can_give() {
 }
 
 #[test]
-fn paths_are_masked_as_asked_and_an_empty_list_masks_none() {
+fn paths_are_masked_as_asked_and_by_default_where_nothing_was_asked() {
     let mut asked = asked();
     let masked = |asked: &Asked| asked.linux().masked_paths().clone().unwrap();
-    assert_eq!(masked(&asked), Vec::<String>::new());
+    for path in ["/proc/kcore", "/proc/keys", "/sys/firmware"] {
+        assert!(masked(&asked).iter().any(|masked| masked == path), "{path}");
+    }
+    let readonly = asked.linux().readonly_paths().clone().unwrap();
+    assert!(readonly.contains(&"/proc/sys".into()), "{readonly:?}");
     asked.config.security.masked_paths = words("/bin/ls");
     asked.config.security.readonly_paths = words("/tmp");
     assert_eq!(masked(&asked), ["/bin/ls"]);

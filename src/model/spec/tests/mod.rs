@@ -165,6 +165,14 @@ fn what_cannot_be_given_is_refused() {
     assert_eq!(kind(user), Kind::Unimplemented);
     let device = |a: &mut Asked| a.config.cdi_devices = vec!["vendor.com/class=a".into()];
     assert_eq!(kind(device), Kind::Unimplemented);
+    let relabelled = |a: &mut Asked| {
+        a.host.selinux = true;
+        a.mount(Mount {
+            selinux_relabel: true,
+            ..Mount::default()
+        });
+    };
+    assert_eq!(kind(relabelled), Kind::Unimplemented);
     let privileged = |a: &mut Asked| {
         a.sandbox.config.security.privileged = false;
         a.config.security.privileged = true;
