@@ -5,7 +5,10 @@
 //! opaque marks an xattr) or noted in [`Unpacked`] for the commit (implied directories, hard links
 //! to files of lower layers).
 
-use std::{fs::File, os::fd::AsRawFd, os::fd::OwnedFd, os::unix::fs::FileExt, path::Path};
+use std::{
+    collections::HashMap, fs::File, os::fd::AsRawFd, os::fd::OwnedFd, os::unix::fs::FileExt,
+    path::Path,
+};
 
 use rustix::{
     fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
@@ -28,11 +31,35 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// The prefix of aufs' own bookkeeping, which means nothing here.
 const AUFS: &[u8] = b".wh..wh.";
 
+/// What a record of a path costs beside the path's bytes, about.
+const RECORD: u64 = 64;
+
+/// What a layer may make this process hold or the disk carry, whatever its size.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Entries, and inodes with the directories that no entry mentions.
+    pub entries: u64,
+    /// Bytes of memory for what the end has to know.
+    pub remembered: u64,
+}
+
+impl Limits {
+    /// Far more than any image that serves a purpose.
+    pub const DEFAULT: Self = Self {
+        entries: 10_000_000,
+        remembered: 256 << 20,
+    };
+}
+
 /// Applies entries one after another.
 pub(super) struct Applier {
     root: Root,
+    limits: Limits,
+    entries: u64,
+    /// Bytes of `times` and `links`.
+    remembered: u64,
     /// Directories get their times at the end: each entry made in them changes them.
-    times: Vec<(EntryPath, (i64, u32))>,
+    times: HashMap<EntryPath, (i64, u32)>,
     links: Vec<PendingLink>,
     opaque_root: bool,
     /// Bits that the kernel takes off the mode of a new file.
@@ -41,10 +68,13 @@ pub(super) struct Applier {
 
 impl Applier {
     /// Starts on an empty directory.
-    pub fn new(directory: &Path) -> Result<Self, Error> {
+    pub fn new(directory: &Path, limits: Limits) -> Result<Self, Error> {
         Ok(Self {
             root: Root::open(directory)?,
-            times: Vec::new(),
+            limits,
+            entries: 0,
+            remembered: 0,
+            times: HashMap::new(),
             links: Vec::new(),
             opaque_root: false,
             umask: umask(),
@@ -54,6 +84,8 @@ impl Applier {
     /// Applies one entry and consumes its data.
     pub fn entry<R: Source>(&mut self, entry: &Entry, data: &mut Stream<R>) -> Result<(), Error> {
         let path = EntryPath::parse(&entry.path)?;
+        self.entries += 1;
+        self.within_limits(&path)?;
         if path.name().starts_with(WHITEOUT) {
             data.skip(entry.size)?;
             return self.whiteout(&path);
@@ -70,6 +102,20 @@ impl Applier {
                 self.node(&path, entry)
             }
         }
+    }
+
+    fn within_limits(&self, path: &EntryPath) -> Result<(), Error> {
+        let too_many = |what, limit| {
+            let entry = path.to_path();
+            Err(Error::TooMany { entry, what, limit })
+        };
+        if self.entries.max(self.root.usage.inodes) > self.limits.entries {
+            return too_many("entries", self.limits.entries);
+        }
+        if self.remembered + self.root.remembered > self.limits.remembered {
+            return too_many("bytes of directories and links", self.limits.remembered);
+        }
+        Ok(())
     }
 
     /// Gives directories their times and tells what the commit has to know.
@@ -102,7 +148,10 @@ impl Applier {
         for (name, value) in kept_xattrs(entry) {
             fs::fsetxattr(&directory, name, value, XattrFlags::empty()).map_err(failed)?;
         }
-        self.times.push((path, entry.mtime));
+        let cost = RECORD + path.as_bytes().len() as u64;
+        if self.times.insert(path, entry.mtime).is_none() {
+            self.remembered += cost;
+        }
         Ok(())
     }
 
@@ -195,6 +244,7 @@ impl Applier {
     /// The target must be in a lower layer: linked at the commit, when those are there.
     fn pending_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), Error> {
         self.root.parent(path)?;
+        self.remembered += 2 * RECORD + (path.as_bytes().len() + target.as_bytes().len()) as u64;
         self.links.push(PendingLink {
             path: path.to_path(),
             target: target.to_path(),

@@ -9,13 +9,15 @@ use std::io::{self, BufReader, Chain, Cursor, Read};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 
-use super::{error::Error, stream::Source};
+use super::{
+    error::Error,
+    stream::Source,
+    window::{LONGEST_HEADER, Window},
+};
 use crate::id::Digest;
 
 /// Compressed bytes are read in pieces of this size.
 const INPUT: usize = 64 * 1024;
-/// A zstd window may ask for at most 2^27 bytes (128 MiB), what the format's own tools allow.
-const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// A reader whose first bytes were looked at.
 type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
@@ -46,7 +48,12 @@ pub(super) enum Decoder<R: Read> {
     /// `1f 8b`.
     Gzip(Box<MultiGzDecoder<Input<R>>>),
     /// `28 b5 2f fd`, or a skippable frame.
-    Zstd(zstd::stream::read::Decoder<'static, Input<R>>),
+    Zstd {
+        /// Dropped before the window that it uses.
+        decoder: zstd::stream::read::Decoder<'static, Input<R>>,
+        /// What it may take.
+        _window: Window,
+    },
     /// Anything else: it has to be a tar.
     Plain(Input<R>),
 }
@@ -54,7 +61,7 @@ pub(super) enum Decoder<R: Read> {
 impl<R: Read> Decoder<R> {
     /// Looks at the first bytes and chooses.
     pub fn detect(reader: R) -> Result<Self, Error> {
-        let (magic, reader) = first_four(reader)?;
+        let (beginning, reader) = begin(reader)?;
         let hashed = Hashed {
             inner: reader,
             hash: Sha256::new(),
@@ -62,10 +69,10 @@ impl<R: Read> Decoder<R> {
             failed: false,
         };
         let input = BufReader::with_capacity(INPUT, hashed);
-        Ok(match magic {
+        Ok(match beginning[..] {
             [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(input))),
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
-                Self::Zstd(zstd_decoder(input)?)
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                zstd_decoder(input, &beginning)?
             }
             _ => Self::Plain(input),
         })
@@ -74,7 +81,7 @@ impl<R: Read> Decoder<R> {
     fn format(&self) -> &'static str {
         match self {
             Self::Gzip(_) => "gzip",
-            Self::Zstd(_) => "zstd",
+            Self::Zstd { .. } => "zstd",
             Self::Plain(_) => "none",
         }
     }
@@ -82,7 +89,7 @@ impl<R: Read> Decoder<R> {
     fn hashed(&self) -> &Hashed<R> {
         match self {
             Self::Gzip(decoder) => decoder.get_ref().get_ref(),
-            Self::Zstd(decoder) => decoder.get_ref().get_ref(),
+            Self::Zstd { decoder, .. } => decoder.get_ref().get_ref(),
             Self::Plain(input) => input.get_ref(),
         }
     }
@@ -91,7 +98,7 @@ impl<R: Read> Decoder<R> {
     pub fn finish(self) -> Result<(Digest, u64), Error> {
         let mut input = match self {
             Self::Gzip(decoder) => decoder.into_inner(),
-            Self::Zstd(decoder) => decoder.finish(),
+            Self::Zstd { decoder, .. } => decoder.finish(),
             Self::Plain(input) => input,
         };
         let offset = input.get_ref().count;
@@ -105,7 +112,7 @@ impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Gzip(decoder) => decoder.read(buffer),
-            Self::Zstd(decoder) => decoder.read(buffer),
+            Self::Zstd { decoder, .. } => decoder.read(buffer),
             Self::Plain(input) => input.read(buffer),
         }
     }
@@ -127,28 +134,27 @@ impl<R: Read> Source for Decoder<R> {
     }
 }
 
-/// The first four bytes, and the reader as if they had not been taken. Shorter inputs are padded
-/// with zeros: they are no archive of any kind.
-fn first_four<R: Read>(mut reader: R) -> Result<([u8; 4], Whole<R>), Error> {
-    let mut taken = Vec::with_capacity(4);
+/// The first bytes, and the reader as if they had not been taken.
+fn begin<R: Read>(mut reader: R) -> Result<(Vec<u8>, Whole<R>), Error> {
+    let mut taken = Vec::with_capacity(LONGEST_HEADER);
     reader
         .by_ref()
-        .take(4)
+        .take(LONGEST_HEADER as u64)
         .read_to_end(&mut taken)
         .map_err(|source| Error::Read { offset: 0, source })?;
-    let mut magic = [0; 4];
-    magic[..taken.len()].copy_from_slice(&taken);
-    Ok((magic, Cursor::new(taken).chain(reader)))
+    Ok((taken.clone(), Cursor::new(taken).chain(reader)))
 }
 
-fn zstd_decoder<R: Read>(
-    input: Input<R>,
-) -> Result<zstd::stream::read::Decoder<'static, Input<R>>, Error> {
+fn zstd_decoder<R: Read>(input: Input<R>, beginning: &[u8]) -> Result<Decoder<R>, Error> {
     let failed = |source| Error::Decompress {
         format: "zstd",
         source,
     };
+    let window = Window::of(beginning).map_err(failed)?;
     let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
-    Ok(decoder)
+    decoder.window_log_max(window.log()).map_err(failed)?;
+    Ok(Decoder::Zstd {
+        decoder,
+        _window: window,
+    })
 }

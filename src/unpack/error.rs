@@ -31,6 +31,16 @@ pub enum Error {
     /// A name that would leave the layer's root or cannot be a file name.
     #[error("entry {0:?} has a name that is not allowed")]
     Name(String),
+    /// The layer needs more than its size explains: entries, or memory to remember them.
+    #[error("entry {entry:?} is one too many: the layer has more than {limit} {what}")]
+    TooMany {
+        /// The entry at which the limit was reached.
+        entry: PathBuf,
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
     /// The layer unpacks to more than the limit: a decompression bomb.
     #[error("layer unpacks to more than {limit} bytes")]
     TooLarge {
@@ -76,7 +86,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Apply { source, .. } if full(source) => Kind::ResourceExhausted,
-            Self::TooLarge { .. } => Kind::ResourceExhausted,
+            Self::TooLarge { .. } | Self::TooMany { .. } => Kind::ResourceExhausted,
             Self::Read { .. } | Self::Interrupted => Kind::Unavailable,
             _ => Kind::Internal,
         }

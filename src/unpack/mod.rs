@@ -4,8 +4,8 @@
 //! download ─feed──▶ hash (blob digest) ─▶ decompress ─▶ hash (diff id) ─▶ tar ─▶ files
 //! ```
 //! One pass, no temporary copy; everything runs on the blocking thread that calls [`unpack`].
-//! Layers are hostile input. Invariants: nothing is made outside the directory; memory does not
-//! depend on the layer's size; on success both digests are those that were promised, and on
+//! Layers are hostile input. Invariants: nothing is made outside the directory; memory is
+//! bounded, whatever the layer; on success both digests are those that were promised, and on
 //! failure the caller throws the directory away.
 
 mod apply;
@@ -20,13 +20,19 @@ mod stream;
 mod tar;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::{io::Read, path::Path, path::PathBuf};
 
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
-use self::{apply::Applier, decompress::Decoder, stream::Stream, tar::Archive};
+use self::{
+    apply::{Applier, Limits},
+    decompress::Decoder,
+    stream::Stream,
+    tar::Archive,
+};
 pub use self::{
     error::Error,
     feed::{FeedReader, Feeder, feed},
@@ -140,8 +146,17 @@ impl std::ops::AddAssign for Usage {
 /// # Errors
 /// As [`Error`] says; the directory then holds part of the layer and has to be thrown away.
 pub fn unpack(reader: impl Read, directory: &Path, expected: &Expected) -> Result<Unpacked, Error> {
+    unpack_within(reader, directory, expected, Limits::DEFAULT)
+}
+
+fn unpack_within(
+    reader: impl Read,
+    directory: &Path,
+    expected: &Expected,
+    limits: Limits,
+) -> Result<Unpacked, Error> {
     let mut archive = Archive::new(Stream::new(Decoder::detect(reader)?, expected.limit));
-    let mut applier = Applier::new(directory)?;
+    let mut applier = Applier::new(directory, limits)?;
     while let Some(entry) = archive.next()? {
         applier.entry(&entry, &mut archive.stream)?;
     }

@@ -11,6 +11,8 @@ use super::error::Error;
 const LONGEST_PATH: usize = 4095;
 /// NAME_MAX.
 const LONGEST_NAME: usize = 255;
+/// Components of a path. A layer that makes each of them costs the square of this.
+const DEEPEST: usize = 256;
 
 /// A path inside a layer: components joined by `/`, empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -21,6 +23,7 @@ impl EntryPath {
     /// is refused.
     pub fn parse(raw: &[u8]) -> Result<Self, Error> {
         let mut clean = Vec::with_capacity(raw.len());
+        let mut depth = 0;
         for part in raw.split(|byte| *byte == b'/') {
             if part.is_empty() || part == b"." {
                 continue;
@@ -32,8 +35,9 @@ impl EntryPath {
                 clean.push(b'/');
             }
             clean.extend_from_slice(part);
+            depth += 1;
         }
-        if clean.len() > LONGEST_PATH {
+        if clean.len() > LONGEST_PATH || depth > DEEPEST {
             return Err(Error::name(raw));
         }
         Ok(Self(clean))
@@ -99,6 +103,8 @@ mod tests {
         }
         assert_eq!(clean(&"x".repeat(256)), None);
         assert_eq!(clean(&"x/".repeat(3000)), None);
+        assert_eq!(clean(&"x/".repeat(DEEPEST + 1)), None);
+        assert!(clean(&"x/".repeat(DEEPEST)).is_some());
         assert!(EntryPath::parse(b"a\0b").is_err());
     }
 

@@ -26,6 +26,8 @@ use crate::trees;
 
 /// Mode of a directory that the layer does not mention.
 const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
+/// What a record of a path costs beside its bytes, about.
+const RECORD: u64 = 64;
 /// The mark of a directory that hides what lower layers have below it.
 const OPAQUE: &str = "trusted.overlay.opaque";
 
@@ -34,6 +36,8 @@ pub(super) struct Root {
     fd: OwnedFd,
     open: Option<(Vec<u8>, OwnedFd)>,
     implied: BTreeSet<Vec<u8>>,
+    /// Bytes that `implied` took.
+    pub remembered: u64,
     /// What the tree takes so far.
     pub usage: Usage,
 }
@@ -49,6 +53,7 @@ impl Root {
             fd,
             open: None,
             implied: BTreeSet::from([Vec::new()]),
+            remembered: 0,
             usage,
         })
     }
@@ -138,6 +143,7 @@ impl Root {
         if over_whiteout {
             make_opaque(&made).map_err(failed)?;
         } else {
+            self.remembered += RECORD + path.len() as u64;
             self.implied.insert(path.to_vec());
         }
         Ok(made)

@@ -497,6 +497,38 @@ fn root_whiteouts_become_what_overlayfs_reads() {
     );
 }
 
+/// What a layer makes the process remember ends it at the entry that is too many.
+#[test]
+fn a_layer_of_too_many_entries_or_records_is_refused() {
+    let refused = |layer: Layer, limits| {
+        let (tar, directory) = (layer.done(), TempDir::new().unwrap());
+        match unpack_within(&tar[..], directory.path(), &expected(&tar, &tar), limits) {
+            Err(Error::TooMany { entry, what, .. }) => Some((entry, what)),
+            other => other.map(|_| None).unwrap(),
+        }
+    };
+    let few = Limits {
+        entries: 4,
+        ..Limits::DEFAULT
+    };
+    let little = Limits {
+        remembered: 400,
+        ..Limits::DEFAULT
+    };
+    let files = |count| (0..count).fold(Layer::new(), |layer, n| layer.file(&n.to_string(), b""));
+    assert_eq!(refused(files(3), few), None);
+    assert_eq!(refused(files(5), few), Some(("4".into(), "entries")));
+    let implied = Layer::new().file("a/b/c/d/e/file", b"").file("next", b"");
+    assert_eq!(refused(implied, few), Some(("next".into(), "entries")));
+    let what = "bytes of directories and links";
+    let implied = Layer::new().file("a/b/c/d/e/f/file", b"").file("next", b"");
+    assert_eq!(refused(implied, little), Some(("next".into(), what)));
+    let again = (0..20).fold(Layer::new(), |layer, _| layer.dir("same", 0o755));
+    assert_eq!(refused(again, little), None);
+    let links = (0..5).fold(Layer::new(), |layer, n| layer.link(&n.to_string(), "below"));
+    assert_eq!(refused(links, little), Some(("3".into(), what)));
+}
+
 #[test]
 fn root_owners_capabilities_and_devices_are_kept() {
     let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
