@@ -307,20 +307,16 @@ impl Images {
         for id in self.write().unheld() {
             self.content.forget(&id)?;
         }
-        let used = {
-            // Under the lock: a pull that pins a layer now must find it, or find it gone.
+        let (leaving, used) = {
+            // Under the lock: a pull that pins a layer now must find it, or find it gone. The disk
+            // comes after it.
             let state = self.write();
-            let used = state.used_layers();
-            for layer in self
-                .layers
-                .all()
-                .iter()
-                .filter(|layer| !used.contains(&layer.chain))
-            {
-                self.layers.remove(&layer.chain)?;
-            }
-            state.used_blobs()
+            let (used, mut unused) = (state.used_layers(), self.layers.all());
+            unused.retain(|layer| !used.contains(&layer.chain));
+            let unused = unused.into_iter().map(|layer| layer.chain).collect();
+            (self.layers.forget(unused), state.used_blobs())
         };
+        leaving.discard()?;
         for blob in self
             .content
             .blobs()?

@@ -11,11 +11,11 @@
 //! so, a new boot throws it away, since a power cut may have left its files empty.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Condvar, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -65,6 +65,45 @@ pub struct Layers {
     next: AtomicU64,
     trash: Trash,
     known: RwLock<HashMap<ChainId, LayerRecord>>,
+    /// Layers that are known no more while their directories are still there: a commit of the
+    /// same layer waits for `left`.
+    leaving: Mutex<HashSet<ChainId>>,
+    left: Condvar,
+}
+
+/// Layers that are forgotten and not yet thrown away.
+#[derive(Debug)]
+#[must_use = "their directories are still there"]
+pub struct Leaving {
+    layers: Arc<Layers>,
+    chains: Vec<ChainId>,
+}
+
+impl Leaving {
+    /// Throws them away; goes on where one cannot be.
+    ///
+    /// # Errors
+    /// The first that cannot be renamed.
+    pub fn discard(self) -> Result<(), Error> {
+        let throw = |chain: &ChainId| {
+            info!(layer = %chain, "layer removed");
+            self.layers.trash.throw(&self.layers.path(chain))
+        };
+        let thrown: Vec<_> = self.chains.iter().map(throw).collect();
+        thrown.into_iter().collect()
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let layers = &self.layers;
+        let mut leaving = layers
+            .leaving
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|chain| !self.chains.contains(chain));
+        layers.left.notify_all();
+    }
 }
 
 /// A layer that is being unpacked; dropped before its commit, it is thrown away.
@@ -100,6 +139,8 @@ impl Layers {
             boot_id: boot_id.to_owned(),
             next: AtomicU64::new(0),
             known: RwLock::default(),
+            leaving: Mutex::default(),
+            left: Condvar::new(),
         };
         for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
             let name = entry.map_err(io_error("list", directory))?.file_name();
@@ -190,14 +231,22 @@ impl Layers {
         &self.trash
     }
 
-    /// Throws a layer away. It is gone for everyone at once.
-    ///
-    /// # Errors
-    /// Where it cannot be renamed.
-    pub fn remove(&self, chain: &ChainId) -> Result<(), Error> {
-        self.write_known(|known| known.remove(chain));
-        info!(layer = %chain, "layer removed");
-        self.trash.throw(&self.path(chain))
+    /// Forgets layers: they are gone for everyone at once, without a look at the disk.
+    pub fn forget(self: &Arc<Self>, chains: Vec<ChainId>) -> Leaving {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.extend(chains.iter().cloned());
+        self.write_known(|known| known.retain(|chain, _| !leaving.contains(chain)));
+        Leaving {
+            layers: Arc::clone(self),
+            chains,
+        }
+    }
+
+    /// Waits until the directory of a layer that was forgotten is out of the way.
+    fn await_left(&self, chain: &ChainId) {
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = |leaving: &mut HashSet<ChainId>| leaving.contains(chain);
+        drop(self.left.wait_while(leaving, there));
     }
 
     /// Makes all layers durable that are not yet. Blocks until the disk has them.
@@ -323,6 +372,7 @@ impl Staged {
         };
         write_record(&self.path, &record)?;
         let path = self.layers.path(&place.chain);
+        self.layers.await_left(&place.chain);
         match fs::rename(&self.path, &path) {
             Ok(()) => {}
             // Somebody else has made the same layer meanwhile.

@@ -27,7 +27,7 @@ use corten_shim::api::RootfsMount;
 use self::error::io_error;
 pub use self::{
     error::Error,
-    layers::{LayerRecord, Layers, Place, Staged},
+    layers::{LayerRecord, Layers, Leaving, Place, Staged},
     trash::Trash,
 };
 use crate::{id::ChainId, trees, unpack::Usage};

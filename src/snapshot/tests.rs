@@ -196,7 +196,7 @@ fn a_new_boot_keeps_only_what_is_durable() {
     assert_eq!(Layers::open(root.path(), "next").unwrap().all().len(), 0);
     let root = TempDir::new().unwrap();
     with_base(&root).make_durable().unwrap();
-    let next = Layers::open(root.path(), "next").unwrap();
+    let next = Arc::new(Layers::open(root.path(), "next").unwrap());
     assert_eq!(
         next.usage(),
         Usage {
@@ -204,7 +204,7 @@ fn a_new_boot_keeps_only_what_is_durable() {
             inodes: 1
         }
     );
-    next.remove(&chain("base")).unwrap();
+    next.forget(vec![chain("base")]).discard().unwrap();
     assert!(next.get(&chain("base")).is_none());
     assert!(matches!(
         next.trees(&[chain("base")]),
@@ -293,4 +293,26 @@ fn root_marks_of_lower_layers_hide_what_is_below() {
         (mode(&tree.join("etc")), mode(&tree.join("tmp"))),
         (0o700, 0o755)
     );
+}
+
+#[test]
+fn a_layer_that_leaves_is_gone_at_once_and_can_come_again() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    let tree = layers.trees(&[chain("base")]).unwrap().remove(0);
+    let leaving = layers.forget(vec![chain("base")]);
+    assert!(layers.get(&chain("base")).is_none());
+    assert!(tree.exists(), "the disk comes later");
+    let again = layers.begin().unwrap();
+    fs::write(again.tree().join("new"), "").unwrap();
+    // Written just before the wait.
+    let record = again.tree().with_file_name("record.json");
+    let commit = std::thread::spawn(move || again.commit(&place("base", None), &unpacked(&[])));
+    while !record.exists() {
+        assert!(!commit.is_finished(), "it did not wait");
+        std::thread::yield_now();
+    }
+    leaving.discard().unwrap();
+    commit.join().unwrap().unwrap();
+    assert!(layers.get(&chain("base")).is_some() && tree.join("new").exists());
 }
