@@ -8,6 +8,7 @@
 //! Invariant: nothing of a container's ends with the daemon.
 
 mod build;
+mod directories;
 mod home;
 mod lock;
 mod notify;
@@ -50,6 +51,7 @@ impl Daemon {
         let signals = Some(Signals::listen()?);
         let config = live.get();
         let lock = RootLock::take(&config.root)?;
+        directories::close(&config)?;
         let node = build::node(&config)?;
         let host = node.host.clone();
         let built = build::engine(&config, node).await?;
