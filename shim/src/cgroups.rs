@@ -1,7 +1,9 @@
 //! How a process of Corten's own gets into the cgroup of shims.
 //!
-//! On v1 it writes `0` to `tasks`: a pid in `cgroup.procs` would wait for an RCU grace period of
-//! 8 ms. Controllers whose tree lacks the cgroup are left alone: they count nothing of a shim's.
+//! On v1 it writes `0` to `tasks`: any write to a `cgroup.procs` waits for an RCU grace period of
+//! 8 ms. So the v2 tree beside v1 controllers is left alone: it counts nothing of a shim's, and the
+//! wait would be most of what a container's creation takes. Controllers whose tree lacks the cgroup
+//! are left alone too.
 
 use crate::api::Failure;
 use rustix::io::Errno;
@@ -38,11 +40,10 @@ pub fn enter(cgroup: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The directories that the cgroup may have: one below a v2 root, or one in each v1 hierarchy
-/// and in the v2 tree beside them.
+/// The directories that the cgroup may have: one below a v2 root, or one in each v1 hierarchy.
 fn homes(root: &Path, cgroup: &Path) -> Vec<PathBuf> {
     let inside = cgroup.strip_prefix("/").unwrap_or(cgroup);
-    if root.join("cgroup.controllers").exists() {
+    if is_v2(root) {
         return vec![root.join(inside)];
     }
     let Ok(hierarchies) = fs::read_dir(root) else {
@@ -52,13 +53,19 @@ fn homes(root: &Path, cgroup: &Path) -> Vec<PathBuf> {
         .flatten()
         // `cpu` and its like may be links to `cpu,cpuacct`.
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path().join(inside))
+        .map(|entry| entry.path())
+        .filter(|hierarchy| !is_v2(hierarchy))
+        .map(|hierarchy| hierarchy.join(inside))
         .collect()
 }
 
+/// Each directory of a v2 tree has this file.
+fn is_v2(directory: &Path) -> bool {
+    directory.join("cgroup.controllers").exists()
+}
+
 fn join(home: &Path) -> io::Result<()> {
-    let v2 = home.join("cgroup.controllers").exists();
-    let file = home.join(if v2 { "cgroup.procs" } else { "tasks" });
+    let file = home.join(if is_v2(home) { "cgroup.procs" } else { "tasks" });
     fs::OpenOptions::new()
         .write(true)
         .open(file)
@@ -76,9 +83,10 @@ mod tests {
             fs::create_dir(root.path().join(name)).unwrap();
         }
         std::os::unix::fs::symlink("cpu,cpuacct", root.path().join("cpu")).unwrap();
+        fs::write(root.path().join("unified/cgroup.controllers"), "").unwrap();
         let mut found = homes(root.path(), Path::new("/corten/shims"));
         found.sort();
-        let want = ["cpu,cpuacct", "memory", "unified"];
+        let want = ["cpu,cpuacct", "memory"];
         assert_eq!(
             found,
             want.map(|name| root.path().join(name).join("corten/shims"))
