@@ -3,6 +3,7 @@
 //! Invariant: beside `admin`, this is the only module that names tonic or generated types, and no
 //! such type goes further in. Nothing is decided here.
 
+mod deadline;
 pub mod health;
 mod image_service;
 mod parts;

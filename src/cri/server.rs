@@ -2,6 +2,7 @@
 //!
 //! Invariant: a socket that somebody answers on is never taken away from him.
 
+use super::deadline::DeadlineLayer;
 use super::trace::TraceLayer;
 use crate::error::{Context, Error, Kind, Result};
 use std::fs::Permissions;
@@ -77,7 +78,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let calls = UnixListenerStream::new(listener);
-    let mut server = Server::builder().layer(TraceLayer);
+    let mut server = Server::builder().layer(TraceLayer).layer(DeadlineLayer);
     let served = server
         .add_routes(routes)
         .serve_with_incoming_shutdown(calls, stop);
