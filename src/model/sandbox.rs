@@ -274,14 +274,6 @@ pub struct Sandbox {
     pub ips: Vec<IpAddr>,
 }
 
-impl Sandbox {
-    /// It shares a PID namespace among its containers.
-    #[must_use]
-    pub fn shares_pid(&self) -> bool {
-        self.config.security.namespaces.pid == NamespaceMode::Pod
-    }
-}
-
 /// Which sandboxes a list is to hold; what is empty asks for nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SandboxFilter {
