@@ -3,6 +3,7 @@
 
 use super::TaskError;
 use super::socket::PacketSocket;
+use corten_shim::stat::start_time;
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::OsStr;
@@ -75,18 +76,6 @@ async fn reap(mut child: Child, verb: &'static str, killed: oneshot::Receiver<()
     if let Err(error) = ended {
         tracing::warn!(%error, verb, "a shim could not be reaped");
     }
-}
-
-/// The start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat`.
-pub fn start_time(pid: i32) -> io::Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name in parentheses, and may itself hold any of those.
-    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after_name
-        .split_whitespace()
-        .nth(19)
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an unreadable /proc/PID/stat"))
 }
 
 /// A descriptor of the process that has this pid and start time; `None` when it has ended.
