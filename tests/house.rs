@@ -91,7 +91,7 @@ const ROOMS: [Room; 20] = [
 /// client.
 const GRPC_ROOMS: [&str; 3] = ["cri", "admin", "cli"];
 /// Crates that only they may name.
-const GRPC_CRATES: [&str; 3] = ["tonic", "tonic_prost", "corten_proto"];
+const GRPC_CRATES: [&str; 4] = ["prost", "tonic", "tonic_prost", "corten_proto"];
 /// Crates that `model` may import from: data and codecs, nothing that asks the system.
 const PURE_CRATES: [&str; 7] = [
     "base64",
