@@ -91,6 +91,64 @@ fn root_limits_change_while_it_runs() {
 
 #[test]
 #[ignore = "needs root"]
+fn root_an_update_is_whole_or_nothing() {
+    const FILES: [&str; 8] = [
+        "memory.limit_in_bytes",
+        "memory.memsw.limit_in_bytes",
+        "cpu.cfs_quota_us",
+        "cpu.cfs_period_us",
+        "memory.max",
+        "memory.swap.max",
+        "cpu.max",
+        "cpuset.cpus",
+    ];
+    let mut bundle = Bundle::new("sleep 1000");
+    bundle.set(
+        "/linux/resources",
+        json!({"memory": {"limit": 67_108_864, "swap": 67_108_864}, "cpu": {"quota": 50_000, "period": 100_000}}),
+    );
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let now = || {
+        let all = cgroups(bundle.id());
+        let read = |file: &&str| {
+            let text = all
+                .iter()
+                .find_map(|path| std::fs::read_to_string(path.join(file)).ok());
+            text.map(|text| format!("{file}={}", text.trim()))
+        };
+        FILES.iter().filter_map(read).collect::<Vec<_>>()
+    };
+    let at_first = now();
+    let mut update = |resources: serde_json::Value| {
+        let resources = resources.to_string();
+        container
+            .call(corten_shim::api::Request::Update { resources })
+            .0
+    };
+    // Growing and shrinking both, in either relation between quota and period.
+    for (bytes, quota, period) in [
+        (268_435_456, 5_000, 10_000),
+        (33_554_432, 900_000, 1_000_000),
+        (67_108_864, 50_000, 100_000),
+    ] {
+        update(json!({"memory": {"limit": bytes, "swap": bytes},
+            "cpu": {"quota": quota, "period": period}}))
+        .unwrap();
+    }
+    assert_eq!(now(), at_first);
+    // The last one is refused: none of the others stays.
+    let refused = update(
+        json!({"memory": {"limit": 134_217_728, "swap": 134_217_728},
+        "cpu": {"quota": 70_000, "period": 100_000, "cpus": "4000"}}),
+    )
+    .unwrap_err();
+    assert_eq!(refused.step, "set cpuset.cpus to 4000");
+    assert_eq!(now(), at_first);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn root_a_fork_bomb_ends_with_its_container() {
     // Twenty lines of processes that each make the next one and end: none is there for long. In
     // the host's PID namespace, where the end of the init does not end the rest.

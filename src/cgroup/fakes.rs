@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Default)]
 pub struct HostCgroups {
     cgroups: Mutex<BTreeMap<String, CgroupUsage>>,
+    limits: Mutex<Vec<(String, String)>>,
 }
 
 impl HostCgroups {
@@ -21,6 +22,13 @@ impl HostCgroups {
     #[must_use]
     pub fn has(&self, cgroup: &str) -> bool {
         self.all().contains_key(cgroup)
+    }
+
+    /// Which limits were written to which cgroup, in order.
+    #[must_use]
+    pub fn limits(&self) -> Vec<(String, String)> {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.clone()
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, CgroupUsage>> {
@@ -42,6 +50,13 @@ impl Cgroups for HostCgroups {
     fn ensure(&self, cgroup: &str) -> Result<(), CgroupError> {
         below_root(cgroup)?;
         self.all().entry(cgroup.to_owned()).or_default();
+        Ok(())
+    }
+
+    fn limit(&self, cgroup: &str, resources: &str) -> Result<(), CgroupError> {
+        self.ensure(cgroup)?;
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.push((cgroup.to_owned(), resources.to_owned()));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use super::{CgroupError, Cgroups, below_root, kill, remove, usage};
 use crate::model::hierarchies::Hierarchies;
 use crate::model::stats::CgroupUsage;
+use corten_shim::cgroup::Cgroup;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,15 @@ impl Cgroups for HostCgroups {
             Some(root) => inherit_cpuset(root, path),
             None => Ok(()),
         }
+    }
+
+    fn limit(&self, cgroup: &str, resources: &str) -> Result<(), CgroupError> {
+        below_root(cgroup)?;
+        let limited = Cgroup::make(cgroup).and_then(|made| made.update_here(resources));
+        limited.map_err(|failure| CgroupError::Limit {
+            cgroup: cgroup.to_owned(),
+            failure,
+        })
     }
 
     fn enter(&self, cgroup: &str) -> Result<(), CgroupError> {

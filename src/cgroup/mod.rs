@@ -1,6 +1,7 @@
 //! The port to the node's cgroups, as far as the daemon itself needs them: what a cgroup uses, its
-//! end, and the homes of the daemon and of the shims. Limits and device rules of containers are
-//! written by their shims.
+//! end, the homes of the daemon and of the shims, and the limits of a pod whose cgroup is Corten's
+//! own. Limits and device rules of containers are written by their shims, whose code writes those
+//! of pods as well.
 //!
 //! The crate cgroups-rs was weighed and serves none of this. It reads a cgroup through a dozen
 //! boxed controllers (every file of each, most of which nobody asks for), knows a v1 layout or a
@@ -21,6 +22,7 @@ pub use host::HostCgroups;
 
 use crate::error::{Error, Kind};
 use crate::model::stats::CgroupUsage;
+use corten_shim::api::{Failure, FailureKind};
 use std::io;
 use std::path::PathBuf;
 
@@ -39,6 +41,13 @@ pub trait Cgroups: Send + Sync {
     /// # Errors
     /// Where the kernel refuses.
     fn ensure(&self, cgroup: &str) -> Result<(), CgroupError>;
+
+    /// Writes limits of the cgroup, which is made where it is missing: the JSON of an OCI
+    /// `LinuxResources` that holds only what changes. All or nothing.
+    ///
+    /// # Errors
+    /// [`CgroupError::Limit`] with the file and the value.
+    fn limit(&self, cgroup: &str, resources: &str) -> Result<(), CgroupError>;
 
     /// Moves this process, with all its threads, into the cgroup of every hierarchy.
     ///
@@ -81,6 +90,15 @@ pub enum CgroupError {
     /// This node has none.
     #[error("no cgroup hierarchy is mounted; mount cgroup2 at /sys/fs/cgroup")]
     NoHierarchy,
+    /// A limit was refused.
+    #[error("limit cgroup {cgroup}")]
+    Limit {
+        /// The cgroup.
+        cgroup: String,
+        /// Which file refused which value, and why.
+        #[source]
+        failure: Failure,
+    },
     /// The kernel refused.
     #[error("{operation} {}", path.display())]
     Io {
@@ -109,9 +127,14 @@ impl CgroupError {
         match self {
             Self::Path(_) => Kind::InvalidArgument,
             Self::Missing(_) => Kind::NotFound,
-            Self::Alive { .. } | Self::NoHierarchy | Self::Io { .. } | Self::Format { .. } => {
-                Kind::Internal
+            Self::Limit { failure, .. } if failure.kind == FailureKind::State => {
+                Kind::FailedPrecondition
             }
+            Self::Alive { .. }
+            | Self::NoHierarchy
+            | Self::Limit { .. }
+            | Self::Io { .. }
+            | Self::Format { .. } => Kind::Internal,
         }
     }
 
@@ -130,6 +153,7 @@ impl From<CgroupError> for Error {
         let wider = Error::new(error.kind(), error.to_string());
         match error {
             CgroupError::Io { source, .. } => wider.caused_by(source),
+            CgroupError::Limit { failure, .. } => wider.caused_by(failure),
             _ => wider,
         }
     }

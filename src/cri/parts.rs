@@ -16,10 +16,7 @@ const BYTES_IN_ONE: usize = 1 << 20;
 pub type Parts<M> = tokio_stream::Iter<std::vec::IntoIter<Result<M, Status>>>;
 
 /// Splits a list; `message` makes one message of some of its items.
-pub fn in_parts<T: Message, M>(
-    items: Vec<T>,
-    message: impl Fn(Vec<T>) -> M,
-) -> Response<Parts<M>> {
+pub fn in_parts<T: Message, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> M) -> Response<Parts<M>> {
     let messages: Vec<_> = split(items).into_iter().map(message).map(Ok).collect();
     Response::new(tokio_stream::iter(messages))
 }

@@ -21,6 +21,8 @@ pub struct SandboxCell {
     pub gate: tokio::sync::RwLock<()>,
     /// Held over a whole stop: two of them would run a plugin twice at once.
     pub teardown: tokio::sync::Mutex<()>,
+    /// Held by who changes its limits.
+    pub resizing: tokio::sync::Mutex<()>,
     /// Earlier readings of its CPU time.
     pub cpu: Mutex<CpuHistory>,
     /// The answer to the call that made it reached its caller.
@@ -34,6 +36,7 @@ impl SandboxCell {
             record: Mutex::new(Arc::new(record)),
             gate: tokio::sync::RwLock::new(()),
             teardown: tokio::sync::Mutex::new(()),
+            resizing: tokio::sync::Mutex::new(()),
             cpu: Mutex::default(),
             acknowledged: AtomicBool::new(false),
         }

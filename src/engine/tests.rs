@@ -1,5 +1,7 @@
 //! The use cases over fakes: what is joined, what is undone, what is remembered.
 
+mod resources;
+
 use super::{Engine, Images, Node, Ports};
 use crate::cgroup::fakes::HostCgroups;
 use crate::content::Content;
@@ -34,6 +36,7 @@ struct Bench {
     store: Arc<FileStore>,
     tasks: ShimTasks,
     networks: Arc<CniNetworks>,
+    cgroups: Arc<HostCgroups>,
     /// The id of the one image, which has no layers.
     image: String,
     dir: tempfile::TempDir,
@@ -60,11 +63,12 @@ impl Bench {
     ) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let tasks = tasks.report_to(sender);
+        let cgroups = Arc::new(HostCgroups::default());
         let ports = Ports {
             store: Arc::clone(&store) as Arc<dyn Store>,
             tasks: Arc::new(tasks.clone()),
             networks: Arc::clone(&networks) as _,
-            cgroups: Arc::new(HostCgroups::default()),
+            cgroups: Arc::clone(&cgroups) as _,
             snapshots: Arc::new(Overlay::default()),
             images: images(dir.path()),
             seccomp: Arc::new(seccomp::Filters::new(dir.path().join("seccomp"))),
@@ -82,6 +86,7 @@ impl Bench {
             store,
             tasks,
             networks,
+            cgroups,
             image,
             dir,
         }

@@ -25,6 +25,7 @@ struct World {
     refused: Option<&'static str>,
     ignores_term: bool,
     signals: Vec<i32>,
+    updates: Vec<String>,
 }
 
 /// Containers without processes.
@@ -79,6 +80,12 @@ impl ShimTasks {
     #[must_use]
     pub fn signals(&self) -> Vec<i32> {
         self.world().signals.clone()
+    }
+
+    /// The limits that were set, in order.
+    #[must_use]
+    pub fn updates(&self) -> Vec<String> {
+        self.world().updates.clone()
     }
 
     /// A shim is killed: nobody says how its container ended.
@@ -230,8 +237,10 @@ impl Task for FakeTask {
         self.tasks.check("reopen_log")
     }
 
-    async fn update(&self, _resources: String) -> Result<(), TaskError> {
-        self.tasks.check("update")
+    async fn update(&self, resources: String) -> Result<(), TaskError> {
+        self.tasks.check("update")?;
+        self.tasks.world().updates.push(resources);
+        Ok(())
     }
 
     async fn health(&self) -> Result<Health, TaskError> {

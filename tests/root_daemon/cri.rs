@@ -6,6 +6,7 @@ use crate::pods::Pod;
 use crate::wait::{until, until_true};
 use corten_proto::admin::v1::ImportImageRequest;
 use corten_proto::admin::v1::admin_client::AdminClient;
+use corten_proto::runtime::v1::image_service_client::ImageServiceClient;
 use corten_proto::runtime::v1::runtime_service_client::RuntimeServiceClient;
 use corten_proto::runtime::v1::*;
 use std::path::Path;
@@ -20,6 +21,7 @@ type Answer<T> = Result<T, Status>;
 #[derive(Clone)]
 pub struct Cri {
     runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
     admin: AdminClient<Channel>,
 }
 
@@ -34,6 +36,7 @@ impl Cri {
                 let channel = Endpoint::from_static(ENDPOINT).connect().await.ok()?;
                 let cri = Self {
                     runtime: RuntimeServiceClient::new(channel.clone()),
+                    images: ImageServiceClient::new(channel.clone()),
                     admin: AdminClient::new(channel),
                 };
                 cri.ready().await.ok()?.then_some(cri)
@@ -48,8 +51,14 @@ impl Cri {
         Ok(!status.conditions.is_empty() && status.conditions.iter().all(|c| c.status))
     }
 
-    fn runtime(&self) -> RuntimeServiceClient<Channel> {
+    /// The service itself, for the calls that one case makes.
+    pub fn runtime(&self) -> RuntimeServiceClient<Channel> {
         self.runtime.clone().max_decoding_message_size(64 << 20)
+    }
+
+    /// The image service.
+    pub fn images(&self) -> ImageServiceClient<Channel> {
+        self.images.clone()
     }
 
     /// Imports an image layout under a name.

@@ -32,6 +32,8 @@ mod ends;
 mod exec;
 mod half_made;
 mod life;
+mod limits;
+mod lists;
 mod logs;
 mod namespaces;
 mod pod_network;

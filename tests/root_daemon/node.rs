@@ -99,10 +99,12 @@ impl Node {
     }
 
     /// Some things stay after the first pod by design: the bridge, chains of the firewall, empty
-    /// directories, the cgroup of the shims. With a second one at its side all kinds are there.
+    /// directories, the cgroup of the shims, that of pods without one of the kubelet's. With a
+    /// second one at its side all kinds are there.
     async fn warm_up(&self) {
         let pod = self.run(pods::pod("warm-up")).await;
-        let web = pods::with_host_port(pods::pod("warm-up-port"), 80, 17_999);
+        let mut web = pods::with_host_port(pods::pod("warm-up-port"), 80, 17_999);
+        web.linux.as_mut().unwrap().cgroup_parent = String::new();
         let second = self.run(web).await;
         for pod in [&pod, &second] {
             self.launch(pod, pods::idle("c")).await;

@@ -1,23 +1,14 @@
 //! Ending everything in a cgroup, and hearing of what the kernel killed for memory.
 
 use super::{Cgroup, Directory, Version, write};
-use crate::api::{Failure, FailureKind};
-use crate::bundle;
-use crate::failure::At;
-use crate::packet;
-use crate::sys::clone::clone3;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::inotify;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// How long processes may take to be gone: one in an uninterruptible sleep may take for ever.
@@ -185,54 +176,6 @@ impl Cgroup {
                 Version::V1 => (directory, "memory.oom_control"),
                 Version::V2 => (directory, "memory.events"),
             })
-    }
-
-    /// Writes new limits: the JSON of an OCI `LinuxResources` that holds only what changes. Parsed
-    /// in a process that goes away.
-    ///
-    /// # Errors
-    /// [`FailureKind::Invalid`] for a text that is none; else with the file and the value.
-    pub fn update(&self, resources_json: &str) -> Result<(), Failure> {
-        let step = || "update the limits".to_owned();
-        let (ours, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .at(FailureKind::System, step)?;
-        let child = clone3(0, None, || {
-            let result = self.update_here(resources_json);
-            i32::from(packet::send(&theirs, &result, &[]).is_err())
-        })
-        .at(FailureKind::System, step)?;
-        drop(theirs);
-        let answer = packet::receive::<Result<(), Failure>>(&ours);
-        let _ = rustix::io::retry_on_intr(|| {
-            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
-        });
-        let answer = answer.at(FailureKind::System, step)?;
-        answer.map_or_else(
-            || {
-                Err(Failure::invalid(
-                    step(),
-                    "the process that did it was killed",
-                ))
-            },
-            |answer| answer.message,
-        )
-    }
-
-    fn update_here(&self, resources_json: &str) -> Result<(), Failure> {
-        let resources: bundle::resources::Resources<'_> =
-            bundle::json("the new limits", resources_json)?;
-        if !resources.devices.is_empty() {
-            return Err(Failure::invalid(
-                "update the limits",
-                "device rules of a running container do not change",
-            ));
-        }
-        self.limit(&resources)
     }
 }
 

@@ -13,7 +13,7 @@ use std::io;
 
 /// What a file that is not there means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Absence {
+pub(super) enum Absence {
     /// The limit cannot be kept.
     Fails,
     /// This host does not have the mechanism, and the limit is about nothing.
@@ -22,15 +22,15 @@ enum Absence {
 
 /// One value for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Setting {
+pub(super) struct Setting {
     /// Whose directory.
-    controller: &'static str,
+    pub controller: &'static str,
     /// The file in it.
-    file: Cow<'static, str>,
+    pub file: Cow<'static, str>,
     /// The text.
-    value: String,
+    pub value: String,
     /// What it means when there is no such file.
-    absence: Absence,
+    pub absence: Absence,
 }
 
 impl Cgroup {
@@ -47,7 +47,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// As above.
-    pub(super) fn limit(&self, resources: &Resources<'_>) -> Result<(), Failure> {
+    fn limit(&self, resources: &Resources<'_>) -> Result<(), Failure> {
         let version = |controller: &str| {
             self.controller(controller)
                 .map(|directory| directory.version)
@@ -98,7 +98,7 @@ impl Cgroup {
     }
 }
 
-fn settings(
+pub(super) fn settings(
     resources: &Resources<'_>,
     version: impl Fn(&str) -> Option<Version>,
 ) -> Result<Vec<Setting>, Failure> {

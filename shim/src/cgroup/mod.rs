@@ -8,6 +8,7 @@ mod devices;
 mod hierarchy;
 mod kill;
 mod limits;
+mod update;
 
 pub use hierarchy::{Directory, Version};
 

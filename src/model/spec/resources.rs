@@ -32,11 +32,16 @@ fn cpu(resources: &Resources) -> Result<Option<LinuxCpu>> {
     Ok(Some(cpu).filter(|cpu| *cpu != LinuxCpu::default()))
 }
 
+/// A memory limit alone means no swap, as the protocol says, and no limit of memory none of swap.
 /// Without swap accounting a limit on swap cannot be kept; the field lets it go, so that a pod
 /// with a plain memory limit can run at all.
 fn memory(resources: &Resources, host: &HostFacts) -> Result<Option<LinuxMemory>> {
     let set = |value: i64| Some(value).filter(|value| *value != 0);
-    let (limit, swap) = (resources.memory_limit, resources.memory_swap_limit);
+    let limit = resources.memory_limit;
+    let swap = match resources.memory_swap_limit {
+        0 => limit,
+        swap => swap,
+    };
     if limit > 0 && swap > 0 && swap < limit {
         return Err(Error::invalid(format!(
             "resources.memory_swap_limit_in_bytes {swap} is below memory_limit_in_bytes {limit}: it counts both"
