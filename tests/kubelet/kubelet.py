@@ -3,12 +3,15 @@
 import json
 import pathlib
 import ssl
+import urllib.error
+import urllib.parse
 import urllib.request
 
 from service import Service
 from wait import until
 
 MANIFESTS = pathlib.Path("/etc/kubernetes/manifests")
+CONFIG_FILE = pathlib.Path("/var/lib/kubelet/config.yaml")
 POD_LOGS = pathlib.Path("/var/log/pods")
 NODE = "node1"
 API = "https://127.0.0.1:10250"
@@ -27,6 +30,9 @@ CONFIG = {
     "syncFrequency": "5s",
     # The default of 5 minutes would make the crash loop wait 10 s, 20 s, 40 s …
     "crashLoopBackOff": {"maxContainerRestartPeriod": "2s"},
+    "containerLogMaxSize": "100Ki",
+    "containerLogMaxFiles": 20,
+    "containerLogMonitorInterval": "3s",
     "featureGates": {"KubeletCrashLoopBackOffMax": True},
     # The host's disk may be nearly full: not what these tests are about.
     "imageGCHighThresholdPercent": 100,
@@ -41,12 +47,22 @@ class Kubelet:
 
     def __init__(self, endpoint: str) -> None:
         MANIFESTS.mkdir(parents=True, exist_ok=True)
-        config = pathlib.Path("/var/lib/kubelet/config.yaml")
-        config.write_text(json.dumps({**CONFIG, "containerRuntimeEndpoint": endpoint}, indent=1))
+        self.endpoint = endpoint
+        self._configure()
         self.service = Service("kubelet", [
-            "kubelet", "--config", config, "--hostname-override", NODE, "--cert-dir", "/var/lib/kubelet/pki", "--v", "2",
+            "kubelet", "--config", CONFIG_FILE, "--hostname-override", NODE, "--cert-dir", "/var/lib/kubelet/pki", "--v", "2",
         ])
         until(self.healthy, 60, "the kubelet is healthy")
+
+    def restart(self, **changes) -> None:
+        """Stops it and starts it again, with these changes of its configuration."""
+        self.service.stop()
+        self._configure(**changes)
+        self.service.restart()
+        until(self.healthy, 60, "the kubelet is healthy again")
+
+    def _configure(self, **changes) -> None:
+        CONFIG_FILE.write_text(json.dumps({**CONFIG, "containerRuntimeEndpoint": self.endpoint, **changes}, indent=1))
 
     def healthy(self) -> bool:
         if not self.service.running():
@@ -55,9 +71,22 @@ class Kubelet:
 
     def get(self, path: str) -> str:
         """The answer to a GET of the kubelet's own API. Its certificate is self-signed."""
+        return self._ask(urllib.request.Request(API + path))
+
+    def run(self, name: str, container: str, *words: str) -> str:
+        """What a command says that is run in a container of a pod; an AssertionError with its words where it fails."""
+        query = urllib.parse.urlencode({"cmd": " ".join(words)})
+        path = f"/run/default/{name}-{NODE}/{container}?{query}"
+        try:
+            return self._ask(urllib.request.Request(API + path, method="POST"))
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from None
+
+    @staticmethod
+    def _ask(request: urllib.request.Request) -> str:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with urllib.request.urlopen(API + path, context=context, timeout=10) as answer:
+        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
             return answer.read().decode()
 
     def pod_names(self) -> set[str]:
@@ -81,10 +110,11 @@ class Kubelet:
     def logs(self, name: str, query: str = "") -> str:
         return self.get(f"/containerLogs/default/{name}-{NODE}/main{query}")
 
-    def log_file(self, name: str, restart: int = 0) -> pathlib.Path:
-        """Where the CRI log of a start of the pod's container is."""
+    def log_file(self, name: str, container: str = "main") -> pathlib.Path:
+        """Where the CRI log of the newest start of the pod's container is."""
         uid = self.pod(name)["metadata"]["uid"]
-        return POD_LOGS / f"default_{name}-{NODE}_{uid}" / "main" / f"{restart}.log"
+        starts = (POD_LOGS / f"default_{name}-{NODE}_{uid}" / container).glob("*.log")
+        return max(starts, key=lambda path: int(path.stem))
 
     def _pods(self) -> list[dict]:
         return json.loads(self.get("/pods"))["items"] or []

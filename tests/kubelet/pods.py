@@ -1,4 +1,4 @@
-"""The static pods of the kubelet tier, one for each thing to prove."""
+"""The first static pods of the kubelet tier, one for each thing to prove, and what the others are made of."""
 
 import os
 import pathlib
@@ -85,5 +85,3 @@ def talking() -> dict:
     )
     return pod("talk", restartPolicy="Never", containers=[main(script)])
 
-
-ALL = (web, ready_when_told, sick_when_told, limited, crashing, finishing, graceful, talking)

@@ -28,7 +28,17 @@ def start(images: pathlib.Path) -> Service:
 def write_mirrors(folder: pathlib.Path) -> None:
     """A hosts.toml for each registry that the suites name, all leading to the node's own."""
     for host in MIRRORED:
-        (folder / host).mkdir(parents=True, exist_ok=True)
-        (folder / host / "hosts.toml").write_text(
-            f'server = "https://{host}"\n\n[host."http://{ADDRESS}"]\n  capabilities = ["pull", "resolve"]\n'
-        )
+        write_mirror(folder, host, ADDRESS)
+
+
+def write_mirror(folder: pathlib.Path, host: str, address: str) -> None:
+    """A hosts.toml that leads from `host` to `address`, which may have a path, and nowhere else: a node has no way out.
+
+    Renamed into place.
+    """
+    (folder / host).mkdir(parents=True, exist_ok=True)
+    beside = folder / host / "new"
+    beside.write_text(
+        f'server = "http://{address}"\n\n[host."http://{address}"]\n  capabilities = ["pull", "resolve"]\n'
+    )
+    beside.rename(folder / host / "hosts.toml")

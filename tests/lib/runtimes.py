@@ -77,11 +77,11 @@ class Runtime:
         self.socket = f"/run/{self.name}/{self.name}.sock"
         self.endpoint = f"unix://{self.socket}"
         config = pathlib.Path(f"/etc/{self.name}/{self.config_name}")
-        mirrors = config.parent / "certs.d"
-        registry.write_mirrors(mirrors)
+        self.mirrors = config.parent / "certs.d"
+        registry.write_mirrors(self.mirrors)
         CNI_CONF.mkdir(parents=True, exist_ok=True)
         (CNI_CONF / "10-tests.conflist").write_text(json.dumps(CONFLIST, indent=1))
-        config.write_text(self.config(mirrors))
+        config.write_text(self.config(self.mirrors))
         pathlib.Path("/etc/crictl.yaml").write_text(f"runtime-endpoint: {self.endpoint}\ntimeout: 60\n")
         self.service = Service(self.name, self.command(config))
         self.await_ready()
