@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the CRI validation suite inside a node and holds it against the list of what is expected.
 
-Usage: critest/run.py [--runtime corten|containerd] [--show] [--focus PATTERN]
+Usage: critest/run.py [--runtime corten|containerd] [--show] [--focus PATTERN] [--parallel N]
 `--show` only prints what each spec did, and needs no list.
 """
 
@@ -51,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runtime", choices=RUNTIMES, default="corten")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--focus", default="")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="so many processes of the suite at once")
     return parser.parse_args()
 
 
@@ -74,6 +75,8 @@ def run_suite(runtime, program: pathlib.Path, options: argparse.Namespace) -> pa
         "--ginkgo.no-color", "--ginkgo.seed", "1", "--ginkgo.timeout", "20m",
         "--ginkgo.json-report", outcome,
     ]
+    if options.parallel > 1:
+        command += ["--parallel", str(options.parallel)]
     if options.focus:
         command += ["--ginkgo.focus", options.focus]
     with open(os.path.join(log_folder(), "critest.log"), "wb") as log:

@@ -62,13 +62,13 @@ class Restarts(OnKubelet):
     def test_c_restart_of_the_kubelet(self):
         self.assert_stays(self.kubelet.restart)
 
-    def test_d_start_of_the_kubelet_before_the_daemon(self):
+    def test_d_restart_of_both_at_once(self):
         def restart() -> None:
             self.runtime.service.kill()
             self.kubelet.service.stop()
-            self.kubelet.service.restart()
             self.runtime.service.restart()
             self.runtime.await_ready()
+            self.kubelet.service.restart()
             until(self.kubelet.healthy, 60, "the kubelet is healthy again")
 
         self.assert_stays(restart)

@@ -31,6 +31,7 @@ mod creates;
 mod ends;
 mod exec;
 mod half_made;
+mod hostile;
 mod life;
 mod limits;
 mod lists;
