@@ -5,7 +5,6 @@ import argparse
 import json
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 
@@ -13,12 +12,12 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "lib"))
 import leftovers  # noqa: E402
 import registry  # noqa: E402
+from figures import Samples, add, show  # noqa: E402
 from runtimes import RUNTIMES  # noqa: E402
 from service import log_folder  # noqa: E402
 
 DATA = ("container_benchmark_data.json", "pod_benchmark_data.json", "image_lifecycle_benchmark_data.json",
         "image_listing_benchmark_data.json")
-Samples = dict[str, list[int]]
 
 
 def main() -> int:
@@ -28,8 +27,7 @@ def main() -> int:
     for number in range(options.rounds):
         for name in options.runtimes:
             print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
-            for operation, values in measure(name, number, options).items():
-                samples[name].setdefault(operation, []).extend(values)
+            add(samples[name], measure(name, number, options))
     show(samples)
     outcome = pathlib.Path(log_folder(), "critest-benchmark.json")
     outcome.write_text(json.dumps(samples, indent=1))
@@ -82,17 +80,6 @@ def read(file: pathlib.Path) -> Samples:
     data = json.loads(file.read_text())
     columns = zip(*(point["operationsDurationsNs"] for point in data["datapoints"]))
     return {operation: list(values) for operation, values in zip(data["operationsNames"], columns)}
-
-
-def show(samples: dict[str, Samples]) -> None:
-    names = list(samples)
-    medians = {name: {op: statistics.median(v) / 1e6 for op, v in samples[name].items()} for name in names}
-    print(f"{'median, ms':<18}" + "".join(f"{name:>14}" for name in names) + f"{names[-1] + '/' + names[0]:>20}")
-    for operation in {op: None for name in names for op in medians[name]}:
-        values = [medians[name].get(operation) for name in names]
-        cells = "".join(f"{'–':>14}" if value is None else f"{value:>14.2f}" for value in values)
-        ratio = f"{values[-1] / values[0]:>20.3f}" if None not in values and values[0] else f"{'–':>20}"
-        print(f"{operation:<18}{cells}{ratio}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""A kubelet's calls on several runtimes in turns: see `loop`, which prepares the node."""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS / "lib"))
+import leftovers  # noqa: E402
+import registry  # noqa: E402
+from figures import Samples, add, show  # noqa: E402
+from runtimes import CNI_CONF, PLUGINS, RUNTIMES, Runtime  # noqa: E402
+from service import log_folder  # noqa: E402
+
+# Every process that a runtime owns, by the end of its program's path.
+OWN = {
+    "corten": re.compile(r"/(corten|corten-shim)( \(deleted\))?$"),
+    "containerd": re.compile(r"/(containerd|containerd-shim-runc-v2|pause|runc)( \(deleted\))?$"),
+}
+COLD = "50ms"
+
+
+def main() -> int:
+    options = arguments()
+    registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
+    samples: dict[str, Samples] = {name: {} for name in options.runtimes}
+    for number in range(options.rounds):
+        for name in options.runtimes:
+            print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
+            add(samples[name], measure(name, options))
+    show(samples)
+    outcome = pathlib.Path(log_folder(), "loop.json")
+    outcome.write_text(json.dumps(samples, indent=1))
+    print(f"\nevery sample (ns, bytes): {outcome}")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=20, help="containers and pods in a row, each")
+    parser.add_argument("--hold", type=int, default=40, help="containers that run while memory is looked at")
+    parser.add_argument("--runtimes", type=lambda text: text.split(","), default=["containerd", "corten"])
+    return parser.parse_args()
+
+
+def measure(name: str, options: argparse.Namespace) -> Samples:
+    """One run on one runtime, which is there for it alone."""
+    runtime = RUNTIMES[name]()
+    try:
+        leftovers.warm_up(runtime)
+        found: Samples = {}
+        count = str(options.count)
+        add(found, loop(runtime, "containers", "--count", count))
+        add(found, loop(runtime, "containers", "--count", count, "--pause", COLD), suffix=", cold")
+        add(found, loop(runtime, "pods", "--count", count))
+        # The plugins alone, in the same minute: what no runtime can be quicker than.
+        conflist = str(CNI_CONF / "10-tests.conflist")
+        add(found, loop(runtime, "plugins", "--count", count, "--conflist", conflist, "--bin", PLUGINS))
+        add(found, loop(runtime, "parallel", "--count", "10"))
+        add(found, memory(runtime, options.hold))
+        return found
+    finally:
+        runtime.stop()
+
+
+def loop(runtime: Runtime, what: str, *words: str) -> Samples:
+    done = subprocess.run(command(runtime, what, *words), stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+def command(runtime: Runtime, what: str, *words: str) -> list[str]:
+    return ["loop", what, "--endpoint", runtime.endpoint, "--image", leftovers.IMAGE, *words]
+
+
+def memory(runtime: Runtime, count: int) -> Samples:
+    """Proportional set sizes with `count` containers running: the daemon's, and all else of it for each container."""
+    with subprocess.Popen(
+        command(runtime, "hold", "--count", str(count)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        holder.stdout.readline()
+        sizes = {pid: pss(pid) for pid in owned(runtime.name)}
+        holder.stdin.close()
+    daemon = sizes.pop(runtime.service.pid)
+    return {f"bytes, daemon at {count}": [daemon], f"bytes, each of {count}": [sum(sizes.values()) // count]}
+
+
+def owned(name: str) -> list[int]:
+    return [int(folder.name) for folder in pathlib.Path("/proc").glob("[0-9]*") if OWN[name].search(program(folder))]
+
+
+def program(folder: pathlib.Path) -> str:
+    try:
+        return os.readlink(folder / "exe")
+    except OSError:
+        return ""
+
+
+def pss(pid: int) -> int:
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss: +(\d+) kB$", text, re.MULTILINE)[1]) * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())
