@@ -148,8 +148,11 @@ impl Engine {
     ) -> Result<()> {
         let container = cell.record();
         self.save_container(Arc::clone(&container)).await?;
-        let order = self.make_bundle(sandbox, &container, image).await?;
-        let launched = self.ports.tasks.create(order).await?;
+        // The shim comes up while its bundle is written: each takes about as long as the other.
+        let (order, shim) = tokio::join!(self.make_bundle(sandbox, &container, image), async {
+            self.ports.tasks.launch(&container.id)
+        });
+        let launched = shim?.create(order?).await?;
         cell.set_task(Some(launched.task));
         let created = cell.change(|container| {
             container.state = ContainerState::Created;

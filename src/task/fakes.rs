@@ -3,6 +3,7 @@
 
 use super::{
     CreateOrder, Exec, ExecOrder, Launched, Task, TaskError, TaskEvent, TaskEventKind, Tasks,
+    Vacancy,
 };
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Exit, ResolvedUser};
@@ -177,10 +178,9 @@ impl Tasks for ShimTasks {
         true
     }
 
-    async fn create(&self, order: CreateOrder) -> Result<Launched, TaskError> {
-        self.check("create")?;
-        self.world().alive.insert(order.id.clone(), false);
-        Ok(self.launched(&order.id, 0))
+    fn launch(&self, _id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError> {
+        self.check("launch")?;
+        Ok(Box::new(FakeVacancy(self.clone())))
     }
 
     async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError> {
@@ -198,6 +198,17 @@ impl Tasks for ShimTasks {
             verb: "exec",
             failure: refusal("exec"),
         })
+    }
+}
+
+struct FakeVacancy(ShimTasks);
+
+#[async_trait]
+impl Vacancy for FakeVacancy {
+    async fn create(self: Box<Self>, order: CreateOrder) -> Result<Launched, TaskError> {
+        self.0.check("create")?;
+        self.0.world().alive.insert(order.id.clone(), false);
+        Ok(self.0.launched(&order.id, 0))
     }
 }
 

@@ -56,11 +56,12 @@ pub trait Tasks: Send + Sync {
     /// ends; false where it has ended already.
     fn watch_holder(&self, sandbox: &SandboxId, holder: (i32, u64)) -> bool;
 
-    /// Makes a container up to the point where its program could be executed.
+    /// Starts the shim of a container that is to be made. It comes up by itself while what it will
+    /// read is written.
     ///
     /// # Errors
-    /// What the shim could not do; nothing is left of it.
-    async fn create(&self, order: CreateOrder) -> Result<Launched, TaskError>;
+    /// Where it cannot be started.
+    fn launch(&self, id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError>;
 
     /// Finds the shim of a container again; `None` when it has gone.
     ///
@@ -80,6 +81,16 @@ pub trait Tasks: Send + Sync {
     /// # Errors
     /// Where it cannot be started.
     async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError>;
+}
+
+/// A shim that has no container yet. Dropped, it ends.
+#[async_trait]
+pub trait Vacancy: Send {
+    /// Makes the container up to the point where its program could be executed.
+    ///
+    /// # Errors
+    /// What the shim could not do; nothing is left of it.
+    async fn create(self: Box<Self>, order: CreateOrder) -> Result<Launched, TaskError>;
 }
 
 /// One container's shim.

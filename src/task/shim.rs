@@ -6,7 +6,8 @@ use super::exec::{self, Exec};
 use super::process::Spawned;
 use super::socket::PacketSocket;
 use super::{
-    CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks, exit_of, process, sandbox,
+    CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks, Vacancy, exit_of, process,
+    sandbox,
 };
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::ResolvedUser;
@@ -113,26 +114,11 @@ impl Tasks for ShimTasks {
         true
     }
 
-    async fn create(&self, order: CreateOrder) -> Result<Launched, TaskError> {
-        let verb = "create the container";
-        let Spawned { socket, kill } = self.run(&order.id)?;
-        let made = async {
-            let client = Client::open(socket, order.id.clone(), self.events.clone()).await?;
-            let answer = client.call(verb, create_request(order)).await;
-            match answer {
-                Ok(answer) => launched(client, verb, answer),
-                Err(error) => {
-                    // It has nothing to keep, so it may end; that it did not create is what counts.
-                    let _ = client.call("end the shim", Request::Shutdown).await;
-                    Err(error)
-                }
-            }
-        };
-        let made = within(CREATE, verb, made).await;
-        if matches!(made, Err(TaskError::Slow { .. })) {
-            kill.kill();
-        }
-        made
+    fn launch(&self, id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError> {
+        Ok(Box::new(Vacant {
+            shim: self.run(id)?,
+            events: self.events.clone(),
+        }))
     }
 
     async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError> {
@@ -161,6 +147,38 @@ impl Tasks for ShimTasks {
 
     async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError> {
         exec::start(&self.program, order).await
+    }
+}
+
+/// A shim that was started and told nothing: it ends where its socket is closed.
+struct Vacant {
+    shim: Spawned,
+    events: mpsc::UnboundedSender<TaskEvent>,
+}
+
+#[async_trait]
+impl Vacancy for Vacant {
+    async fn create(self: Box<Self>, order: CreateOrder) -> Result<Launched, TaskError> {
+        let verb = "create the container";
+        let Self { shim, events } = *self;
+        let Spawned { socket, kill } = shim;
+        let made = async {
+            let client = Client::open(socket, order.id.clone(), events).await?;
+            let answer = client.call(verb, create_request(order)).await;
+            match answer {
+                Ok(answer) => launched(client, verb, answer),
+                Err(error) => {
+                    // It has nothing to keep, so it may end; that it did not create is what counts.
+                    let _ = client.call("end the shim", Request::Shutdown).await;
+                    Err(error)
+                }
+            }
+        };
+        let made = within(CREATE, verb, made).await;
+        if matches!(made, Err(TaskError::Slow { .. })) {
+            kill.kill();
+        }
+        made
     }
 }
 
