@@ -1,6 +1,7 @@
 //! One plugin that hangs, lies, floods, dies or is not there.
 
 use corten_cni::{Command, Error, PluginError, end_strays};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lab::{LONG, Lab, SHORT, attachment, is_gone, list, runs};
 
@@ -82,10 +83,8 @@ async fn a_child_that_stays_is_not_waited_for() {
     added.expect("the plugin itself did end");
     let daemon = lab.pid("daemon").await;
     assert!(runs(daemon), "it is left alone");
-    let status = std::process::Command::new("kill")
-        .arg(daemon.to_string())
-        .status();
-    assert!(status.expect("kill(1) is there").success());
+    let daemon = Pid::from_raw(daemon.cast_signed()).expect("a pid");
+    kill_process(daemon, Signal::TERM).expect("it is ours");
 }
 
 #[tokio::test]
