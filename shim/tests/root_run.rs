@@ -177,6 +177,17 @@ fn root_a_creation_that_fails_leaves_nothing() {
     shim.shut();
 }
 
+/// `pivot_root` would leave the host's root as that of the container's mount namespace.
+#[test]
+#[ignore = "needs root"]
+fn root_no_container_is_made_in_a_chroot() {
+    let mut shim = Shim::in_chroot("exit 0");
+    let request = shim.request();
+    let failure = shim.call(Request::Create(request)).0.unwrap_err();
+    assert!(failure.to_string().contains("chroot"), "{failure}");
+    shim.shut();
+}
+
 #[test]
 #[ignore = "needs root"]
 fn root_a_running_shim_has_given_up_what_it_does_not_need() {

@@ -15,6 +15,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::path::Path;
 
 /// What may be replaced inside `/proc`: files that show the machine, which LXCFS and its like
@@ -60,17 +62,35 @@ pub fn attach_root(root: &OwnedFd, path: &Path) -> Result<Root, Failure> {
         .at(FailureKind::System, step)
 }
 
+const IN_A_CHROOT: &str = "Corten runs in a chroot, where whoever joins the container's mount namespace \
+     would find the files outside: run it where the root is the mount namespace's own, as after pivot_root";
+
+/// In a chroot `pivot_root` exchanges what the chroot takes for the root. The root of the mount
+/// namespace, where an exec comes in, stays the host's.
+fn go_to_the_namespaces_root() -> Result<(), Errno> {
+    let me = pidfd_open(getpid(), PidfdFlags::empty())?;
+    move_into_thread_name_spaces(me.as_fd(), ThreadNameSpaceType::MOUNT)
+}
+
+fn is_at(root: &Root) -> Result<bool, Errno> {
+    let (here, wanted) = (rustix::fs::stat(c"/")?, rustix::fs::fstat(root)?);
+    Ok((here.st_dev, here.st_ino) == (wanted.st_dev, wanted.st_ino))
+}
+
 /// Makes the container's root the root of this process, and lets go of the host's.
 ///
 /// # Errors
-/// What the kernel says.
+/// What the kernel says, and that the host's root is a chroot.
 pub fn pivot(root: &Root, spread: Option<Spread>) -> Result<(), Failure> {
     let step = || "change to the container's root".to_owned();
     rustix::process::fchdir(root).at(FailureKind::Mount, step)?;
     // The old root ends up on top of the new one, at the same place, and is what `.` then means.
     rustix::process::pivot_root(c".", c".").at(FailureKind::Mount, step)?;
     unmount(c".", UnmountFlags::DETACH).at(FailureKind::Mount, step)?;
-    rustix::process::chdir(c"/").at(FailureKind::Mount, step)?;
+    go_to_the_namespaces_root().at(FailureKind::System, step)?;
+    if !is_at(root).at(FailureKind::System, step)? {
+        return Err(Failure::state(step(), IN_A_CHROOT));
+    }
     match spread {
         // The root is new and private: it has no master that it could hear from.
         None

@@ -24,6 +24,7 @@ struct Bundle {
     terminal: bool,
     memory: Option<u64>,
     cgroup_of_shims: Option<String>,
+    chroot: bool,
 }
 
 /// A shim.
@@ -69,6 +70,15 @@ impl Shim {
         })
     }
 
+    /// … with the shim in a chroot, which shows the same files at the same places.
+    pub fn in_chroot(script: &str) -> Self {
+        let chroot = true;
+        Self::of(&Bundle {
+            chroot,
+            ..shell(script)
+        })
+    }
+
     /// A shim whose container is to execute a program.
     pub fn with_arguments(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&one| one.to_owned()).collect();
@@ -91,7 +101,7 @@ impl Shim {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let child = Command::new(SHIM)
+        let child = program(bundle.chroot.then(|| dir.path().join("chroot")))
             .args(["run", "--id", &id, "--socket"])
             .arg(dir.path().join("s"))
             .args(
@@ -418,4 +428,19 @@ fn cgroups_of(id: &str) -> Vec<PathBuf> {
         .chain([root.to_owned()])
         .map(|home| home.join(id));
     all.filter(|home| home.exists()).collect()
+}
+
+/// The shim, where wanted in a chroot that a mount namespace of its own has.
+fn program(chroot: Option<PathBuf>) -> Command {
+    let Some(place) = chroot else {
+        return Command::new(SHIM);
+    };
+    std::fs::create_dir(&place).unwrap();
+    let enter = r#"mount --rbind / "$0" && exec chroot "$0" "$@""#;
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", enter])
+        .arg(place)
+        .arg(SHIM);
+    command
 }
