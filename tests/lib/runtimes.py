@@ -76,15 +76,19 @@ class Runtime:
     def __init__(self) -> None:
         self.socket = f"/run/{self.name}/{self.name}.sock"
         self.endpoint = f"unix://{self.socket}"
-        config = pathlib.Path(f"/etc/{self.name}/{self.config_name}")
-        self.mirrors = config.parent / "certs.d"
+        self.mirrors = pathlib.Path(f"/etc/{self.name}/certs.d")
         registry.write_mirrors(self.mirrors)
+        pathlib.Path("/etc/crictl.yaml").write_text(f"runtime-endpoint: {self.endpoint}\ntimeout: 60\n")
+        self.service = self.install()
+        self.await_ready()
+
+    def install(self) -> Service:
+        """Writes the configuration of the runtime and of its network, and starts it."""
+        config = pathlib.Path(f"/etc/{self.name}/{self.config_name}")
         CNI_CONF.mkdir(parents=True, exist_ok=True)
         (CNI_CONF / "10-tests.conflist").write_text(json.dumps(CONFLIST, indent=1))
         config.write_text(self.config(self.mirrors))
-        pathlib.Path("/etc/crictl.yaml").write_text(f"runtime-endpoint: {self.endpoint}\ntimeout: 60\n")
-        self.service = Service(self.name, self.command(config))
-        self.await_ready()
+        return Service(self.name, self.command(config))
 
     def await_ready(self) -> None:
         try:
