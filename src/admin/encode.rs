@@ -52,6 +52,11 @@ pub fn host(facts: &HostFacts) -> Vec<v1::HostFact> {
             "system calls can be filtered",
         ),
         fact("apparmor", yes(facts.apparmor), ""),
+        fact(
+            "apparmor_profile",
+            yes(facts.apparmor_profile),
+            "containers get the profile corten-default",
+        ),
         fact("selinux", yes(facts.selinux), ""),
         fact(
             "idmapped_mounts",

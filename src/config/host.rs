@@ -25,6 +25,8 @@ pub fn probe() -> HostFacts {
         user_namespaces: Path::new("/proc/self/ns/user").exists()
             && number("/proc/sys/user/max_user_namespaces") > 0,
         apparmor: text("/sys/module/apparmor/parameters/enabled").trim() == "Y",
+        // Probing loads nothing: the daemon's start says so where it is.
+        apparmor_profile: false,
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
         swap_accounting: swap_accounting(&hierarchies),

@@ -6,11 +6,12 @@ use crate::config::{Config, host};
 use crate::content::Content;
 use crate::engine::{ConfTemplate, Engine, Images, Node, Ports};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::host::HostFacts;
 use crate::network::CniNetworks;
 use crate::registry::{HttpRegistry, Settings};
 use crate::snapshot::{Layers, Overlay};
 use crate::store::FileStore;
-use crate::task::{ShimTasks, seccomp};
+use crate::task::{ShimTasks, apparmor, seccomp};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub async fn engine(config: &Config, node: Node) -> Result<Built> {
         tasks: Arc::new(tasks.context(Kind::Internal, || in_state(config))?),
         networks: Arc::new(networks(config)),
         cgroups: Arc::new(cgroups),
+        apparmor: apparmor::Profiles::default(),
         snapshots: Arc::new(Overlay::new(Arc::clone(&layers))),
         images: images(config, layers, registry.clone())?,
         seccomp: Arc::new(seccomp::Filters::new(config.root.join("seccomp"))),
@@ -66,13 +68,32 @@ pub fn node(config: &Config) -> Result<Node> {
     let template = config.cni.conf_template.clone();
     Ok(Node {
         state: config.state.clone(),
-        host: host::probe(),
+        host: with_profile(host::probe()),
         boot_id: boot_id.trim().to_owned(),
         conf_template: template.map(|template| ConfTemplate {
             template,
             conf_dir: config.cni.conf_dir.clone(),
         }),
     })
+}
+
+/// Loads the profile that Corten brings, where AppArmor is on. A node without it still runs pods:
+/// only who asks for it by name is refused.
+fn with_profile(host: HostFacts) -> HostFacts {
+    if !host.apparmor {
+        return host;
+    }
+    match apparmor::Profiles::default().load_default() {
+        Ok(()) => HostFacts {
+            apparmor_profile: true,
+            ..host
+        },
+        Err(error) => {
+            let error = Error::from(error).chain();
+            tracing::warn!(%error, "containers that name no AppArmor profile run without one");
+            host
+        }
+    }
 }
 
 fn networks(config: &Config) -> CniNetworks {

@@ -184,6 +184,7 @@ impl Engine {
             host: self.node.host.clone(),
             snapshots: Arc::clone(&self.ports.snapshots),
             seccomp: Arc::clone(&self.ports.seccomp),
+            apparmor: self.ports.apparmor.clone(),
             sandbox: Arc::clone(sandbox),
             container: Arc::clone(container),
             image: Arc::clone(image),
@@ -228,12 +229,14 @@ struct BundleWork {
     host: crate::model::host::HostFacts,
     snapshots: Arc<dyn crate::snapshot::Snapshotter>,
     seccomp: Arc<crate::task::seccomp::Filters>,
+    apparmor: crate::task::apparmor::Profiles,
     bundle: PathBuf,
 }
 
 impl BundleWork {
     fn write(&self, sources: &mounts::Sources) -> Result<Option<PathBuf>> {
         let spec = self.spec(sources)?;
+        self.apparmor_profile(&spec)?;
         let rootfs = self.bundle.join("rootfs");
         std::fs::create_dir_all(&rootfs)
             .context(Kind::Internal, || format!("create {}", rootfs.display()))?;
@@ -259,6 +262,15 @@ impl BundleWork {
             target_pid: self.target_pid,
             seccomp_profile: sources.seccomp_profile.as_deref(),
         })
+    }
+
+    /// One that is not there is told before anything is made.
+    fn apparmor_profile(&self, spec: &Spec) -> Result<()> {
+        let process = spec.process().as_ref();
+        match process.and_then(|process| process.apparmor_profile().as_ref()) {
+            Some(name) => Ok(self.apparmor.ready(name)?),
+            None => Ok(()),
+        }
     }
 
     /// Compiled or found in the cache; a link in the bundle lets execs find it, also after a

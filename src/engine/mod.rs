@@ -67,8 +67,8 @@ use crate::model::sandbox::Sandbox;
 use crate::network::Networks;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
-use crate::task::seccomp;
 use crate::task::{TaskEvent, Tasks};
+use crate::task::{apparmor, seccomp};
 use claim::Claims;
 use objects::Objects;
 use stats::Measuring;
@@ -91,6 +91,8 @@ pub struct Ports {
     pub images: Arc<Images>,
     /// Compiled seccomp profiles.
     pub seccomp: Arc<seccomp::Filters>,
+    /// The node's AppArmor profiles.
+    pub apparmor: apparmor::Profiles,
     /// The node's cgroups.
     pub cgroups: Arc<dyn Cgroups>,
 }

@@ -23,7 +23,7 @@ use crate::store::Store;
 use crate::store::fakes::FileStore;
 use crate::task::CreateOrder;
 use crate::task::fakes::ShimTasks;
-use crate::task::seccomp;
+use crate::task::{apparmor, seccomp};
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -71,6 +71,7 @@ impl Bench {
             cgroups: Arc::clone(&cgroups) as _,
             snapshots: Arc::new(Overlay::default()),
             images: images(dir.path()),
+            apparmor: apparmor::Profiles::default(),
             seccomp: Arc::new(seccomp::Filters::new(dir.path().join("seccomp"))),
         };
         let image = an_image(&ports.images).await;
@@ -166,6 +167,7 @@ fn host() -> HostFacts {
         idmapped_mounts: true,
         user_namespaces: true,
         apparmor: false,
+        apparmor_profile: false,
         selinux: false,
         seccomp: true,
         swap_accounting: true,

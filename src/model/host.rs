@@ -42,6 +42,8 @@ pub struct HostFacts {
     pub user_namespaces: bool,
     /// AppArmor is on.
     pub apparmor: bool,
+    /// The profile that Corten brings is loaded: the default of every container.
+    pub apparmor_profile: bool,
     /// SELinux is on.
     pub selinux: bool,
     /// The kernel filters system calls.

@@ -6,6 +6,7 @@
 //! Invariant: no call here waits for a container's own progress. Stopping is a signal, and the end
 //! is an event.
 
+pub mod apparmor;
 mod client;
 mod error;
 mod exec;

@@ -15,7 +15,7 @@ use crate::seccomp::Filter;
 use crate::sys::{descriptors, keyring, signal};
 use crate::user::Account;
 use rustix::fd::BorrowedFd;
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{
@@ -24,6 +24,7 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use std::ffi::CString;
+use std::path::Path;
 
 /// The file that identifies a program: device and inode.
 pub type FileId = (u64, u64);
@@ -67,9 +68,19 @@ pub fn set_labels(plan: &ProcessPlan<'_>) -> Result<(), Failure> {
     if let Some(profile) = plan.apparmor {
         let step = || format!("enter the AppArmor profile {profile}");
         let word = format!("exec {profile}");
-        write_label("/proc/self/attr/apparmor/exec", &word)
-            .or_else(|_| write_label("/proc/self/attr/exec", &word))
-            .at(FailureKind::Invalid, step)?;
+        // Before 5.8 the one file belongs to whichever module is the first.
+        let file = match write_label("/proc/self/attr/apparmor/exec", &word) {
+            Err(Errno::NOENT) if !Path::new("/proc/self/attr/apparmor").exists() => {
+                write_label("/proc/self/attr/exec", &word)
+            }
+            other => other,
+        };
+        match file {
+            Err(Errno::NOENT) => {
+                return Err(Failure::invalid(step(), "it is not loaded on this node"));
+            }
+            other => other.at(FailureKind::Invalid, step)?,
+        }
     }
     if let Some(label) = plan.selinux {
         write_label("/proc/self/attr/exec", label).at(FailureKind::Invalid, || {
@@ -97,9 +108,18 @@ pub fn set_oom_score(score: Option<i32>) -> Result<bool, Failure> {
     }
 }
 
-fn write_label(path: &str, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::File::options().write(true).open(path)?;
-    std::io::Write::write_all(&mut file, text.as_bytes())
+/// In one write, as the modules want it, and to a file that procfs itself has: what somebody mounted
+/// over it would take the label and confine nothing.
+fn write_label(path: &str, text: &str) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    if fstatfs(&file)?.f_type != PROC_SUPER_MAGIC {
+        return Err(Errno::PERM);
+    }
+    match rustix::io::retry_on_intr(|| rustix::io::write(&file, text.as_bytes()))? {
+        written if written == text.len() => Ok(()),
+        _ => Err(Errno::IO),
+    }
 }
 
 /// What a process is to become.

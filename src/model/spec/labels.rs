@@ -6,15 +6,27 @@ use crate::model::container::ContainerSecurity;
 use crate::model::host::HostFacts;
 use crate::model::sandbox::{Profile, SelinuxContext};
 
-/// The AppArmor profile's name. Corten brings no profile of its own yet, so the runtime's default
-/// confines nothing; a profile that was asked for by name is never left out silently.
+/// The name of the AppArmor profile that Corten brings: `task/apparmor/corten-default` holds it.
+pub const APPARMOR_DEFAULT: &str = "corten-default";
+
+/// The AppArmor profile's name. Who names none gets the default where it is loaded, unless
+/// privileged; one that was asked for is never left out silently where AppArmor is on.
 pub fn apparmor(security: &ContainerSecurity, host: &HostFacts) -> Result<Option<String>> {
     match &security.apparmor {
         Some(Profile::Localhost(name)) if host.apparmor => Ok(Some(name.clone())),
         Some(Profile::Localhost(name)) => Err(Error::precondition(format!(
             "security_context.apparmor {name:?}: AppArmor is off on this node"
         ))),
-        Some(Profile::RuntimeDefault | Profile::Unconfined) | None => Ok(None),
+        Some(Profile::Unconfined) => Ok(None),
+        _ if security.privileged || !host.apparmor => Ok(None),
+        Some(Profile::RuntimeDefault) | None if host.apparmor_profile => {
+            Ok(Some(APPARMOR_DEFAULT.to_owned()))
+        }
+        Some(Profile::RuntimeDefault) => Err(Error::precondition(format!(
+            "security_context.apparmor: the profile {APPARMOR_DEFAULT} is not loaded: install the \
+             package apparmor and restart Corten, whose log says why"
+        ))),
+        None => Ok(None),
     }
 }
 

@@ -32,6 +32,7 @@ mod tests;
 
 pub use annotations::GROUPS_POLICY;
 pub use devices::{DeviceKind, ResolvedDevice};
+pub use labels::APPARMOR_DEFAULT;
 pub use resources::limits as linux_resources;
 
 use super::container::ContainerConfig;

@@ -229,6 +229,34 @@ fn the_cgroup_ends_in_the_containers_id() {
 }
 
 #[test]
+fn the_default_apparmor_profile_is_for_those_who_do_not_refuse_it() {
+    let mut asked = asked();
+    let profile = |asked: &Asked| asked.process().apparmor_profile().clone();
+    (asked.host.apparmor, asked.host.apparmor_profile) = (true, true);
+    let default = Some(APPARMOR_DEFAULT.to_owned());
+    assert_eq!(profile(&asked), default);
+    asked.config.security.apparmor = Some(Profile::RuntimeDefault);
+    assert_eq!(profile(&asked), default);
+    asked.config.security.apparmor = Some(Profile::Unconfined);
+    assert_eq!(profile(&asked), None);
+    asked.config.security.apparmor = None;
+    asked.sandbox.config.security.privileged = true;
+    asked.config.security.privileged = true;
+    assert_eq!(profile(&asked), None);
+}
+
+#[test]
+fn a_default_profile_that_is_not_loaded_is_missed_only_by_who_asks_for_it() {
+    let mut asked = asked();
+    asked.host.apparmor = true;
+    assert_eq!(asked.process().apparmor_profile(), &None);
+    asked.config.security.apparmor = Some(Profile::RuntimeDefault);
+    assert_eq!(asked.build().unwrap_err().kind(), Kind::FailedPrecondition);
+    asked.host.apparmor = false;
+    assert_eq!(asked.process().apparmor_profile(), &None);
+}
+
+#[test]
 fn security_modules_are_named_only_where_they_are_on() {
     let mut asked = asked();
     asked.config.security.apparmor = Some(Profile::Localhost("mine".into()));

@@ -40,6 +40,7 @@ fn host() -> HostFacts {
         idmapped_mounts: true,
         user_namespaces: true,
         apparmor: false,
+        apparmor_profile: false,
         selinux: false,
         seccomp: true,
         swap_accounting: true,
