@@ -1,11 +1,14 @@
 //! How a process of Corten's own gets into the cgroup of shims.
 //!
-//! On v1 it writes `0` to `tasks`: any write to a `cgroup.procs` waits for an RCU grace period of
-//! 8 ms. So the v2 tree beside v1 controllers is left alone: it counts nothing of a shim's, and the
-//! wait would be most of what a container's creation takes. Controllers whose tree lacks the cgroup
-//! are left alone too.
+//! On v1 it writes `0` to `tasks`; on v2 it is born there: any write to a `cgroup.procs` waits for
+//! an RCU grace period of 8 ms. So the v2 tree beside v1 controllers is left alone: it counts
+//! nothing of a shim's, and the wait would be most of what a container's creation takes.
+//! Controllers whose tree lacks the cgroup are left alone too.
 
-use crate::api::Failure;
+use crate::api::{Failure, FailureKind};
+use crate::failure::At;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs;
 use std::io;
@@ -14,7 +17,25 @@ use std::path::{Path, PathBuf};
 /// Where cgroup file systems are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Moves the calling process into this cgroup, in each hierarchy where it exists.
+/// The directory that a process is to be cloned into: on a host that has only v2.
+///
+/// # Errors
+/// When it is not there.
+pub fn birthplace(cgroup: &Path) -> Result<Option<OwnedFd>, Failure> {
+    let root = Path::new(ROOT);
+    if !is_v2(root) {
+        return Ok(None);
+    }
+    let path = root.join(inside(cgroup));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty())
+        .map(Some)
+        .at(FailureKind::System, || {
+            format!("open the cgroup {}", path.display())
+        })
+}
+
+/// Moves the calling process into this cgroup, in each v1 hierarchy where it exists.
 ///
 /// # Errors
 /// When it exists nowhere, or the kernel refuses the move.
@@ -40,12 +61,8 @@ pub fn enter(cgroup: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The directories that the cgroup may have: one below a v2 root, or one in each v1 hierarchy.
+/// The directories that the cgroup may have, one in each v1 hierarchy.
 fn homes(root: &Path, cgroup: &Path) -> Vec<PathBuf> {
-    let inside = cgroup.strip_prefix("/").unwrap_or(cgroup);
-    if is_v2(root) {
-        return vec![root.join(inside)];
-    }
     let Ok(hierarchies) = fs::read_dir(root) else {
         return Vec::new();
     };
@@ -55,8 +72,12 @@ fn homes(root: &Path, cgroup: &Path) -> Vec<PathBuf> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.path())
         .filter(|hierarchy| !is_v2(hierarchy))
-        .map(|hierarchy| hierarchy.join(inside))
+        .map(|hierarchy| hierarchy.join(inside(cgroup)))
         .collect()
+}
+
+fn inside(cgroup: &Path) -> &Path {
+    cgroup.strip_prefix("/").unwrap_or(cgroup)
 }
 
 /// Each directory of a v2 tree has this file.
@@ -65,10 +86,9 @@ fn is_v2(directory: &Path) -> bool {
 }
 
 fn join(home: &Path) -> io::Result<()> {
-    let file = home.join(if is_v2(home) { "cgroup.procs" } else { "tasks" });
     fs::OpenOptions::new()
         .write(true)
-        .open(file)
+        .open(home.join("tasks"))
         .and_then(|mut file| io::Write::write_all(&mut file, b"0"))
 }
 
@@ -77,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_v2_root_has_one_home_and_a_v1_root_one_a_hierarchy() {
+    fn each_v1_hierarchy_is_a_home() {
         let root = tempfile::tempdir().unwrap();
         for name in ["cpu,cpuacct", "memory", "unified"] {
             fs::create_dir(root.path().join(name)).unwrap();
@@ -91,22 +111,16 @@ mod tests {
             found,
             want.map(|name| root.path().join(name).join("corten/shims"))
         );
-        fs::write(root.path().join("cgroup.controllers"), "").unwrap();
-        let found = homes(root.path(), Path::new("/corten/shims"));
-        assert_eq!(found, [root.path().join("corten/shims")]);
     }
 
     #[test]
-    fn a_v1_home_is_joined_by_tasks_and_a_v2_home_by_procs() {
+    fn a_home_is_joined_by_tasks() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("tasks"), "").unwrap();
         fs::write(home.path().join("cgroup.procs"), "").unwrap();
         join(home.path()).unwrap();
         assert_eq!(fs::read(home.path().join("tasks")).unwrap(), b"0");
         assert_eq!(fs::read(home.path().join("cgroup.procs")).unwrap(), b"");
-        fs::write(home.path().join("cgroup.controllers"), "").unwrap();
-        join(home.path()).unwrap();
-        assert_eq!(fs::read(home.path().join("cgroup.procs")).unwrap(), b"0");
     }
 
     #[test]

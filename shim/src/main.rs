@@ -12,9 +12,9 @@ use corten_shim::api::Failure;
 use corten_shim::failure::log;
 use corten_shim::parent::oom_score;
 use corten_shim::server::real::Parent;
-use corten_shim::server::{self, Options};
+use corten_shim::server::{self, Options, birth};
 use corten_shim::sys::{descriptors, signal};
-use corten_shim::{exec, pause, sandbox};
+use corten_shim::{cgroups, exec, pause, sandbox};
 use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ffi::OsString;
 use std::fs::File;
@@ -53,15 +53,33 @@ fn start() -> u8 {
 
 fn run(arguments: &[OsString]) -> u8 {
     match options(arguments) {
-        Ok(options) => {
-            // Before the shim takes a score of its own.
-            let mut parent = Parent {
-                oom_score: oom_score(),
-            };
-            told(take_socket().and_then(|first| server::run(&options, first, &mut parent)))
-        }
+        Ok(options) => begin_shim(options),
         Err(problem) => usage(&problem),
     }
+}
+
+/// In the cgroup of shims from the first moment, where there is one that a process can be born in.
+fn begin_shim(options: Options) -> u8 {
+    let home = options.cgroup.as_deref().map(cgroups::birthplace);
+    match home.transpose() {
+        Ok(Some(Some(directory))) => code(birth::in_cgroup(&directory, |starter| {
+            be_shim(Options {
+                cgroup: None,
+                starter: Some(starter),
+                ..options
+            })
+        })),
+        Ok(_) => be_shim(options),
+        Err(failure) => told(Err(failure)),
+    }
+}
+
+fn be_shim(options: Options) -> u8 {
+    // Before the shim takes a score of its own.
+    let mut parent = Parent {
+        oom_score: oom_score(),
+    };
+    told(take_socket().and_then(|first| server::run(options, first, &mut parent)))
 }
 
 fn options(arguments: &[OsString]) -> Result<Options, String> {
@@ -87,6 +105,7 @@ fn options(arguments: &[OsString]) -> Result<Options, String> {
         id: id.into_string().map_err(|id| format!("{id:?} is no id"))?,
         socket,
         cgroup: cgroup.map(PathBuf::from),
+        starter: None,
     })
 }
 
@@ -120,8 +139,12 @@ fn take_socket() -> Result<OwnedFd, Failure> {
 }
 
 fn told(result: Result<(), Failure>) -> u8 {
+    code(result.map(|()| 0))
+}
+
+fn code(result: Result<u8, Failure>) -> u8 {
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(failure) => {
             log(format_args!("corten-shim: {failure}"));
             1

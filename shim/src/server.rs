@@ -7,6 +7,7 @@
 //! Invariant: nothing in a turn waits for a peer, a client or the container. (The container's
 //! creation and its release do wait, for the container's own first steps.)
 
+pub mod birth;
 mod connection;
 pub mod container;
 pub mod creation;
@@ -17,6 +18,7 @@ pub mod real;
 mod verbs;
 
 use crate::api::{Event, EventKind, Failure, Message};
+use birth::Starter;
 use connection::Connection;
 use container::{Container, Source};
 use creation::Creator;
@@ -39,16 +41,19 @@ pub struct Options {
     pub id: String,
     /// Where it listens.
     pub socket: PathBuf,
-    /// The cgroup of shims.
+    /// The cgroup of shims, where this process is not in it yet.
     pub cgroup: Option<PathBuf>,
+    /// The process that it was born from, which it lets go of once its container is made.
+    pub starter: Option<Starter>,
 }
 
 /// Runs a shim whose first daemon is at the other end of `first`.
 ///
 /// # Errors
 /// What kept it from serving at all.
-pub fn run(options: &Options, first: OwnedFd, creator: &mut dyn Creator) -> Result<(), Failure> {
+pub fn run(options: Options, first: OwnedFd, creator: &mut dyn Creator) -> Result<(), Failure> {
     let mut shim = Shim::new(&options.id, creator, LINGER);
+    shim.starter = options.starter;
     shim.process = Some(Process::settle(options.cgroup.as_deref())?);
     shim.listen(&options.socket)?;
     process::leave_directory()?;
@@ -67,6 +72,7 @@ struct Shim<'a> {
     id: &'a str,
     creator: &'a mut dyn Creator,
     linger: Duration,
+    starter: Option<Starter>,
     process: Option<Process>,
     listener: Option<Listener>,
     connections: Vec<Connection>,
@@ -93,6 +99,7 @@ impl<'a> Shim<'a> {
             id,
             creator,
             linger,
+            starter: None,
             process: None,
             listener: None,
             connections: Vec::new(),

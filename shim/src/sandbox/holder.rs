@@ -7,7 +7,7 @@ use crate::parent::pair;
 use crate::sys::clone::{Process, clone3, flags};
 use crate::sys::exec::{Pointers, execve};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::File;
@@ -31,11 +31,11 @@ pub struct Holder {
 }
 
 /// Starts the holder, as PID 1 of a new PID namespace and in the other namespaces of this process
-/// but for its mounts.
+/// but for its mounts; in the v2 cgroup of this directory, where one is given.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start() -> Result<Holder, Failure> {
+pub fn start(home: Option<BorrowedFd<'_>>) -> Result<Holder, Failure> {
     let step = || "start the holder of the PID namespace".to_owned();
     let null = File::options()
         .read(true)
@@ -45,7 +45,7 @@ pub fn start() -> Result<Holder, Failure> {
     let arguments = [c"corten-shim".to_owned(), c"pause".to_owned()];
     let (arguments, environment) = (Pointers::new(&arguments), Pointers::new(&[]));
     let (report, inner) = pair()?;
-    let child = clone3(flags::NEWPID, None, || {
+    let child = clone3(flags::NEWPID, home, || {
         become_holder(&inner, &null, &arguments, &environment)
     });
     drop(inner);

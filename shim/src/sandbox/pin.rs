@@ -6,7 +6,7 @@ use super::{loopback, netns_directory, unpin};
 use crate::api::{Failure, FailureKind, PinRequest, Pins, ProcessName};
 use crate::failure::At;
 use crate::sys::clone::unshare;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
@@ -35,9 +35,10 @@ pub struct Pinned {
 pub fn pin(request: &PinRequest) -> Result<Pinned, Failure> {
     let sysctls = Sysctls::check(request)?;
     let pins = &request.pins;
-    if let (Some(cgroup), Some(_)) = (&request.cgroup, &pins.pid) {
-        crate::cgroups::enter(cgroup)?;
-    }
+    let home = match (&request.cgroup, &pins.pid) {
+        (Some(cgroup), Some(_)) => home(cgroup)?,
+        _ => None,
+    };
     unshare(flags(pins)).at(FailureKind::System, || "make the namespaces".to_owned())?;
     let mut fds = Vec::new();
     if pins.network.is_some() {
@@ -56,7 +57,7 @@ pub fn pin(request: &PinRequest) -> Result<Pinned, Failure> {
     let holder = pins
         .pid
         .as_deref()
-        .map(|path| made.holder(path))
+        .map(|path| made.holder(path, home.as_ref()))
         .transpose()?;
     let (holder, pidfd) = holder
         .map(|Holder { name, pidfd, .. }| (name, pidfd))
@@ -64,6 +65,15 @@ pub fn pin(request: &PinRequest) -> Result<Pinned, Failure> {
     fds.extend(pidfd);
     made.keep();
     Ok(Pinned { holder, fds })
+}
+
+/// Where the holder is to be born; on v1 this process enters, and it inherits that.
+fn home(cgroup: &Path) -> Result<Option<OwnedFd>, Failure> {
+    let birthplace = crate::cgroups::birthplace(cgroup)?;
+    if birthplace.is_none() {
+        crate::cgroups::enter(cgroup)?;
+    }
+    Ok(birthplace)
 }
 
 fn flags(pins: &Pins) -> UnshareFlags {
@@ -97,8 +107,8 @@ impl Made {
         Ok(())
     }
 
-    fn holder(&mut self, path: &Path) -> Result<Holder, Failure> {
-        let holder = holder::start()?;
+    fn holder(&mut self, path: &Path, home: Option<&OwnedFd>) -> Result<Holder, Failure> {
+        let holder = holder::start(home.map(AsFd::as_fd))?;
         self.0.holder = Some(holder.name);
         // Before anybody can get into its namespace.
         holder.wait_until_ready()?;

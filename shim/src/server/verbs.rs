@@ -178,7 +178,11 @@ impl Shim<'_> {
         if request.id != self.id {
             return Err(Failure::invalid("create", "the id is another shim's")).into();
         }
-        match Container::create(self.creator, request) {
+        let made = Container::create(self.creator, request);
+        if let Some(starter) = self.starter.take() {
+            starter.release();
+        }
+        match made {
             Ok(container) => self.container = Some(container),
             Err(failure) => return Err(failure).into(),
         }
