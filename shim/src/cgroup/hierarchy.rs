@@ -213,14 +213,17 @@ impl Directory {
         Ok(())
     }
 
-    /// One by one: what cannot be let through is missed only by a limit that needs it.
+    /// All at once, or one by one where the kernel refuses one of them: what cannot be let through is
+    /// missed only by a limit that needs it.
     fn let_through(&self, parent: &Path) {
         let file = parent.join("cgroup.subtree_control");
         let now = std::fs::read_to_string(&file).unwrap_or_default();
-        for controller in &self.controllers {
-            if !now.split_ascii_whitespace().any(|word| word == controller) {
-                let _ = super::write(&file, &format!("+{controller}"));
-            }
+        let missing = missing(&self.controllers, &now);
+        if missing.is_empty() || super::write(&file, &missing.join(" ")).is_ok() {
+            return;
+        }
+        for controller in missing {
+            let _ = super::write(&file, &controller);
         }
     }
 
@@ -271,6 +274,14 @@ impl Directory {
         }
         Ok(found)
     }
+}
+
+/// The words that let through what is not let through now.
+fn missing(controllers: &[String], now: &str) -> Vec<String> {
+    let absent =
+        |controller: &&String| !now.split_ascii_whitespace().any(|word| word == *controller);
+    let absent = controllers.iter().filter(absent);
+    absent.map(|controller| format!("+{controller}")).collect()
 }
 
 /// What is below a directory; one that is gone has nothing below it.
@@ -348,6 +359,13 @@ mod tests {
         assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(found[2].controllers, ["name=systemd"]);
         assert_eq!(found[3].version, Version::V2);
+    }
+
+    #[test]
+    fn only_what_is_missing_is_let_through() {
+        let controllers = ["cpu", "cpuset", "memory"].map(str::to_owned);
+        assert_eq!(missing(&controllers, "cpuset io\n"), ["+cpu", "+memory"]);
+        assert_eq!(missing(&controllers, "memory cpu cpuset"), [""; 0]);
     }
 
     #[test]
