@@ -78,6 +78,11 @@ def cgroup_of(pid: int) -> str:
     return pathlib.Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::")
 
 
+def parent_of(pid: int) -> int:
+    """Behind the command's name in brackets come the state and the parent."""
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def shims() -> list[int]:
     return [int(line) for line in (ROOT / UNIT_CGROUP.strip("/") / "shims/cgroup.procs").read_text().split()]
 
@@ -178,6 +183,10 @@ class Restarts(unittest.TestCase):
         self.assertEqual(cgroup_of(self.runtime.service.pid), f"{UNIT_CGROUP}/daemon")
         self.assertEqual({cgroup_of(pid) for pid in shims()}, {f"{UNIT_CGROUP}/shims"})
         self.assertTrue(shims())
+
+    def test_who_a_shim_was_born_from_has_gone(self):
+        """A shim's parent is then PID 1."""
+        self.assertEqual({parent_of(pid) for pid in shims()}, {1})
 
     def test_a_daemon_that_was_killed_is_started_again(self):
         self.runtime.service.kill()
