@@ -55,7 +55,7 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--no-suite", dest="suite", action="store_false")
     parser.add_argument("--only", default="")
     parser.add_argument("--show", action="store_true")
-    parser.set_defaults(focus=SHORT)
+    parser.set_defaults(focus=SHORT, parallel=1)
     return parser.parse_args()
 
 
