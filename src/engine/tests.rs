@@ -132,10 +132,8 @@ fn images(dir: &Path) -> Arc<Images> {
 async fn an_image(images: &Arc<Images>) -> String {
     let config = br#"{"config":{"Cmd":["sleep","1"]},"rootfs":{"diff_ids":[]}}"#.to_vec();
     let digest = |bytes: &[u8]| {
-        let hex: String = Sha256::digest(bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let bytes = Sha256::digest(bytes);
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         Digest::from_hex(&hex).unwrap()
     };
     let (config_digest, manifest) = (digest(&config), b"{}".to_vec());
