@@ -41,6 +41,10 @@ CONFIG = {
                      "nodefs.inodesFree": "0%", "imagefs.inodesFree": "0%"},
 }
 
+# Made once, and without the system's authorities: to read them takes longer than an answer.
+TRUSTING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+TRUSTING.check_hostname, TRUSTING.verify_mode = False, ssl.CERT_NONE
+
 
 class Kubelet:
     """Starts the kubelet on a runtime and speaks to its API."""
@@ -84,17 +88,15 @@ class Kubelet:
 
     @staticmethod
     def _ask(request: urllib.request.Request) -> str:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+        with urllib.request.urlopen(request, context=TRUSTING, timeout=10) as answer:
             return answer.read().decode()
 
     def pod_names(self) -> set[str]:
-        return {pod["metadata"]["name"] for pod in self._pods()}
+        return {pod["metadata"]["name"] for pod in self.pods()}
 
     def pod(self, name: str) -> dict:
         """The static pod of the manifest NAME, with its status; LookupError while there is none."""
-        for pod in self._pods():
+        for pod in self.pods():
             if pod["metadata"]["name"] == f"{name}-{NODE}":
                 return pod
         raise LookupError(f"no pod {name}")
@@ -116,7 +118,8 @@ class Kubelet:
         starts = (POD_LOGS / f"default_{name}-{NODE}_{uid}" / container).glob("*.log")
         return max(starts, key=lambda path: int(path.stem))
 
-    def _pods(self) -> list[dict]:
+    def pods(self) -> list[dict]:
+        """All of them, each with its status."""
         return json.loads(self.get("/pods"))["items"] or []
 
     def stop(self) -> None:
