@@ -4,7 +4,7 @@
 
 use super::{CgroupError, below_root};
 use crate::model::hierarchies::Hierarchies;
-use crate::model::stats::{CgroupUsage, Memory, Swap};
+use crate::model::stats::{CgroupUsage, Memory, Pressure, Stall, Swap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ fn all(place: &Place<'_>) -> Result<CgroupUsage, CgroupError> {
         swap,
         pids: pids(place)?,
         oom_kills,
+        pressure: pressure(place)?,
     })
 }
 
@@ -67,6 +68,31 @@ fn cpu(place: &Place<'_>) -> Result<u64, CgroupError> {
             Ok(stat.get("usage_usec")?.saturating_mul(1000))
         }
     }
+}
+
+/// Version 2 tells it also beside version 1, for a cgroup that is there as well. With `psi=0` the
+/// files are not there, or cannot be read.
+fn pressure(place: &Place<'_>) -> Result<Pressure, CgroupError> {
+    let Some(root) = &place.at.unified else {
+        return Ok(Pressure::default());
+    };
+    let stall = |resource: &str| {
+        let path = root.join(place.path).join(format!("{resource}.pressure"));
+        match text(&path) {
+            Ok(text) => Ok(Stall::parse(&text)),
+            Err(CgroupError::Io { source, .. }) if is_off(&source) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    Ok(Pressure {
+        cpu: stall("cpu")?,
+        memory: stall("memory")?,
+        io: stall("io")?,
+    })
+}
+
+fn is_off(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported)
 }
 
 /// `None` where the controller is off for this cgroup.
@@ -292,6 +318,10 @@ mod tests {
                 ("p/c/memory.swap.current", "100\n"),
                 ("p/c/memory.swap.max", "150\n"),
                 ("p/c/memory.events", "oom 1\noom_kill 1\n"),
+                (
+                    "p/c/io.pressure",
+                    "some avg10=1.50 avg60=0.00 avg300=0.00 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=2\n",
+                ),
             ],
         );
         let at = Hierarchies {
@@ -305,6 +335,9 @@ mod tests {
         );
         assert_eq!((usage.memory.working_set, usage.memory.rss), (8_000, 5_000));
         assert_eq!(usage.swap.unwrap().available, Some(50));
+        let io = usage.pressure.io.unwrap();
+        assert_eq!((io.some.total_ns, io.full.total_ns), (7_000, 2_000));
+        assert_eq!(usage.pressure.cpu, None, "no file, no figure");
     }
 
     #[test]

@@ -22,6 +22,78 @@ pub struct CgroupUsage {
     pub pids: Option<u64>,
     /// Processes killed for memory since the cgroup was made.
     pub oom_kills: u64,
+    /// How long its tasks waited.
+    pub pressure: Pressure,
+}
+
+/// How long tasks of a cgroup waited for each resource; `None` where the kernel does not say:
+/// without version 2 beside or alone, or with `psi=0`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// For a CPU.
+    pub cpu: Option<Stall>,
+    /// For memory to be reclaimed.
+    pub memory: Option<Stall>,
+    /// For a disk.
+    pub io: Option<Stall>,
+}
+
+/// How long tasks waited for one resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stall {
+    /// While at least one task waited.
+    pub some: StallTime,
+    /// While all tasks that had work waited at once.
+    pub full: StallTime,
+}
+
+/// One line of a pressure file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StallTime {
+    /// Nanoseconds since the cgroup was made.
+    pub total_ns: u64,
+    /// The share of the last 10, 60 and 300 seconds, in hundredths of a percent: as exact as the
+    /// kernel tells it.
+    pub averages: [u64; 3],
+}
+
+impl Stall {
+    /// Reads the text of a pressure file (the kernel's `accounting/psi` page):
+    /// `some avg10=0.12 avg60=0.00 avg300=0.00 total=1234`, and the same for `full`. Older kernels
+    /// have no `full` for CPUs: a cgroup's tasks never all waited then.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let line = |kind: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+            StallTime::parse(line)
+        };
+        Some(Self {
+            some: line("some ")?,
+            full: line("full ").unwrap_or_default(),
+        })
+    }
+}
+
+impl StallTime {
+    fn parse(line: &str) -> Option<Self> {
+        let value = |key: &str| {
+            line.split_whitespace()
+                .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        };
+        let hundredths = |key: &str| {
+            let (whole, part) = value(key)?.split_once('.')?;
+            let (whole, part): (u64, u64) = (whole.parse().ok()?, part.parse().ok()?);
+            Some(whole * 100 + part)
+        };
+        Some(Self {
+            total_ns: value("total")?.parse::<u64>().ok()?.saturating_mul(1000),
+            averages: [
+                hundredths("avg10")?,
+                hundredths("avg60")?,
+                hundredths("avg300")?,
+            ],
+        })
+    }
 }
 
 /// Memory of a cgroup, in bytes unless said otherwise.
@@ -145,6 +217,8 @@ pub struct ContainerStats {
     pub swap: Option<Swap>,
     /// Its processes and threads; `None` where they are not counted.
     pub pids: Option<u64>,
+    /// How long its tasks waited.
+    pub pressure: Pressure,
     /// Its writable layer; `None` until it was measured.
     pub writable_layer: Option<FsUsage>,
 }
@@ -236,6 +310,8 @@ pub struct PodStats {
     pub network: Option<NetworkUsage>,
     /// Processes and threads of all its containers; `None` where they are not counted.
     pub process_count: Option<u64>,
+    /// How long tasks of all its containers waited.
+    pub pressure: Pressure,
     /// Its running containers.
     pub containers: Vec<ContainerStats>,
 }
@@ -284,6 +360,25 @@ mod tests {
         assert_eq!(rate(5 * SECOND, 3_000_000_100), Some(500_000_000));
         assert_eq!(rate(6 * SECOND, 7), None, "made anew");
         assert_eq!(rate(7 * SECOND, 8), Some(1));
+    }
+
+    #[test]
+    fn pressure_is_read_as_exactly_as_it_is_told() {
+        let text = "some avg10=79.62 avg60=33.08 avg300=0.00 total=6683\nfull avg10=0.00 avg60=0.00 avg300=0.01 total=5\n";
+        let stall = Stall::parse(text).unwrap();
+        assert_eq!(stall.some.averages, [7962, 3308, 0]);
+        assert_eq!(
+            (stall.some.total_ns, stall.full.total_ns),
+            (6_683_000, 5_000)
+        );
+        assert_eq!(stall.full.averages, [0, 0, 1]);
+        let without_full = text.lines().next().unwrap();
+        assert_eq!(
+            Stall::parse(without_full).unwrap().full,
+            StallTime::default()
+        );
+        assert_eq!(Stall::parse(""), None);
+        assert_eq!(Stall::parse("some avg10=x"), None);
     }
 
     #[test]

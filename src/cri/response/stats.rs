@@ -2,7 +2,8 @@
 
 use super::map;
 use crate::model::stats::{
-    ContainerStats, CpuUsage, FsUsage, InterfaceUsage, Memory, NetworkUsage, PodStats, Swap,
+    ContainerStats, CpuUsage, FsUsage, InterfaceUsage, Memory, NetworkUsage, PodStats, Pressure,
+    Stall, StallTime, Swap,
 };
 use corten_proto::runtime::v1;
 
@@ -16,14 +17,18 @@ impl From<&ContainerStats> for v1::ContainerStats {
         };
         Self {
             attributes: Some(attributes),
-            cpu: Some((&stats.cpu).into()),
-            memory: Some(memory(&stats.memory, stats.memory_timestamp)),
+            cpu: Some(cpu(&stats.cpu, &stats.pressure)),
+            memory: Some(memory(
+                &stats.memory,
+                stats.memory_timestamp,
+                stats.pressure.memory.as_ref(),
+            )),
             writable_layer: stats.writable_layer.as_ref().map(Into::into),
             swap: stats
                 .swap
                 .as_ref()
                 .map(|used| swap(used, stats.memory_timestamp)),
-            io: None,
+            io: io(&stats.pressure, stats.memory_timestamp),
         }
     }
 }
@@ -51,25 +56,61 @@ impl From<&PodStats> for v1::LinuxPodSandboxStats {
             process_count: value(count),
         };
         Self {
-            cpu: Some((&stats.cpu).into()),
-            memory: Some(memory(&stats.memory, stats.memory_timestamp)),
+            cpu: Some(cpu(&stats.cpu, &stats.pressure)),
+            memory: Some(memory(
+                &stats.memory,
+                stats.memory_timestamp,
+                stats.pressure.memory.as_ref(),
+            )),
             network: stats.network.as_ref().map(Into::into),
             process: stats.process_count.map(process),
             containers: stats.containers.iter().map(Into::into).collect(),
-            io: None,
+            io: io(&stats.pressure, stats.memory_timestamp),
         }
     }
 }
 
-impl From<&CpuUsage> for v1::CpuUsage {
-    fn from(cpu: &CpuUsage) -> Self {
+fn cpu(cpu: &CpuUsage, pressure: &Pressure) -> v1::CpuUsage {
+    v1::CpuUsage {
+        timestamp: cpu.timestamp,
+        usage_core_nano_seconds: value(cpu.usage_core_ns),
+        usage_nano_cores: cpu.usage_nano_cores.and_then(value),
+        psi: pressure.cpu.as_ref().map(Into::into),
+    }
+}
+
+/// Where the kernel tells nothing of waits there is nothing to say of a disk.
+fn io(pressure: &Pressure, timestamp: i64) -> Option<v1::IoUsage> {
+    let psi = pressure.io.as_ref()?.into();
+    Some(v1::IoUsage {
+        timestamp,
+        psi: Some(psi),
+    })
+}
+
+impl From<&Stall> for v1::PsiStats {
+    fn from(stall: &Stall) -> Self {
         Self {
-            timestamp: cpu.timestamp,
-            usage_core_nano_seconds: value(cpu.usage_core_ns),
-            usage_nano_cores: cpu.usage_nano_cores.and_then(value),
-            psi: None,
+            full: Some((&stall.full).into()),
+            some: Some((&stall.some).into()),
         }
     }
+}
+
+impl From<&StallTime> for v1::PsiData {
+    fn from(time: &StallTime) -> Self {
+        let [avg10, avg60, avg300] = time.averages.map(percent);
+        Self {
+            total: time.total_ns,
+            avg10,
+            avg60,
+            avg300,
+        }
+    }
+}
+
+fn percent(hundredths: u64) -> f64 {
+    f64::from(u32::try_from(hundredths).unwrap_or(u32::MAX)) / 100.0
 }
 
 impl From<&FsUsage> for v1::FilesystemUsage {
@@ -107,7 +148,7 @@ impl From<&InterfaceUsage> for v1::NetworkInterfaceUsage {
     }
 }
 
-fn memory(memory: &Memory, timestamp: i64) -> v1::MemoryUsage {
+fn memory(memory: &Memory, timestamp: i64, stall: Option<&Stall>) -> v1::MemoryUsage {
     v1::MemoryUsage {
         timestamp,
         working_set_bytes: value(memory.working_set),
@@ -116,7 +157,7 @@ fn memory(memory: &Memory, timestamp: i64) -> v1::MemoryUsage {
         rss_bytes: value(memory.rss),
         page_faults: value(memory.page_faults),
         major_page_faults: value(memory.major_page_faults),
-        psi: None,
+        psi: stall.map(Into::into),
     }
 }
 

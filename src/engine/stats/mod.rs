@@ -139,6 +139,7 @@ fn read_container(
         memory: usage.memory,
         swap: usage.swap,
         pids: usage.pids,
+        pressure: usage.pressure,
         writable_layer: cell.layer.usage(),
     })
 }
@@ -184,6 +185,7 @@ impl Pod {
             memory: usage.memory,
             network: self.network(&sandbox),
             process_count: usage.pids,
+            pressure: usage.pressure,
             containers: read_containers(&living, cgroups),
         })
     }
