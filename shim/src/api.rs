@@ -92,7 +92,8 @@ pub struct CreateRequest {
     /// The container's id: 64 hex digits.
     pub id: String,
     /// The OCI bundle: `config.json` and `rootfs/`; beside them `rootfs.json`, a list of
-    /// [`RootfsMount`] to be mounted at `rootfs/` (absent where the bundle's rootfs is ready).
+    /// [`RootfsMount`] to be mounted at `rootfs/` (absent where the bundle's rootfs is ready), and
+    /// `volumes.json`, a list of [`ImageVolume`] (absent where there is none).
     pub bundle: PathBuf,
     /// The CRI log file; `None` reads the streams and drops them.
     pub log_path: Option<PathBuf>,
@@ -117,6 +118,18 @@ pub struct RootfsMount {
     /// Flags and file system options. An overlay's layers are repeated `lowerdir+=PATH` options,
     /// the topmost first, so that their number is not bounded by one page.
     pub options: Vec<String>,
+}
+
+/// An image that the container sees: what is to be mounted at a place that the bundle's
+/// `config.json` names as the source of a bind mount. Kept in the bundle's `volumes.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageVolume {
+    /// The place.
+    pub path: PathBuf,
+    /// Exactly one mount.
+    pub mounts: Vec<RootfsMount>,
+    /// The directory or file of the image that is shown, resolved inside the image; empty: all.
+    pub sub_path: String,
 }
 
 /// What `corten-shim run` sends: answers to calls, and events without being asked.
@@ -434,6 +447,8 @@ pub enum FailureKind {
     System,
     /// No version that both sides speak.
     Version,
+    /// An image that is to be seen could not be mounted.
+    ImageVolume,
 }
 
 impl std::fmt::Display for Failure {

@@ -12,7 +12,7 @@ pub mod process;
 pub mod resources;
 pub mod text;
 
-use crate::api::{Failure, FailureKind, RootfsMount};
+use crate::api::{Failure, FailureKind, ImageVolume, RootfsMount};
 use crate::failure::At;
 use process::Process;
 use resources::Resources;
@@ -223,6 +223,17 @@ pub fn rootfs_mounts(bundle: &Path) -> Result<Option<Vec<RootfsMount>>, Failure>
         return Ok(None);
     }
     json("rootfs.json", &read(bundle, "rootfs.json")?).map(Some)
+}
+
+/// Parses the text of a `volumes.json`; none when there is no such file.
+///
+/// # Errors
+/// [`FailureKind::Invalid`].
+pub fn image_volumes(bundle: &Path) -> Result<Vec<ImageVolume>, Failure> {
+    if !bundle.join("volumes.json").exists() {
+        return Ok(Vec::new());
+    }
+    json("volumes.json", &read(bundle, "volumes.json")?)
 }
 
 /// Parses JSON, and says what it was meant to be when it is not.

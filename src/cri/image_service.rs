@@ -3,7 +3,7 @@
 use super::parts::{Parts, in_parts};
 use super::request::image::{named, reference};
 use super::trace::{Object, about};
-use crate::engine::Engine;
+use crate::engine::{Engine, known_handler};
 use corten_proto::runtime::v1;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,16 +24,18 @@ impl ImagesOf {
     }
 
     fn list(&self, filter: Option<v1::ImageFilter>) -> Result<Vec<v1::Image>, Status> {
-        let name = filter
-            .and_then(|filter| filter.image)
-            .unwrap_or_default()
-            .image;
+        let wanted = filter.and_then(|filter| filter.image).unwrap_or_default();
+        known_handler(&wanted.runtime_handler)?;
+        let name = wanted.image;
         let found = self.engine.images().list(Some(&name))?;
         Ok(found.iter().map(|image| image.as_ref().into()).collect())
     }
 }
 
 fn image_named(spec: Option<v1::ImageSpec>) -> Result<String, Status> {
+    if let Some(spec) = &spec {
+        known_handler(&spec.runtime_handler)?;
+    }
     let name = named(spec)?;
     about(Object::Image, &name);
     Ok(name)

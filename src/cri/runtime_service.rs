@@ -6,7 +6,7 @@
 use super::parts::{Parts, in_parts};
 use super::request::check::{id, refuse, required, texts};
 use super::request::node::pod_cidr;
-use super::request::time::{optional_seconds, seconds};
+use super::request::time::{grace, optional_seconds};
 use super::response::node;
 use super::trace::{Object, about};
 use crate::engine::Engine;
@@ -218,8 +218,9 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
     ) -> Answer<v1::StopContainerResponse> {
         let asked = request.into_inner();
         let id = container_id(asked.container_id)?;
-        let grace = seconds(asked.timeout, "timeout")?;
-        self.engine.stop_container(&id, grace).await?;
+        self.engine
+            .stop_container(&id, grace(asked.timeout))
+            .await?;
         done()
     }
 

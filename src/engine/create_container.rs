@@ -1,15 +1,18 @@
 //! CreateContainer: `claim → save(Creating) → snapshot → spec → bundle → shim → save(Created)`.
 
 use super::objects::{ContainerCell, SandboxCell};
+use super::run_pod_sandbox::known_handler;
 use super::{Engine, blocking, events, mounts, now, pod_files};
-use crate::error::{Context, Error, Kind, Result};
-use crate::id::ContainerId;
+use crate::error::{Context, Error, Kind, Result, Sentinel};
+use crate::id::{ChainId, ContainerId, ImageId};
 use crate::model::container::{Container, ContainerConfig, ContainerState};
 use crate::model::image::Image;
 use crate::model::sandbox::{NamespaceMode, Sandbox, SandboxState};
 use crate::model::{signal, spec};
 use crate::task::CreateOrder;
+use corten_shim::api::ImageVolume;
 use oci_spec::runtime::Spec;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -82,8 +85,14 @@ impl Engine {
     ) -> Result<ContainerId> {
         let image = self.image_of(&config)?;
         let draft = self.draft_container(sandbox, config, &image)?;
-        // The image's layers stay while the container is there.
-        self.ports.images.hold(&draft.id, &draft.image_id)?;
+        // The images' layers stay while the container is there.
+        let held = draft
+            .images()
+            .try_for_each(|id| self.ports.images.hold(&draft.id, id));
+        if let Err(gone) = held {
+            self.ports.images.release(&draft.id);
+            return Err(gone);
+        }
         // Entered before it is made: the news of an early end must find it.
         let cell = Arc::new(ContainerCell::new(draft));
         self.objects.add_container(Arc::clone(&cell));
@@ -102,12 +111,39 @@ impl Engine {
     }
 
     fn image_of(&self, config: &ContainerConfig) -> Result<Arc<Image>> {
+        known_handler(&config.image_handler)?;
         self.ports.images.status(&config.image)?.ok_or_else(|| {
             Error::not_found(format!(
                 "image {} is not on this node; pull it first",
                 config.image
             ))
         })
+    }
+
+    /// The images that a container is to see.
+    fn image_volumes(&self, config: &ContainerConfig) -> Result<BTreeMap<usize, ImageId>> {
+        let mut found = BTreeMap::new();
+        for (place, mount) in config.mounts.iter().enumerate() {
+            let Some(wanted) = &mount.image else {
+                continue;
+            };
+            let failed = |why: String| {
+                let kind = Kind::Sentinel(Sentinel::ImageVolumeMountFailed);
+                Error::new(kind, format!("mount {}: {why}", mount.container_path))
+            };
+            known_handler(&wanted.handler).map_err(|error| failed(error.chain()))?;
+            let image = self.ports.images.status(&wanted.image);
+            let image = image
+                .map_err(|error| failed(error.chain()))?
+                .ok_or_else(|| {
+                    failed(format!(
+                        "image {} is not on this node; pull it first",
+                        wanted.image
+                    ))
+                })?;
+            found.insert(place, image.record.id.clone());
+        }
+        Ok(found)
     }
 
     fn draft_container(
@@ -126,6 +162,7 @@ impl Engine {
             log_path: log_path(sandbox, &config),
             sandbox_id: sandbox.id.clone(),
             image_id: image.record.id.clone(),
+            image_volumes: self.image_volumes(&config)?,
             resources: config.resources.clone(),
             state: ContainerState::Creating,
             created_at: now(),
@@ -176,8 +213,8 @@ impl Engine {
         container: &Arc<Container>,
         image: &Arc<Image>,
     ) -> Result<CreateOrder> {
-        let sources = mounts::resolve(&container.config).await?;
         let bundle = self.ports.store.container_dir(&container.id);
+        let sources = mounts::resolve(&container.config, &bundle).await?;
         let work = BundleWork {
             target_pid: self.target_pid(container)?,
             files: pod_files::at(&self.pod_dir(&sandbox.id)),
@@ -188,6 +225,7 @@ impl Engine {
             sandbox: Arc::clone(sandbox),
             container: Arc::clone(container),
             image: Arc::clone(image),
+            volumes: self.layers_of_volumes(container)?,
             bundle: bundle.clone(),
         };
         let seccomp_filter = blocking(move || work.write(&sources)).await?;
@@ -200,6 +238,13 @@ impl Engine {
             stdin_once: config.stdin_once,
             seccomp_filter,
         })
+    }
+
+    /// The layers of each image that the container is to see.
+    fn layers_of_volumes(&self, container: &Container) -> Result<Vec<(usize, Vec<ChainId>)>> {
+        let layers =
+            |(place, id): (&usize, &ImageId)| Ok((*place, self.ports.images.held_layers(id)?));
+        container.image_volumes.iter().map(layers).collect()
     }
 
     /// The process whose PID namespace a container with `Target` joins.
@@ -224,6 +269,7 @@ struct BundleWork {
     sandbox: Arc<Sandbox>,
     container: Arc<Container>,
     image: Arc<Image>,
+    volumes: Vec<(usize, Vec<ChainId>)>,
     files: spec::PodFiles,
     target_pid: Option<i32>,
     host: crate::model::host::HostFacts,
@@ -244,8 +290,29 @@ impl BundleWork {
             .snapshots
             .prepare(&self.bundle, &self.image.record.layers)?;
         write_json(&self.bundle.join("rootfs.json"), &mounts)?;
+        self.write_volumes()?;
         write_json(&self.bundle.join("config.json"), &spec)?;
         self.seccomp_program(&spec)
+    }
+
+    /// What the shim is to mount of images. The spec names each as a plain bind mount of its place
+    /// in the bundle, so that it means the same to any runtime.
+    fn write_volumes(&self) -> Result<()> {
+        if self.volumes.is_empty() {
+            return Ok(());
+        }
+        let mut volumes = Vec::new();
+        for (place, layers) in &self.volumes {
+            let path = mounts::image_volume(&self.bundle, *place);
+            std::fs::create_dir_all(&path)
+                .context(Kind::Internal, || format!("create {}", path.display()))?;
+            volumes.push(ImageVolume {
+                path,
+                mounts: self.snapshots.view(layers)?,
+                sub_path: self.container.config.mounts[*place].image_sub_path.clone(),
+            });
+        }
+        write_json(&self.bundle.join("volumes.json"), &volumes)
     }
 
     fn spec(&self, sources: &mounts::Sources) -> Result<Spec> {

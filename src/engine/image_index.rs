@@ -26,8 +26,8 @@ pub(super) struct Index {
     pub incomplete: HashMap<ImageId, (ImageRecord, String)>,
     /// Images that were removed while containers use them.
     pub removed: HashMap<ImageId, ImageRecord>,
-    /// The image that a container uses.
-    pub holds: HashMap<ContainerId, ImageId>,
+    /// The images that a container uses: it runs one, and may see others.
+    pub holds: HashMap<ContainerId, HashSet<ImageId>>,
     /// Layers that pulls under way need, and how many of them.
     pub pins: HashMap<ChainId, usize>,
     /// Patterns of names that the kubelet must not collect.
@@ -65,7 +65,7 @@ impl Index {
                 self.names.remove(name);
             }
         }
-        let held = self.holds.values().any(|held| held == id);
+        let held = self.holds.values().any(|held| held.contains(id));
         if held {
             self.removed.insert(
                 id.clone(),
@@ -146,7 +146,7 @@ impl Index {
 
     /// Forgets images that were removed and that no container uses any more; gives their ids.
     pub fn unheld(&mut self) -> Vec<ImageId> {
-        let held: HashSet<_> = self.holds.values().cloned().collect();
+        let held: HashSet<_> = self.holds.values().flatten().cloned().collect();
         let (kept, gone) = self.removed.drain().partition(|(id, _)| held.contains(id));
         self.removed = kept;
         let gone: HashMap<ImageId, ImageRecord> = gone;
@@ -288,7 +288,7 @@ mod tests {
         let id = image.record.id.clone();
         index.show(image);
         let container = ContainerId::random();
-        index.holds.insert(container.clone(), id.clone());
+        index.holds.insert(container.clone(), [id.clone()].into());
         assert!(index.hide(&id).unwrap().1);
         assert_eq!((index.used_layers().len(), index.unheld()), (1, vec![]));
         index.holds.remove(&container);

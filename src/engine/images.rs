@@ -240,8 +240,8 @@ impl Images {
         })
     }
 
-    /// Keeps an image's layers while a container is there, also when the image is removed. At
-    /// start every container holds again.
+    /// Keeps an image's layers while a container is there, also when the image is removed; one
+    /// container can hold several. At start every container holds again.
     ///
     /// # Errors
     /// `NotFound` where the image is gone.
@@ -252,16 +252,29 @@ impl Images {
                 "image {image} is not on this node; pull it first"
             )));
         }
-        state.holds.insert(container.clone(), image.clone());
+        let held = state.holds.entry(container.clone()).or_default();
+        held.insert(image.clone());
         Ok(())
+    }
+
+    /// The layers of an image that a container holds, the bottom one first.
+    ///
+    /// # Errors
+    /// `NotFound` where nobody holds it and it is gone.
+    pub fn held_layers(&self, image: &ImageId) -> Result<Vec<ChainId>> {
+        let state = self.read();
+        let shown = state.images.get(image).map(|image| &image.record);
+        let record = shown.or_else(|| state.removed.get(image));
+        let gone = || Error::not_found(format!("image {image} is not on this node"));
+        record.map(|record| record.layers.clone()).ok_or_else(gone)
     }
 
     /// The container is gone. What only it needed is reclaimed in the background.
     pub fn release(self: &Arc<Self>, container: &ContainerId) {
         let removed = {
             let mut state = self.write();
-            let image = state.holds.remove(container);
-            image.is_some_and(|image| state.removed.contains_key(&image))
+            let images = state.holds.remove(container).unwrap_or_default();
+            images.iter().any(|image| state.removed.contains_key(image))
         };
         if removed {
             self.reclaim_soon();

@@ -3,7 +3,7 @@
 use super::{Engine, blocking};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{Container, ContainerFilter};
-use crate::model::sandbox::{Sandbox, SandboxFilter};
+use crate::model::sandbox::{Namespaces, Sandbox, SandboxFilter};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,6 +73,7 @@ impl Engine {
             "netns": sandbox.namespaces.network,
             "namespaces": sandbox.namespaces,
             "runtimeHandler": sandbox.handler,
+            "runtimeSpec": runtime_spec(&sandbox.namespaces),
             "config": sandbox.config,
         });
         Ok(as_info(&info))
@@ -115,6 +116,20 @@ impl Engine {
         });
         Ok(as_info(&info))
     }
+}
+
+/// The namespaces in the form of an OCI spec: where tools look for a pod's network namespace.
+fn runtime_spec(pod: &Namespaces) -> Value {
+    let all = [
+        ("network", &pod.network),
+        ("ipc", &pod.ipc),
+        ("uts", &pod.uts),
+        ("pid", &pod.pid),
+    ];
+    let pinned = all
+        .into_iter()
+        .filter_map(|(kind, path)| Some(json!({"type": kind, "path": path.as_ref()?})));
+    json!({"linux": {"namespaces": pinned.collect::<Vec<_>>()}})
 }
 
 /// The field's form: one key, `info`, whose value is JSON.

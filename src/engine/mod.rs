@@ -55,6 +55,7 @@ pub use image_layers::ProgressSink;
 pub use images::Images;
 pub use list::SandboxStatus;
 pub use remove_image::RemovedImage;
+pub use run_pod_sandbox::known_handler;
 pub use status::{Condition, Handler, NodeStatus};
 pub use update_runtime_config::ConfTemplate;
 

@@ -2,7 +2,7 @@
 //! them has a deadline.
 
 use super::blocking_within;
-use crate::error::{Context, Error, Kind, Result, Sentinel};
+use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{ContainerConfig, Device, Mount};
 use crate::model::sandbox::Profile;
 use crate::model::spec::{DeviceKind, ResolvedDevice, ResolvedMount};
@@ -27,18 +27,32 @@ pub struct Sources {
     pub seccomp_profile: Option<String>,
 }
 
+/// Where, in a bundle, an image is to be mounted whose mount has this place in the configuration.
+/// The shim makes it from `volumes.json`, in a mount namespace of its own.
+pub fn image_volume(bundle: &Path, place: usize) -> PathBuf {
+    bundle.join("volumes").join(place.to_string())
+}
+
 /// Finds what a container's configuration names on the node. A mount's source that is absent is
-/// made a directory, as the field does.
+/// made a directory, as the field does; an image's is a place in the bundle.
 ///
 /// # Errors
 /// `DeadlineExceeded` where a path does not answer; else which path is wrong, and how.
-pub async fn resolve(config: &ContainerConfig) -> Result<Sources> {
-    let config = config.clone();
+pub async fn resolve(config: &ContainerConfig, bundle: &Path) -> Result<Sources> {
+    let (config, bundle) = (config.clone(), bundle.to_owned());
     blocking_within(
         LIMIT,
         "look at the container's mounts and devices",
         move || {
-            let mounts = config.mounts.iter().map(mount).collect::<Result<_>>()?;
+            let all = config.mounts.iter().enumerate();
+            let mounts = all
+                .map(|(place, mount)| match mount.image {
+                    Some(_) => Ok(ResolvedMount {
+                        host_path: image_volume(&bundle, place),
+                    }),
+                    None => found(mount),
+                })
+                .collect::<Result<_>>()?;
             Ok(Sources {
                 mounts,
                 devices: devices(&config)?,
@@ -49,16 +63,7 @@ pub async fn resolve(config: &ContainerConfig) -> Result<Sources> {
     .await
 }
 
-fn mount(mount: &Mount) -> Result<ResolvedMount> {
-    if mount.image.is_some() {
-        return Err(Error::new(
-            Kind::Sentinel(Sentinel::ImageVolumeMountFailed),
-            format!(
-                "mount {}: image volumes are not in this build",
-                mount.container_path
-            ),
-        ));
-    }
+fn found(mount: &Mount) -> Result<ResolvedMount> {
     let path = Path::new(&mount.host_path);
     let failed = || {
         format!(
@@ -209,10 +214,10 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let found = resolve(&with_mount(&link)).await.unwrap();
+        let found = resolve(&with_mount(&link), dir.path()).await.unwrap();
         assert_eq!(found.mounts[0].host_path, fs::canonicalize(&real).unwrap());
         let absent = dir.path().join("a/b");
-        resolve(&with_mount(&absent)).await.unwrap();
+        resolve(&with_mount(&absent), dir.path()).await.unwrap();
         assert!(absent.is_dir());
     }
 
@@ -225,14 +230,14 @@ mod tests {
             permissions: "rw".to_owned(),
         };
         config.devices = vec![device("/dev/null")];
-        let found = resolve(&config).await.unwrap();
+        let found = resolve(&config, Path::new("/bundle")).await.unwrap();
         let null = &found.devices[0];
         assert_eq!(
             (null.major, null.minor, null.permissions.as_str()),
             (1, 3, "rw")
         );
         config.devices = vec![device("/proc/self/status")];
-        let error = resolve(&config).await.unwrap_err();
+        let error = resolve(&config, Path::new("/bundle")).await.unwrap_err();
         assert!(
             error.chain().contains("/proc/self/status"),
             "{}",

@@ -87,8 +87,10 @@ impl Engine {
             return self.undo_container(&container).await;
         }
         let id = container.id.clone();
-        if let Err(error) = self.ports.images.hold(&id, &container.image_id) {
-            tracing::warn!(container.id = %id, error = error.chain(), "a container's image is gone; it cannot be started anew from it");
+        for image in container.images() {
+            if let Err(error) = self.ports.images.hold(&id, image) {
+                tracing::warn!(container.id = %id, error = error.chain(), "a container's image is gone; it cannot be started anew from it");
+            }
         }
         let cell = Arc::new(ContainerCell::new(container));
         cell.acknowledged.store(true, Ordering::Relaxed);

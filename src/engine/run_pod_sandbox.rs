@@ -137,13 +137,22 @@ impl Engine {
     }
 }
 
+/// A handler that a pod or an image is for is one of this node's.
+///
+/// # Errors
+/// `NotFound`, with those that there are.
+pub fn known_handler(handler: &str) -> Result<()> {
+    if HANDLERS.contains(&handler) {
+        return Ok(());
+    }
+    let known = HANDLERS.join(", ").trim_start_matches(", ").to_owned();
+    let reason = format!("no runtime handler {handler:?}; this node has: {known}");
+    Err(Error::not_found(reason))
+}
+
 /// Nothing that was asked for is left out in silence.
 fn can_be_made(config: &SandboxConfig, handler: &str) -> Result<()> {
-    if !HANDLERS.contains(&handler) {
-        let known = HANDLERS.join(", ").trim_start_matches(", ").to_owned();
-        let reason = format!("no runtime handler {handler:?}; this node has: {known}");
-        return Err(Error::not_found(reason));
-    }
+    known_handler(handler)?;
     match config.security.namespaces.user {
         None => Ok(()),
         Some(_) => Err(Error::new(

@@ -1,5 +1,6 @@
 //! The use cases over fakes: what is joined, what is undone, what is remembered.
 
+mod image_volumes;
 mod resources;
 
 use super::{Engine, Images, Node, Ports};

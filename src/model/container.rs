@@ -36,6 +36,20 @@ pub enum Propagation {
     Bidirectional,
 }
 
+/// An image whose content a container sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountedImage {
+    /// The image, as the kubelet names it after the pull (an id or a reference).
+    pub image: String,
+    /// The image, as the user wrote it.
+    pub user_specified_image: String,
+    /// Hints of the caller, given back.
+    pub annotations: BTreeMap<String, String>,
+    /// The runtime handler that it is for; empty: the default.
+    pub handler: String,
+}
+
 /// A path of the node or an image that a container sees.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -57,8 +71,9 @@ pub struct Mount {
     /// Id mappings of the volume.
     pub gid_mappings: Vec<IdMapping>,
     /// The image whose content it is; `None`: `host_path` counts.
-    pub image: Option<String>,
-    /// The path within the image.
+    pub image: Option<MountedImage>,
+    /// The path within the image. Without one it means nothing: the kubelet gives each mount of a
+    /// pod with image volumes the path that it has resolved already.
     pub image_sub_path: String,
     /// More options of a bind: `noexec`, `nodev`, `nosuid`.
     pub options: Vec<String>,
@@ -142,6 +157,10 @@ pub struct ContainerConfig {
     pub image: String,
     /// The image, as the user wrote it.
     pub user_specified_image: String,
+    /// Hints about the image, given back.
+    pub image_annotations: BTreeMap<String, String>,
+    /// The runtime handler that the image is for; empty: the default.
+    pub image_handler: String,
     /// In place of the image's entrypoint.
     pub command: Vec<String>,
     /// In place of the image's arguments.
@@ -224,6 +243,9 @@ pub struct Container {
     pub config: ContainerConfig,
     /// The image that it runs.
     pub image_id: ImageId,
+    /// The images that it sees, each by the place of its mount in the configuration.
+    #[serde(default)]
+    pub image_volumes: BTreeMap<usize, ImageId>,
     /// Where it is in its life.
     pub state: ContainerState,
     /// Nanoseconds since the epoch.
@@ -253,6 +275,11 @@ impl Container {
     #[must_use]
     pub fn has_exited(&self) -> bool {
         matches!(self.state, ContainerState::Exited(_))
+    }
+
+    /// The images whose layers it needs: that which it runs, and those that it sees.
+    pub fn images(&self) -> impl Iterator<Item = &ImageId> {
+        std::iter::once(&self.image_id).chain(self.image_volumes.values())
     }
 
     /// The key under which a second request in the same pod means the same container.

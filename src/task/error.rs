@@ -1,6 +1,6 @@
 //! Why something could not be done to a container's processes.
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Sentinel};
 use corten_shim::api::{Failure, FailureKind};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -83,6 +83,7 @@ impl TaskError {
         match self {
             Self::Refused { failure, .. } => match failure.kind {
                 FailureKind::State => Kind::FailedPrecondition,
+                FailureKind::ImageVolume => Kind::Sentinel(Sentinel::ImageVolumeMountFailed),
                 FailureKind::Invalid
                 | FailureKind::Start
                 | FailureKind::User

@@ -1,4 +1,5 @@
-//! The cases' image: the machine's static busybox, as an OCI image layout.
+//! The cases' images, as OCI image layouts: the machine's static busybox, and data to be seen by
+//! others.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,25 +12,35 @@ use std::process::Command;
 pub const NAME: &str = "localhost/busybox:test";
 const BUSYBOX: &str = "/bin/busybox";
 
-/// Writes the layout to a directory.
+/// What the image with data is called.
+pub const DATA: &str = "localhost/data:test";
+
+/// Writes the layout of busybox to a directory.
 pub fn write_layout(layout: &Path) {
+    write(layout, &[layer().unwrap()]);
+}
+
+/// Writes the layout of the image with data: `data/a` is in both layers, and links lead away.
+pub fn write_data_layout(layout: &Path) {
+    write(layout, &data_layers().unwrap());
+}
+
+fn write(layout: &Path, layers: &[Vec<u8>]) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
-    let layer = write_blob(
-        &blobs,
-        "application/vnd.oci.image.layer.v1.tar",
-        &layer().unwrap(),
-    );
+    let layer = |tar: &Vec<u8>| write_blob(&blobs, "application/vnd.oci.image.layer.v1.tar", tar);
+    let layers: Vec<_> = layers.iter().map(layer).collect();
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = write_json(&blobs, "application/vnd.oci.image.config.v1+json", &config);
     let manifest_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({
-        "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": [layer],
+        "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": layers,
     });
     let manifest = write_json(&blobs, manifest_type, &manifest);
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
@@ -88,6 +99,23 @@ fn layer() -> io::Result<Vec<u8>> {
         tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
     }
     tar.into_inner()
+}
+
+fn data_layers() -> io::Result<[Vec<u8>; 2]> {
+    let mut lower = tar::Builder::new(Vec::new());
+    file(&mut lower, "data/a", 0o644, b"old")?;
+    file(&mut lower, "data/b", 0o644, b"below")?;
+    let mut upper = tar::Builder::new(Vec::new());
+    file(&mut upper, "data/a", 0o644, b"new")?;
+    file(&mut upper, "data/run", 0o755, b"#!/bin/sh\necho ran\n")?;
+    file(&mut upper, "etc/hostname", 0o644, b"of the image")?;
+    for (link, target) in [("inside", "/data"), ("out", "../../../../../etc")] {
+        let mut header = header(tar::EntryType::Symlink, 0o777);
+        upper.append_link(&mut header, link, target)?;
+    }
+    let mut pipe = header(tar::EntryType::Fifo, 0o644);
+    upper.append_data(&mut pipe, "pipe", io::empty())?;
+    Ok([lower.into_inner()?, upper.into_inner()?])
 }
 
 fn applets() -> io::Result<Vec<String>> {

@@ -10,6 +10,7 @@ mod facts;
 mod rootfs;
 mod stage;
 mod trees;
+mod volumes;
 
 pub use facts::{RESOURCES, oom_score, own_program, powers};
 

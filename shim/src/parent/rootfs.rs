@@ -41,7 +41,11 @@ pub fn make(bundle: &Path, path: &Path) -> Result<OwnedFd, Failure> {
     }
 }
 
-fn make_one(wanted: &RootfsMount, path: &Path) -> Result<OwnedFd, Failure> {
+/// Makes one mount. `path` is where the old call mounts it, in the stage's own namespace.
+///
+/// # Errors
+/// As above.
+pub fn make_one(wanted: &RootfsMount, path: &Path) -> Result<OwnedFd, Failure> {
     let options = Options::parse(wanted.options.iter().map(String::as_str))?;
     if wanted.fs_type == "bind" || options.bind.is_some() {
         let mut tree = whole_root(&wanted.source);
@@ -86,7 +90,10 @@ fn by_the_old_call(
 }
 
 /// A private copy of the host's mounts: what is mounted here is seen by nobody and ends with us.
-fn leave_the_hosts_namespace() -> rustix::io::Result<()> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn leave_the_hosts_namespace() -> rustix::io::Result<()> {
     unshare(UnshareFlags::NEWNS)?;
     mount_change(
         c"/",

@@ -126,7 +126,8 @@ fn prepare<'a>(
 ) -> Result<Init<'a>, Failure> {
     let root_path = rootfs::path(&request.bundle, spec);
     // The trees come first: a root made by the old call leaves the host's mount namespace.
-    let trees = trees::clone_all(&plan.trees)?;
+    let images = bundle::image_volumes(&request.bundle)?;
+    let trees = trees::clone_all(&plan.trees, &images)?;
     let namespaces = open_namespaces(&plan.namespaces)?;
     let filter = match &request.seccomp_filter {
         Some(path) => Some(Filter::read(path, plan.seccomp_flags)?),

@@ -19,6 +19,8 @@ impl TryFrom<v1::ContainerConfig> for ContainerConfig {
                 "config.image.image",
             )?,
             user_specified_image: image.user_specified_image,
+            image_annotations: image.annotations.into_iter().collect(),
+            image_handler: image.runtime_handler,
             command: texts(asked.command, "config.command")?,
             args: texts(asked.args, "config.args")?,
             working_dir: optional_absolute(asked.working_dir, "config.working_dir")?,

@@ -1,9 +1,9 @@
 //! Mounts and devices of a container.
 
-use super::check::{absolute, below, known, refuse, required};
+use super::check::{absolute, below, known, refuse};
 use super::security::id_mapping;
 use crate::error::{Error, Result};
-use crate::model::container::{Device, Mount, Propagation};
+use crate::model::container::{Device, Mount, MountedImage, Propagation};
 use crate::model::sandbox::IdMapping;
 use corten_proto::runtime::v1;
 
@@ -23,31 +23,24 @@ impl TryFrom<v1::Mount> for Mount {
             propagation: propagation(asked.propagation)?,
             uid_mappings: mappings(&asked.uid_mappings, "config.mounts.uidMappings")?,
             gid_mappings: mappings(&asked.gid_mappings, "config.mounts.gidMappings")?,
-            image: asked.image.map(image).transpose()?,
+            image: asked.image.and_then(image),
             image_sub_path: below(asked.image_sub_path, "config.mounts.image_sub_path")?,
             options: options(asked.mount_options)?,
         };
+        let mount = with_one_source(mount)?;
         recursive_readonly_is_possible(&mount)?;
-        with_one_source(mount)
+        Ok(mount)
     }
 }
 
-/// Exactly one of a host path and an image is mounted, and an image only to be read.
+/// Exactly one of a host path and an image is mounted, and an image only to be read, whatever was
+/// asked: the kubelet does not ask for it.
 fn with_one_source(mut mount: Mount) -> Result<Mount> {
     let field = "config.mounts.host_path";
     let path = std::mem::take(&mut mount.host_path);
     match (&mount.image, path.is_empty()) {
         (Some(_), false) => return Err(refuse(field, "excludes image")),
-        (Some(_), true) if !mount.readonly => {
-            return Err(refuse(
-                "config.mounts.readonly",
-                "an image is mounted read-only",
-            ));
-        }
-        (Some(_), true) => {}
-        (None, _) if !mount.image_sub_path.is_empty() => {
-            return Err(refuse("config.mounts.image_sub_path", "needs an image"));
-        }
+        (Some(_), true) => mount.readonly = true,
         (None, _) => mount.host_path = absolute(path, field)?,
     }
     Ok(mount)
@@ -65,11 +58,17 @@ fn recursive_readonly_is_possible(mount: &Mount) -> Result<()> {
     }
 }
 
-fn image(spec: v1::ImageSpec) -> Result<String> {
-    required(
-        Some(spec.image).filter(|name| !name.is_empty()),
-        "config.mounts.image.image",
-    )
+fn image(spec: v1::ImageSpec) -> Option<MountedImage> {
+    // A message without a name is how some callers say that there is none.
+    if spec.image.is_empty() {
+        return None;
+    }
+    Some(MountedImage {
+        image: spec.image,
+        user_specified_image: spec.user_specified_image,
+        annotations: spec.annotations.into_iter().collect(),
+        handler: spec.runtime_handler,
+    })
 }
 
 fn propagation(number: i32) -> Result<Propagation> {

@@ -3,8 +3,8 @@
 use super::map;
 use crate::cri::request::signal;
 use crate::model::container::{
-    Container, ContainerConfig, ContainerMetadata, ContainerState, Exit, Mount, Propagation,
-    ResolvedUser,
+    Container, ContainerConfig, ContainerMetadata, ContainerState, Exit, Mount, MountedImage,
+    Propagation, ResolvedUser,
 };
 use corten_proto::runtime::v1;
 
@@ -45,7 +45,7 @@ impl From<&Container> for v1::ContainerStatus {
             message: exit.message,
             labels: map(&config.labels),
             annotations: map(&config.annotations),
-            mounts: config.mounts.iter().map(Into::into).collect(),
+            mounts: mounts(container),
             log_path: log_path(container),
             resources: Some(v1::ContainerResources {
                 linux: Some((&container.resources).into()),
@@ -69,9 +69,12 @@ impl From<&ContainerMetadata> for v1::ContainerMetadata {
 
 impl From<&Mount> for v1::Mount {
     fn from(mount: &Mount) -> Self {
-        let image = |name: &String| v1::ImageSpec {
-            image: name.clone(),
-            ..Default::default()
+        let image = |image: &MountedImage| v1::ImageSpec {
+            image: image.image.clone(),
+            annotations: map(&image.annotations),
+            user_specified_image: image.user_specified_image.clone(),
+            runtime_handler: image.handler.clone(),
+            image_ref: String::new(),
         };
         Self {
             container_path: mount.container_path.clone(),
@@ -101,6 +104,20 @@ impl From<&ResolvedUser> for v1::ContainerUser {
     }
 }
 
+/// As they were asked for; an image beside that with the id that it was found under.
+fn mounts(container: &Container) -> Vec<v1::Mount> {
+    let mut mounts: Vec<v1::Mount> = container.config.mounts.iter().map(Into::into).collect();
+    for (place, id) in &container.image_volumes {
+        let image = mounts
+            .get_mut(*place)
+            .and_then(|mount| mount.image.as_mut());
+        if let Some(image) = image {
+            image.image_ref = id.to_string();
+        }
+    }
+    mounts
+}
+
 /// The image by the name that its user gave: after a pull the kubelet asks for it by its id, and
 /// a person looks for the name.
 fn image(config: &ContainerConfig) -> v1::ImageSpec {
@@ -111,7 +128,9 @@ fn image(config: &ContainerConfig) -> v1::ImageSpec {
             false => user_specified_image.clone(),
         },
         user_specified_image,
-        ..Default::default()
+        annotations: map(&config.image_annotations),
+        runtime_handler: config.image_handler.clone(),
+        image_ref: String::new(),
     }
 }
 

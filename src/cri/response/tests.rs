@@ -1,9 +1,12 @@
 //! What comes in goes out as it was, and records are told as the kubelet reads them.
 
 use crate::id::{ContainerId, Digest, ImageId, SandboxId};
-use crate::model::container::{Container, ContainerConfig, ContainerState, Exit};
+use crate::model::container::{
+    Container, ContainerConfig, ContainerMetadata, ContainerState, Exit,
+};
 use crate::model::resources::Resources;
 use crate::model::sandbox::{Namespaces, Sandbox, SandboxConfig, SandboxState};
+use crate::model::stats::{ContainerStats, CpuUsage, Memory, Pressure, Stall};
 use corten_proto::runtime::v1;
 
 fn mount() -> v1::Mount {
@@ -49,6 +52,7 @@ fn container(state: ContainerState) -> Container {
         sandbox_id: SandboxId::random(),
         config,
         image_id: ImageId(Digest::from_hex(&"a".repeat(64)).unwrap()),
+        image_volumes: [].into(),
         state,
         created_at: 1,
         started_at: 2,
@@ -91,6 +95,63 @@ fn a_status_echoes_what_was_asked_for() {
     assert_eq!(status.stop_signal(), v1::Signal::Sigterm);
     let limits = status.resources.unwrap().linux.unwrap();
     assert_eq!(limits.memory_limit_in_bytes, 5);
+}
+
+#[test]
+fn an_image_that_is_seen_is_told_with_what_it_was_found_as() {
+    let mut seeing = container(ContainerState::Running);
+    let mut asked = asked();
+    asked.mounts[1] = v1::Mount {
+        container_path: "/vol".into(),
+        image: Some(v1::ImageSpec {
+            image: "data:1".into(),
+            annotations: [("a".to_owned(), "b".to_owned())].into(),
+            ..Default::default()
+        }),
+        image_sub_path: "x".into(),
+        readonly: true,
+        ..Default::default()
+    };
+    seeing.config = asked.clone().try_into().unwrap();
+    let id = ImageId(Digest::from_hex(&"b".repeat(64)).unwrap());
+    seeing.image_volumes = [(1, id.clone())].into();
+    let status = v1::ContainerStatus::from(&seeing);
+    assert_eq!(status.mounts[0], asked.mounts[0]);
+    let image = asked.mounts[1].image.as_mut().unwrap();
+    image.image_ref = id.to_string();
+    assert_eq!(status.mounts[1], asked.mounts[1]);
+}
+
+#[test]
+fn waits_are_told_where_the_kernel_tells_them() {
+    let text = "some avg10=12.50 avg60=0.00 avg300=0.01 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=2\n";
+    let mut stats = stats();
+    let told = v1::ContainerStats::from(&stats);
+    assert_eq!((told.io, told.cpu.unwrap().psi), (None, None));
+    stats.pressure.io = Stall::parse(text);
+    stats.pressure.memory = Stall::parse(text);
+    let told = v1::ContainerStats::from(&stats);
+    let io = told.io.unwrap();
+    let some = io.psi.as_ref().unwrap().some.unwrap();
+    assert_eq!((io.timestamp, some.total), (5, 7000));
+    assert_eq!([some.avg10, some.avg60, some.avg300], [12.5, 0.0, 0.01]);
+    assert_eq!(told.memory.unwrap().psi, io.psi);
+}
+
+fn stats() -> ContainerStats {
+    ContainerStats {
+        id: ContainerId::random(),
+        metadata: ContainerMetadata::default(),
+        labels: [].into(),
+        annotations: [].into(),
+        cpu: CpuUsage::default(),
+        memory_timestamp: 5,
+        memory: Memory::default(),
+        swap: None,
+        pids: None,
+        pressure: Pressure::default(),
+        writable_layer: None,
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn container(sandbox: &Sandbox, state: ContainerState) -> Arc<ContainerCell> {
         sandbox_id: sandbox.id.clone(),
         config: ContainerConfig::default(),
         image_id: ImageId(Digest::from_hex(&"a".repeat(64)).unwrap()),
+        image_volumes: [].into(),
         state,
         created_at: 1,
         started_at: 0,
