@@ -21,6 +21,7 @@ import restarts  # noqa: E402
 import rotation  # noqa: E402
 import security  # noqa: E402
 import starts  # noqa: E402
+import volumes  # noqa: E402
 from killer import Killer  # noqa: E402
 from kubelet import MANIFESTS, POD_LOGS, Kubelet, put  # noqa: E402
 from on_kubelet import OnKubelet  # noqa: E402
@@ -33,7 +34,7 @@ from wait import Late, until  # noqa: E402
 COLLECTION = 150
 # In the order of their cases. The restarts look at what those before have left, and are not the last: the kubelet's
 # minute begins with its start, and at the end of all it is waited for.
-ROOMS = (starts, security, ends, rotation, restarts, cases)
+ROOMS = (starts, security, volumes, ends, rotation, restarts, cases)
 
 
 def main() -> int:
