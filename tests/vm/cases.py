@@ -152,6 +152,31 @@ class Privileged(unittest.TestCase):
         (ROOT / "lane-made").rmdir()
 
 
+class AppArmor(unittest.TestCase):
+    """A container that names no profile and may do much: only Corten's profile holds it back."""
+
+    runtime: InstalledCorten
+    PROFILE = "corten-default"
+
+    def pod(self, name: str) -> Pod:
+        pod = Pod(self.runtime, name, {"security_context": {"capabilities": {"add_capabilities": ["SYS_ADMIN"]}}})
+        self.addCleanup(pod.remove)
+        return pod
+
+    def test_it_and_what_joins_it_are_confined(self):
+        pod = self.pod("confined")
+        for process in ("1", "self"):
+            self.assertEqual(pod.inside("cat", f"/proc/{process}/attr/current"), f"{self.PROFILE} (enforce)")
+        refused = pod.inside("sh", "-c", "mkdir /here && mount -t tmpfs none /here 2>&1 || true")
+        self.assertIn("ermission denied", refused)
+        self.assertNotIn("/here", pod.inside("cat", "/proc/mounts"))
+
+    def test_a_profile_that_was_unloaded_is_loaded_again(self):
+        pathlib.Path("/sys/kernel/security/apparmor/.remove").write_text(self.PROFILE)
+        self.assertNotIn(self.PROFILE, pathlib.Path("/sys/kernel/security/apparmor/profiles").read_text())
+        self.assertEqual(self.pod("again").inside("cat", "/proc/1/attr/current"), f"{self.PROFILE} (enforce)")
+
+
 class Restarts(unittest.TestCase):
     """One pod, while systemd ends and starts the daemon in each way."""
 
@@ -224,4 +249,4 @@ class Facts(unittest.TestCase):
         self.assertEqual(journal("--unit", "corten.service", "--priority=warning", "--output=cat"), "")
 
 
-CASES = (Facts, Unified, Privileged, Restarts)
+CASES = (Facts, Unified, Privileged, AppArmor, Restarts)

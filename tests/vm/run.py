@@ -26,6 +26,8 @@ from service import log_folder  # noqa: E402
 
 # From power on to the end of the command.
 PATIENCE = 40 * 60
+# What the tests in the node recorded: not named as this tier's own file, beside which it is unpacked.
+RECORDED = "recorded"
 
 
 def main() -> int:
@@ -65,6 +67,7 @@ def assemble(folder: pathlib.Path, words: list[str]) -> None:
     start = folder / "run"
     start.write_text(
         "#!/bin/sh\nexport PATH=/tests/bin:$PATH CORTEN_IMAGES=/tests/images PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8\n"
+        f"export CORTEN_TIER_LOGS=/lane/out CORTEN_RESULTS=/lane/out/{RECORDED}\n"
         f"exec python3 -u /tests/tests/vm/inside.py {shlex.join(words)}\n"
     )
     start.chmod(0o755)
@@ -104,11 +107,9 @@ def keep(machine: Machine) -> None:
     if machine.status is None:
         return
     machine.fetch(folder)
-    inside = folder / "results"
-    outside = os.environ.get("CORTEN_RESULTS")
-    if inside.exists() and outside and not os.path.samefile(inside, outside):
-        with open(outside, "a", encoding="utf-8") as results:
-            results.write(inside.read_text())
+    inside = folder / RECORDED
+    for line in inside.read_text().splitlines() if inside.exists() else ():
+        record(*line.split("\t"))
 
 
 if __name__ == "__main__":
