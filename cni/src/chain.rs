@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -77,6 +78,46 @@ impl Chain<'_> {
             self.del_one(plugin, prev.as_ref()).await?;
         }
         self.forget().await
+    }
+
+    /// Every plugin is asked, each in a time of its own, and for one that fails its IPAM plugin.
+    pub(crate) async fn del_apart(&self, limit: Duration) -> Vec<Error> {
+        let prev = self.previous_of_del().await;
+        let mut errors = Vec::new();
+        for plugin in self.list.plugins().iter().rev() {
+            let deadline = Instant::now() + limit;
+            let turn = Self { deadline, ..*self };
+            if let Err(failed) = turn.del_one(plugin, prev.as_ref()).await {
+                errors.push(turn.del_address(plugin, failed, limit).await);
+            }
+        }
+        if errors.is_empty() {
+            errors.extend(self.forget().await.err());
+        }
+        errors
+    }
+
+    /// The plugin failed, so its IPAM plugin may never have been asked; gives the error to tell.
+    async fn del_address(&self, plugin: &Plugin, failed: Error, limit: Duration) -> Error {
+        let Some(ipam) = plugin.ipam() else {
+            return failed;
+        };
+        let deadline = Instant::now() + limit;
+        let asked = async {
+            let program = exec::find(&ipam, &self.places.bin_dirs).await?;
+            let call = Call {
+                plugin: &ipam,
+                ..self.call(plugin, &program, Extra::default())
+            };
+            exec::run(&call, deadline).await
+        };
+        match asked.await {
+            Err(error) if !has_nothing_to_undo(&error) => Error::AddressKept {
+                failed: Box::new(failed),
+                source: Box::new(error),
+            },
+            _ => failed,
+        }
     }
 
     /// Goes on after a failure: what can be undone is undone.
@@ -235,7 +276,7 @@ impl Chain<'_> {
             .await
     }
 
-    async fn forget(&self) -> Result<(), Error> {
+    pub(crate) async fn forget(&self) -> Result<(), Error> {
         self.with_cache(Cache::remove).await
     }
 

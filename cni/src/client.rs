@@ -7,7 +7,8 @@
 //! ```
 //!
 //! DEL stops at the first plugin that fails, as the specification says: going on could give an
-//! address back while a host port still leads to it. The caller repeats it until it succeeds.
+//! address back while a host port still leads to it. The caller repeats it until it succeeds; once
+//! the namespace is gone, nothing leads anywhere, and it may ask for each plugin apart.
 //!
 //! Invariant: GC never runs beside an ADD or a DEL of this client. That two operations do not run
 //! at once for one container is the caller's to see to.
@@ -91,6 +92,33 @@ impl Client {
         let chain = self.chain(list, Some(attachment), Command::Del, limit);
         let _gate = chain.pass_gate().await?;
         chain.del().await
+    }
+
+    /// Detaches what [`Client::del`] fails to: every plugin is asked, for `limit` at most, whatever
+    /// the others said, and where one fails its IPAM plugin is asked by itself. It may be called
+    /// again.
+    ///
+    /// For an attachment whose namespace is gone, or goes now: it can give an address back while a
+    /// host port still leads to it.
+    pub async fn del_apart(
+        &self,
+        list: &NetworkList,
+        attachment: &Attachment,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        attachment.check()?;
+        let chain = self.chain(list, Some(attachment), Command::Del, limit);
+        let _gate = chain.pass_gate().await?;
+        several(list, Command::Del, chain.del_apart(limit).await)
+    }
+
+    /// Takes the attachment out of the cache, and does nothing else: for one that no plugin will
+    /// undo any more.
+    pub async fn forget(&self, list: &NetworkList, attachment: &Attachment) -> Result<(), Error> {
+        attachment.check()?;
+        self.chain(list, Some(attachment), Command::Del, Duration::ZERO)
+            .forget()
+            .await
     }
 
     /// Asks every plugin whether the attachment is as its ADD left it. `disableCheck` makes it

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -38,6 +39,19 @@ pub(crate) struct Plugin {
     pub(crate) capabilities: BTreeSet<String>,
     /// All keys as they were written.
     pub(crate) keys: Object,
+}
+
+impl Plugin {
+    /// The program that it has give it its addresses; `None` where it has none.
+    pub(crate) fn ipam(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Ipam {
+            #[serde(rename = "type", default)]
+            kind: String,
+        }
+        let ipam: Ipam = serde_json::from_str(self.keys.get("ipam")?.get()).ok()?;
+        Some(ipam.kind).filter(|kind| !kind.is_empty())
+    }
 }
 
 /// Why bytes are no configuration: a sentence for a person.

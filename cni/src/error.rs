@@ -67,6 +67,13 @@ impl PluginError {
     /// 51: like 50, and attachments that exist may have lost connectivity.
     pub const LIMITED_CONNECTIVITY: u32 = 51;
 
+    fn may_pass(&self) -> bool {
+        matches!(
+            self.code,
+            Self::TRY_AGAIN_LATER | Self::NOT_AVAILABLE | Self::LIMITED_CONNECTIVITY
+        )
+    }
+
     fn hint(&self) -> &'static str {
         match self.code {
             Self::INCOMPATIBLE_VERSION => {
@@ -345,6 +352,16 @@ pub enum Error {
         rollback: Vec<Error>,
     },
 
+    /// A plugin failed, and its IPAM plugin could not be asked by itself either: the address may
+    /// still be taken.
+    #[error("{failed}; and its IPAM plugin did not give the address back")]
+    AddressKept {
+        /// What the plugin failed with.
+        failed: Box<Error>,
+        /// Why the address was not given back.
+        source: Box<Error>,
+    },
+
     /// Several plugins of a chain failed an operation that goes on after a failure.
     #[error("{command} of network {network}: {}", joined(errors))]
     Several {
@@ -373,6 +390,19 @@ impl Error {
         match self {
             Self::PluginTimeout { .. } | Self::NoTimeLeft { .. } | Self::Busy { .. } => true,
             Self::RollbackFailed { source, .. } => source.is_timeout(),
+            _ => false,
+        }
+    }
+}
+
+impl Error {
+    /// True where plugins answered, and their answer will not become another one by itself: none is
+    /// missing, was killed, hung or asked for patience, and no address is kept.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::PluginFailed { error, .. } => !error.may_pass(),
+            Self::PluginExited { .. } => true,
+            Self::Several { errors, .. } => errors.iter().all(Self::is_refusal),
             _ => false,
         }
     }

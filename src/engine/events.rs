@@ -5,7 +5,7 @@ use super::{Engine, blocking, now};
 use crate::error::{Context, Kind, Result};
 use crate::id::SandboxId;
 use crate::model::container::{Container, ContainerState, Exit};
-use crate::model::sandbox::SandboxState;
+use crate::model::sandbox::{Release, SandboxState};
 use crate::task::{CreateOrder, TaskEvent, TaskEventKind, exit_of, kill_init};
 use corten_shim::api::{ExitReason, ExitRecord};
 use std::path::Path;
@@ -55,12 +55,7 @@ fn holder_ended(engine: &Arc<Engine>, id: &SandboxId) {
             return;
         }
         tracing::warn!(sandbox.id = %cell.record().id, "the process that holds the pod's PID namespace was killed; the pod is not ready any more");
-        if let Err(error) = engine.close_sandbox(&cell).await {
-            tracing::error!(
-                error = error.chain(),
-                "a sandbox's record could not be written"
-            );
-        }
+        engine.close_sandbox(&cell, Release::Held).await;
     });
 }
 

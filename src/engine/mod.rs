@@ -13,6 +13,7 @@
 //! its state holds it, who waits does not. List and Status read memory and take no gate. What is
 //! taken back on a failure is taken back by the same code that recovery uses.
 
+mod backoff;
 mod check_images;
 mod claim;
 mod create_container;
@@ -42,6 +43,7 @@ mod stats;
 mod status;
 mod stop_container;
 mod stop_pod_sandbox;
+mod teardown;
 #[cfg(test)]
 mod tests;
 mod undo;
@@ -76,6 +78,7 @@ use stats::Measuring;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use teardown::Teardowns;
 use tokio::sync::mpsc;
 
 /// The adapters that the use cases work with.
@@ -118,6 +121,7 @@ pub struct Engine {
     objects: Objects,
     sandbox_claims: Claims<(String, String, u32), SandboxId>,
     container_claims: Claims<(SandboxId, String, u32), ContainerId>,
+    teardowns: Teardowns,
     measuring: Measuring,
 }
 
@@ -137,6 +141,7 @@ impl Engine {
             objects: Objects::default(),
             sandbox_claims: Claims::default(),
             container_claims: Claims::default(),
+            teardowns: Teardowns::default(),
             measuring: Measuring::default(),
         });
         engine.recover().await?;

@@ -3,9 +3,12 @@
 //! ```text
 //! record                      found                         becomes
 //! sandbox, Creating           –                             undone
+//! sandbox, removed            something is still held       undone
+//! sandbox, stopped            something is still held       given back in the background
 //! sandbox, Ready              this boot                     Ready
 //! sandbox, Ready              an earlier boot               NotReady
 //! sandbox, Ready              its holder has gone           NotReady
+//! sandbox, Ready              its network has gone          NotReady, stopped
 //! container, Creating         –                             undone
 //! container, of its sandbox   the sandbox is unknown        undone
 //! container, this boot        its shim answers              as the shim says
@@ -17,10 +20,11 @@
 //! ```
 
 use super::objects::{ContainerCell, SandboxCell};
+use super::stop_pod_sandbox::NETWORK_TAKES;
 use super::{Engine, blocking, now};
 use crate::error::Result;
 use crate::model::container::{Container, ContainerState, Exit};
-use crate::model::sandbox::{Namespaces, Sandbox, SandboxState};
+use crate::model::sandbox::{Namespaces, Release, Sandbox, SandboxState};
 use crate::task::{CreateOrder, Launched};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
@@ -46,6 +50,7 @@ impl Engine {
         stream::iter(loaded.containers)
             .for_each_concurrent(AT_ONCE, |container| self.recover_container(container))
             .await;
+        self.go_on_with_teardowns();
         if let Err(error) = self.ports.images.reclaim().await {
             tracing::warn!(
                 error = error.chain(),
@@ -55,16 +60,39 @@ impl Engine {
         Ok(())
     }
 
+    /// Stops again what was being stopped, and what a boot has stopped.
+    fn go_on_with_teardowns(self: &Arc<Self>) {
+        let cells = self.objects.sandboxes().into_iter();
+        for cell in cells.filter(|cell| cell.record().release == Release::Wanted) {
+            let engine = Arc::clone(self);
+            tokio::spawn(async move {
+                if let Err(error) = engine.stop_sandbox(&cell).await {
+                    tracing::warn!(sandbox.id = %cell.record().id, error = error.chain(), "a pod that was being stopped is not stopped yet; it can be stopped again");
+                }
+            });
+        }
+    }
+
     async fn recover_sandbox(self: &Arc<Self>, mut sandbox: Sandbox) {
         if sandbox.state == SandboxState::Creating {
             tracing::warn!(sandbox.id = %sandbox.id, "a half made sandbox is undone");
             self.ports.networks.end_strays(&sandbox).await;
-            return self.undo_sandbox(&sandbox).await;
+            return self.undo_sandbox(&sandbox, NETWORK_TAKES).await;
+        }
+        if sandbox.release == Release::Removed {
+            return self.undo_sandbox(&sandbox, NETWORK_TAKES).await;
         }
         if sandbox.boot_id != self.node.boot_id {
             // A boot ends namespaces; addresses live on in the plugins' files.
             sandbox.state = SandboxState::NotReady;
             sandbox.namespaces = Namespaces::default();
+            sandbox.release = sandbox.release.max(Release::Wanted);
+        }
+        if sandbox.state == SandboxState::Ready && !self.ports.tasks.is_pinned(&sandbox.namespaces)
+        {
+            tracing::warn!(sandbox.id = %sandbox.id, "the pod's network namespace has gone");
+            sandbox.state = SandboxState::NotReady;
+            sandbox.release = Release::Wanted;
         }
         if let (Some(holder), SandboxState::Ready) = (sandbox.namespaces.holder, sandbox.state)
             && !self.ports.tasks.watch_holder(&sandbox.id, holder)

@@ -1,8 +1,10 @@
 //! RemovePodSandbox: stopped first, then its containers, its files and its record.
 
 use super::objects::SandboxCell;
+use super::stop_pod_sandbox::NETWORK_TAKES;
 use super::{Engine, detached};
 use crate::error::Result;
+use crate::model::sandbox::Release;
 use std::sync::Arc;
 
 impl Engine {
@@ -19,6 +21,7 @@ impl Engine {
         detached(async move { engine.remove_sandbox(&cell).await }).await
     }
 
+    /// What could not be given back yet goes on in the background, and the record with it.
     async fn remove_sandbox(self: &Arc<Self>, cell: &Arc<SandboxCell>) -> Result<()> {
         self.stop_sandbox(cell).await?;
         let sandbox = cell.record();
@@ -26,9 +29,9 @@ impl Engine {
             self.remove(&container).await?;
         }
         // An update that saves its record has done so, or will find the sandbox gone.
-        let _alone = cell.gate.write().await;
-        self.forget_sandbox(&sandbox).await?;
+        self.close_sandbox(cell, Release::Removed).await;
         self.objects.remove_sandbox(&sandbox.id);
+        self.tear_down(cell, NETWORK_TAKES).await;
         tracing::info!(sandbox.id = %sandbox.id, "sandbox is removed");
         Ok(())
     }

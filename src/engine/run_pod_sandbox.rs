@@ -1,10 +1,13 @@
 //! RunPodSandbox: `claim → save(Creating) → pin namespaces → network → save(Ready)`.
 
 use super::objects::SandboxCell;
+use super::stop_pod_sandbox::NETWORK_TAKES;
 use super::{Engine, blocking, now, pod_files};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::SandboxId;
-use crate::model::sandbox::{NamespaceMode, Namespaces, Sandbox, SandboxConfig, SandboxState};
+use crate::model::sandbox::{
+    NamespaceMode, Namespaces, Release, Sandbox, SandboxConfig, SandboxState,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,6 +52,7 @@ impl Engine {
             boot_id: self.node.boot_id.clone(),
             namespaces,
             network: None,
+            release: Release::default(),
             ips: Vec::new(),
         };
         if sandbox.namespaces.network.is_some() {
@@ -99,7 +103,7 @@ impl Engine {
                 Ok(id)
             }
             Err(error) => {
-                self.undo_sandbox(&sandbox).await;
+                self.undo_sandbox(&sandbox, NETWORK_TAKES).await;
                 Err(error)
             }
         }

@@ -2,6 +2,7 @@
 
 mod image_volumes;
 mod resources;
+mod teardown;
 
 use super::{Engine, Images, Node, Ports};
 use crate::cgroup::fakes::HostCgroups;
@@ -506,21 +507,6 @@ async fn what_cannot_be_undone_at_once_is_undone_later() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     bench.assert_empty();
-}
-
-#[tokio::test]
-async fn a_stop_that_fails_leaves_a_pod_that_is_not_ready_and_can_be_stopped_again() {
-    let bench = Bench::new().await;
-    let id = bench.run(pod("a")).await.unwrap();
-    bench.tasks.refuse("unpin");
-    assert!(bench.engine.stop_pod_sandbox(id.as_str()).await.is_err());
-    assert_eq!(
-        bench.create(&id, "main").await.unwrap_err().kind(),
-        Kind::FailedPrecondition
-    );
-    bench.tasks.refuse("");
-    bench.engine.stop_pod_sandbox(id.as_str()).await.unwrap();
-    assert_eq!((bench.tasks.pinned(), bench.networks.given()), (0, 0));
 }
 
 #[tokio::test]

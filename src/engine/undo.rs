@@ -5,10 +5,12 @@
 //! something is left, the record stays, and it is tried again in the background and at every start.
 
 use super::Engine;
+use super::backoff::Backoff;
+use super::objects::SandboxCell;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::model::container::Container;
-use crate::model::sandbox::Sandbox;
+use crate::model::sandbox::{Release, Sandbox};
 use crate::model::spec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,37 +18,15 @@ use std::time::Duration;
 impl Engine {
     /// Takes back a sandbox that is not to be. What cannot be taken back now is tried again in the
     /// background until it is.
-    pub(super) async fn undo_sandbox(self: &Arc<Self>, sandbox: &Sandbox) {
-        let (engine, sandbox) = (Arc::clone(self), Arc::new(sandbox.clone()));
-        let id = sandbox.id.to_string();
-        persist(id, move || {
-            let (engine, sandbox) = (Arc::clone(&engine), Arc::clone(&sandbox));
-            async move {
-                engine.release_sandbox(&sandbox).await?;
-                engine.forget_sandbox(&sandbox).await
-            }
-        })
-        .await;
-    }
-
-    /// Gives back a sandbox's network and namespaces.
-    pub(super) async fn release_sandbox(&self, sandbox: &Sandbox) -> Result<()> {
-        let disconnected = match &sandbox.network {
-            Some(intent) => self.ports.networks.remove(sandbox, intent).await,
-            None => Ok(()),
-        };
-        let unpinned = self
-            .ports
-            .tasks
-            .unpin(&sandbox.namespaces)
-            .await
-            .map_err(Error::from);
-        disconnected.and(unpinned)?;
-        self.remove_own_cgroup(sandbox).await
+    pub(super) async fn undo_sandbox(self: &Arc<Self>, sandbox: &Sandbox, limit: Duration) {
+        let mut sandbox = sandbox.clone();
+        sandbox.release = Release::Removed;
+        let cell = Arc::new(SandboxCell::new(sandbox));
+        self.tear_down(&cell, limit).await;
     }
 
     /// A pod's cgroup is the kubelet's to remove, but where the kubelet gave none.
-    async fn remove_own_cgroup(&self, sandbox: &Sandbox) -> Result<()> {
+    pub(super) async fn remove_own_cgroup(&self, sandbox: &Sandbox) -> Result<()> {
         let Some(cgroup) = spec::own_cgroup(sandbox) else {
             return Ok(());
         };
@@ -119,9 +99,6 @@ impl Engine {
     }
 }
 
-/// The first pause between two tries, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
-
 /// Tries once; where that fails, goes on trying in the background, ever more rarely.
 async fn persist<F>(id: String, attempt: impl Fn() -> F + Send + 'static)
 where
@@ -134,14 +111,13 @@ where
         "not undone; it is tried again until it is"
     );
     tokio::spawn(async move {
-        let (mut pause, longest) = PAUSES;
+        let mut backoff = Backoff::default();
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(backoff.pause()).await;
             match attempt().await {
                 Ok(()) => return tracing::info!(id, "undone at last"),
                 Err(error) => tracing::debug!(id, error = error.chain(), "still not undone"),
             }
-            pause = (pause * 2).min(longest);
         }
     });
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! (claim) → Creating ──namespaces pinned, network added──▶ Ready ──stop──▶ NotReady ──remove──▶ (gone)
 //!               └──failure, or a kill: undone by recovery──────────────────────────────────────▶ (gone)
+//! what it holds:  Held ────────────stop──────────▶ Wanted ──remove──▶ Removed ──all given back──▶ (gone)
 //! ```
 
 use super::resources::Resources;
@@ -251,6 +252,18 @@ pub enum SandboxState {
     NotReady,
 }
 
+/// Whether what a sandbox holds (network, namespaces) is to be given back. It only moves on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Release {
+    /// Nobody asked for it.
+    #[default]
+    Held,
+    /// The pod was stopped: it is given back, or was.
+    Wanted,
+    /// The pod was removed, and nobody knows of it any more: its record goes with the last of it.
+    Removed,
+}
+
 /// A sandbox's record on disk: all that is known of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sandbox {
@@ -270,6 +283,9 @@ pub struct Sandbox {
     pub namespaces: Namespaces,
     /// What was asked of CNI; `None`: nothing, or it was taken back.
     pub network: Option<NetworkIntent>,
+    /// Whether that and its namespaces are to be given back.
+    #[serde(default)]
+    pub release: Release,
     /// Its addresses, the first one first.
     pub ips: Vec<IpAddr>,
 }

@@ -1,6 +1,6 @@
 //! The pod network by CNI plugins.
 
-use super::{Networks, request};
+use super::{Kept, Networks, request};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::sandbox::{NetworkIntent, Sandbox};
 use async_trait::async_trait;
@@ -79,9 +79,32 @@ impl Networks for CniNetworks {
     async fn remove(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()> {
         let (list, attachment) = (list(intent)?, attachment(sandbox, intent));
         let removed = self.client.del(&list, &attachment, LIMIT).await;
-        removed.context(Kind::Internal, || {
-            format!("disconnect the pod from the network {:?}", list.name())
+        removed.map_err(|error| disconnecting(&list).caused_by(error))
+    }
+
+    async fn remove_apart(
+        &self,
+        sandbox: &Sandbox,
+        intent: &NetworkIntent,
+    ) -> std::result::Result<(), Kept> {
+        let (list, attachment) = (
+            list(intent).map_err(Kept::Failed)?,
+            attachment(sandbox, intent),
+        );
+        let removed = self.client.del_apart(&list, &attachment, LIMIT).await;
+        removed.map_err(|error| {
+            let kept = match error.is_refusal() {
+                true => Kept::Refused,
+                false => Kept::Failed,
+            };
+            kept(disconnecting(&list).caused_by(error))
         })
+    }
+
+    async fn forget(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()> {
+        let (list, attachment) = (list(intent)?, attachment(sandbox, intent));
+        let forgotten = self.client.forget(&list, &attachment).await;
+        forgotten.context(Kind::Internal, || "forget the pod's network".to_owned())
     }
 
     async fn end_strays(&self, sandbox: &Sandbox) {
@@ -90,6 +113,13 @@ impl Networks for CniNetworks {
             tracing::warn!(sandbox.id = %sandbox.id, ended, "plugins of an earlier life were killed");
         }
     }
+}
+
+fn disconnecting(list: &NetworkList) -> Error {
+    Error::internal(format!(
+        "disconnect the pod from the network {:?}",
+        list.name()
+    ))
 }
 
 fn list(intent: &NetworkIntent) -> Result<NetworkList> {

@@ -1,14 +1,14 @@
 //! A pod network in memory, for tests of the engine: stands for plugins that can be told to fail
 //! after they gave an address.
 
-use super::Networks;
+use super::{Kept, Networks};
 use crate::error::{Error, Result};
 use crate::id::SandboxId;
 use crate::model::sandbox::{NetworkIntent, Sandbox};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
@@ -17,8 +17,26 @@ use tokio::sync::Semaphore;
 pub struct CniNetworks {
     given: Mutex<BTreeSet<SandboxId>>,
     fails: AtomicBool,
+    /// What DEL answers.
+    answer: Mutex<Answer>,
+    /// How often DEL was asked.
+    asked: AtomicU32,
     /// One permit for each ADD that may pass.
     passes: Semaphore,
+}
+
+/// What a DEL answers.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub enum Answer {
+    /// Done.
+    #[default]
+    Done,
+    /// Not now.
+    Later,
+    /// Never; the address is given back where the plugins are asked apart.
+    Never,
+    /// Nothing at all.
+    Nothing,
 }
 
 impl Default for CniNetworks {
@@ -26,6 +44,8 @@ impl Default for CniNetworks {
         Self {
             given: Mutex::default(),
             fails: AtomicBool::new(false),
+            answer: Mutex::default(),
+            asked: AtomicU32::new(0),
             passes: Semaphore::new(Semaphore::MAX_PERMITS / 2),
         }
     }
@@ -45,6 +65,31 @@ impl CniNetworks {
     /// Lets one ADD pass.
     pub fn let_pass(&self) {
         self.passes.add_permits(1);
+    }
+
+    /// From now on DEL answers this.
+    pub fn answer(&self, answer: Answer) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+
+    /// How often DEL was asked.
+    #[must_use]
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    async fn reply(&self) -> Answer {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let answer = *self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        if answer == Answer::Nothing {
+            std::future::pending::<()>().await;
+        }
+        answer
+    }
+
+    fn give_back(&self, sandbox: &Sandbox) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.remove(&sandbox.id);
     }
 
     /// How many addresses are given.
@@ -82,10 +127,30 @@ impl Networks for CniNetworks {
     }
 
     async fn remove(&self, sandbox: &Sandbox, _intent: &NetworkIntent) -> Result<()> {
-        self.given
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&sandbox.id);
+        match self.reply().await {
+            Answer::Done => self.give_back(sandbox),
+            _ => return Err(Error::internal("DEL told to fail")),
+        }
+        Ok(())
+    }
+
+    async fn remove_apart(
+        &self,
+        sandbox: &Sandbox,
+        _intent: &NetworkIntent,
+    ) -> std::result::Result<(), Kept> {
+        let answer = self.reply().await;
+        if answer != Answer::Later {
+            self.give_back(sandbox);
+        }
+        match answer {
+            Answer::Done => Ok(()),
+            Answer::Never => Err(Kept::Refused(Error::internal("DEL told to refuse"))),
+            _ => Err(Kept::Failed(Error::internal("DEL told to fail"))),
+        }
+    }
+
+    async fn forget(&self, _sandbox: &Sandbox, _intent: &NetworkIntent) -> Result<()> {
         Ok(())
     }
 

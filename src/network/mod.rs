@@ -11,10 +11,19 @@ mod request;
 
 pub use cni::CniNetworks;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::sandbox::{NetworkIntent, Sandbox};
 use async_trait::async_trait;
 use std::net::IpAddr;
+
+/// Why something of a network could not be taken back.
+#[derive(Debug)]
+pub enum Kept {
+    /// Plugins answered that they will not, and no address is kept.
+    Refused(Error),
+    /// It may succeed later.
+    Failed(Error),
+}
 
 /// The node's pod network.
 #[async_trait]
@@ -42,6 +51,23 @@ pub trait Networks: Send + Sync {
     /// # Errors
     /// What the plugins said.
     async fn remove(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()>;
+
+    /// Takes back what can be taken back where [`Networks::remove`] goes on failing, and the
+    /// namespace is gone, or goes now: every plugin is asked, whatever the others say.
+    ///
+    /// # Errors
+    /// What is kept, and whether that may change.
+    async fn remove_apart(
+        &self,
+        sandbox: &Sandbox,
+        intent: &NetworkIntent,
+    ) -> std::result::Result<(), Kept>;
+
+    /// Remembers nothing more of what [`Networks::add`] gave: for what no plugin takes back.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    async fn forget(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()>;
 
     /// Ends the plugins that an earlier life of the daemon left at work for the sandbox: an ADD that
     /// goes on would take what [`Networks::remove`] gives back.

@@ -3,7 +3,9 @@
 use super::{Loaded, Store, StoreError};
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::Container;
-use crate::model::sandbox::{Namespaces, PodMetadata, Sandbox, SandboxConfig, SandboxState};
+use crate::model::sandbox::{
+    Namespaces, PodMetadata, Release, Sandbox, SandboxConfig, SandboxState,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -108,6 +110,7 @@ pub fn a_sandbox(name: &str) -> Sandbox {
         boot_id: "boot".to_owned(),
         namespaces: Namespaces::default(),
         network: None,
+        release: Release::default(),
         ips: Vec::new(),
     }
 }

@@ -174,6 +174,11 @@ impl Tasks for ShimTasks {
         Ok(())
     }
 
+    fn is_pinned(&self, namespaces: &Namespaces) -> bool {
+        let pin = namespaces.network.as_ref();
+        pin.is_none_or(|pin| self.world().pinned.contains(pin))
+    }
+
     fn watch_holder(&self, _sandbox: &SandboxId, _holder: (i32, u64)) -> bool {
         true
     }

@@ -53,6 +53,9 @@ pub trait Tasks: Send + Sync {
     /// What could not be taken away.
     async fn unpin(&self, namespaces: &Namespaces) -> Result<(), TaskError>;
 
+    /// The pod's network namespace is pinned; also true for one that has none of its own.
+    fn is_pinned(&self, namespaces: &Namespaces) -> bool;
+
     /// Tells in the news when the holder of a sandbox's PID namespace, a pid and its start time,
     /// ends; false where it has ended already.
     fn watch_holder(&self, sandbox: &SandboxId, holder: (i32, u64)) -> bool;

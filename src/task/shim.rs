@@ -99,6 +99,10 @@ impl Tasks for ShimTasks {
         sandbox::unpin(&self.program, namespaces).await
     }
 
+    fn is_pinned(&self, namespaces: &Namespaces) -> bool {
+        namespaces.network.as_ref().is_none_or(|pin| pin.exists())
+    }
+
     fn watch_holder(&self, sandbox: &SandboxId, (pid, started): (i32, u64)) -> bool {
         let Ok(Some(holder)) = process::open(pid, started) else {
             return false;

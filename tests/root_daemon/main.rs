@@ -22,6 +22,7 @@ mod daemon;
 mod image;
 mod leftovers;
 mod network;
+
 mod node;
 mod pods;
 mod processes;
@@ -38,6 +39,7 @@ mod limits;
 mod lists;
 mod logs;
 mod namespaces;
+mod network_stays;
 mod pod_network;
 mod restart;
 mod shim_lost;

@@ -23,12 +23,16 @@ const CONFLIST: &str = r#"{
   ]
 }"#;
 
-/// Notes each call. An ADD waits while there is a file `shut`, then fails where there is a file
+/// Notes each call. A DEL fails while there is a file `jammed`. An ADD waits while there is a file `shut`, then fails where there is a file
 /// `broken`, else passes on what the plugins before it made.
 const GATE: &str = r#"#!/bin/sh
 cd "${0%/*}" || exit
 request=$(cat)
 echo "$CNI_COMMAND $CNI_CONTAINERID" >>calls
+if [ "$CNI_COMMAND" = DEL ] && [ -e jammed ]; then
+  echo '{"cniVersion": "1.0.0", "code": 100, "msg": "the gate is jammed"}'
+  exit 1
+fi
 [ "$CNI_COMMAND" = ADD ] || exit 0
 while [ -e shut ]; do sleep 0.01; done
 if [ -e broken ]; then
@@ -72,6 +76,16 @@ impl Network {
     /// From now on an ADD fails.
     pub fn break_down(&self) {
         fs::write(self.plugins.join("broken"), "").unwrap();
+    }
+
+    /// From now on a DEL fails.
+    pub fn jam(&self) {
+        fs::write(self.plugins.join("jammed"), "").unwrap();
+    }
+
+    /// DELs succeed again.
+    pub fn free(&self) {
+        fs::remove_file(self.plugins.join("jammed")).unwrap();
     }
 
     /// ADDs succeed again.

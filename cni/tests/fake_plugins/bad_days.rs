@@ -3,7 +3,7 @@
 use corten_cni::{Command, Error, PluginError, end_strays};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::lab::{LONG, Lab, SHORT, attachment, is_gone, list, runs};
+use crate::lab::{LONG, Lab, SHORT, attachment, is_gone, list, runs, until};
 
 /// A child in the group, one in a session of its own, and one whose parent is gone and
 /// which the kernel's hangup of a leaderless group does not end.
@@ -263,4 +263,15 @@ async fn what_a_killed_daemon_left_running_is_ended() {
     assert_eq!(end_strays(&id).await, 0);
     end_strays(&format!("{id}-other")).await;
     assert!(!runs(untouched));
+}
+
+#[tokio::test]
+async fn what_a_killed_daemon_left_running_may_come_to_its_end() {
+    let id = format!("works-{}", std::process::id());
+    let body = r#"touch "$notes/begun"; sleep 0.3; touch "$notes/done""#;
+    let lab = Lab::new().plugin("works", body);
+    leave_running(&lab, "works", &id);
+    until(|| lab.path().join("notes/begun").exists().then_some(())).await;
+    assert_eq!(end_strays(&id).await, 0);
+    assert!(lab.path().join("notes/done").exists());
 }

@@ -299,3 +299,61 @@ async fn status_asks_from_1_1_on() {
         .unwrap_err();
     assert!(matches!(error, Error::PluginMissing { .. }), "{error}");
 }
+
+/// `a`, and a plugin with an IPAM plugin that both fail DEL until they are mended.
+fn refusing(answer: &str) -> (Lab, corten_cni::NetworkList) {
+    let failing = format!(r#"[ $CNI_COMMAND != DEL ] || {{ {answer}; exit 1; }}"#);
+    let lab = three()
+        .plugin("refuses", &failing)
+        .plugin("ipam", r#"[ ! -e "$notes/ipam-broken" ] || exit 1"#);
+    let text = serde_json::json!({"cniVersion": "1.0.0", "name": "net", "plugins": [
+        {"type": "a"}, {"type": "refuses", "ipam": {"type": "ipam"}},
+    ]});
+    let network = corten_cni::NetworkList::from_bytes(text.to_string().as_bytes());
+    let network = network.expect("a list with a name and plugins is one");
+    (lab, network)
+}
+
+#[tokio::test]
+async fn del_apart_asks_everyone_and_the_ipam_plugin_of_who_fails() {
+    let (lab, network) = refusing(r#"printf '{"code":999,"msg":"Chain does not exist"}'"#);
+    let attached = attachment("c1");
+    let error = lab.client.del_apart(&network, &attached, LONG).await;
+    let error = error.unwrap_err();
+    assert_eq!(lab.order(), ["DEL refuses", "DEL ipam", "DEL a"]);
+    assert_eq!(lab.stdin("ipam", "DEL")["ipam"]["type"], "ipam");
+    assert!(error.is_refusal(), "{error}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_kept_is_no_refusal() {
+    let (lab, network) = refusing("true");
+    std::fs::write(lab.path().join("notes/ipam-broken"), "").unwrap();
+    let error = lab
+        .client
+        .del_apart(&network, &attachment("c1"), LONG)
+        .await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, Error::AddressKept { .. }), "{error}");
+    assert!(!error.is_refusal());
+}
+
+#[tokio::test]
+async fn who_asks_for_patience_does_not_refuse() {
+    let (lab, network) = refusing(r#"printf '{"code":11,"msg":"later"}'"#);
+    let error = lab
+        .client
+        .del_apart(&network, &attachment("c1"), LONG)
+        .await;
+    assert!(!error.unwrap_err().is_refusal());
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_in_the_cache_no_more() {
+    let (lab, network) = (three(), list(&["a"]));
+    let attached = attachment("c1");
+    lab.client.add(&network, &attached, LONG).await.unwrap();
+    lab.client.forget(&network, &attached).await.unwrap();
+    assert!(!lab.cache_file("c1").exists());
+    assert_eq!(lab.order(), ["ADD a"]);
+}

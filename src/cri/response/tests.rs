@@ -5,7 +5,7 @@ use crate::model::container::{
     Container, ContainerConfig, ContainerMetadata, ContainerState, Exit,
 };
 use crate::model::resources::Resources;
-use crate::model::sandbox::{Namespaces, Sandbox, SandboxConfig, SandboxState};
+use crate::model::sandbox::{Namespaces, Release, Sandbox, SandboxConfig, SandboxState};
 use crate::model::stats::{ContainerStats, CpuUsage, Memory, Pressure, Stall};
 use corten_proto::runtime::v1;
 
@@ -81,6 +81,7 @@ fn sandbox(config: v1::PodSandboxConfig, ips: &[&str]) -> Sandbox {
         boot_id: String::new(),
         namespaces: Namespaces::default(),
         network: None,
+        release: Release::default(),
         ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
     }
 }

@@ -10,8 +10,8 @@ use crate::error::{Kind, Sentinel};
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Mount, Propagation, UserSpec};
 use crate::model::sandbox::{
-    GroupsPolicy, NamespaceMode, Namespaces, Profile, SandboxConfig, SandboxSecurity, SandboxState,
-    UserNamespace,
+    GroupsPolicy, NamespaceMode, Namespaces, Profile, Release, SandboxConfig, SandboxSecurity,
+    SandboxState, UserNamespace,
 };
 use oci_spec::runtime::{Capability, LinuxDeviceCgroup, LinuxNamespaceType};
 use std::path::Path;
@@ -73,6 +73,7 @@ fn sandbox() -> Sandbox {
             holder: None,
         },
         network: None,
+        release: Release::default(),
         ips: Vec::new(),
     }
 }
