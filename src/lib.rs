@@ -11,6 +11,7 @@
 //! - [`unpack`]: a stream of bytes and a directory become a layer.
 //! - [`trees`]: walks and deletes trees that containers made, of any depth.
 //! - [`id`], [`error`]: what all of them speak of.
+//! - [`failpoint`]: faults on purpose, in tests only.
 //!
 //! # Architecture invariants
 //! - Only `cri` and `admin` name tonic or generated types; they do not know each other.
@@ -28,6 +29,7 @@ pub mod cri;
 pub mod daemon;
 pub mod engine;
 pub mod error;
+pub mod failpoint;
 pub mod id;
 pub mod log;
 pub mod model;

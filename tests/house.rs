@@ -39,8 +39,18 @@ const PORTS: [&str; 8] = [
 
 /// What the engine joins.
 const BELOW_ENGINE: &[&str] = &[
-    "cgroup", "content", "model", "network", "nri", "registry", "snapshot", "store", "task",
-    "trees", "unpack",
+    "cgroup",
+    "content",
+    "failpoint",
+    "model",
+    "network",
+    "nri",
+    "registry",
+    "snapshot",
+    "store",
+    "task",
+    "trees",
+    "unpack",
 ];
 
 const fn room(name: &'static str, may: &'static [&'static str]) -> Room {
@@ -63,8 +73,9 @@ const fn later(name: &'static str, may: &'static [&'static str]) -> Room {
 const JOINS: [&str; 3] = ["lib", "main", "daemon"];
 
 /// All other rooms.
-const ROOMS: [Room; 20] = [
+const ROOMS: [Room; 21] = [
     room("error", &[]),
+    room("failpoint", &[]),
     room("id", &[]),
     room("model", &[]),
     room("config", &["model"]),
@@ -185,7 +196,8 @@ fn grpc_at_the_edge(source: &Source) -> Vec<String> {
 fn children_below_the_engine(source: &Source) -> Vec<String> {
     let own = source.room();
     let joins = JOINS.contains(&own.as_str());
-    let may = own == "engine" || joins || PORTS.contains(&own.as_str());
+    let below = own == "engine" || own == "failpoint" || PORTS.contains(&own.as_str());
+    let may = below || joins;
     let named = source.names.crates.iter();
     named
         .filter(|(name, _)| matches!(name.as_str(), "corten_shim" | "corten_cni") && !may)
@@ -380,6 +392,24 @@ fn unsafe_is_in_the_shims_sys_alone() {
     hold(unsafe_in_sys, &shim.iter().collect::<Vec<_>>());
     let found = shim.iter().any(|source| !source.names.unsafes.is_empty());
     assert!(found, "the shim has no `unsafe` at all: is it found?");
+}
+
+/// That a point without the feature is nothing is a test beside each of the two macros.
+#[test]
+fn what_is_installed_has_no_failpoints() {
+    let read =
+        |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    for manifest in ["Cargo.toml", "shim/Cargo.toml"] {
+        let text = read(manifest);
+        assert!(text.contains("\nfailpoints = "), "{manifest}: it has moved");
+        assert!(!text.contains("\ndefault = "), "{manifest}: no defaults");
+    }
+    let build = read("deploy/build");
+    assert!(!build.contains("--features") && !build.contains("--all-features"));
+    let checked = build
+        .lines()
+        .filter(|line| line.starts_with("check_faults \""));
+    assert_eq!(checked.count(), 2, "both programs are looked through");
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod cgroups;
 pub mod exec;
+pub mod failpoint;
 pub mod failure;
 pub mod filesystem;
 pub mod init;

@@ -45,9 +45,12 @@ pub fn of(ended: &Ended<'_>) -> ExitRecord {
 /// # Errors
 /// What the file system says; the record's place then holds what it held before.
 pub fn save(record: &ExitRecord, path: &Path) -> io::Result<()> {
+    crate::failpoint!("shim_exit/reaped");
     let beside = path.with_extension("new");
     std::fs::write(&beside, serde_json::to_vec(record)?)?;
-    std::fs::rename(&beside, path)
+    std::fs::rename(&beside, path)?;
+    crate::failpoint!("shim_exit/recorded");
+    Ok(())
 }
 
 fn verdict(ended: &Ended<'_>) -> (i32, Option<i32>, ExitReason, String) {

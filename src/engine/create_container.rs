@@ -39,6 +39,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let made = async move { engine.find_or_create(&cell, config).await };
         let id = self.container_claims.join(key, made).await?;
+        crate::failpoint!("create_container/made");
         if let Some(cell) = self.objects.container(id.as_str())? {
             cell.acknowledged.store(true, Ordering::Relaxed);
         }
@@ -185,11 +186,14 @@ impl Engine {
     ) -> Result<()> {
         let container = cell.record();
         self.save_container(Arc::clone(&container)).await?;
+        crate::failpoint!("create_container/recorded");
         // The shim comes up while its bundle is written: each takes about as long as the other.
         let (order, shim) = tokio::join!(self.make_bundle(sandbox, &container, image), async {
             self.ports.tasks.launch(&container.id)
         });
+        crate::failpoint!("create_container/bundled");
         let launched = shim?.create(order?).await?;
+        crate::failpoint!("create_container/launched");
         cell.set_task(Some(launched.task));
         let created = cell.change(|container| {
             container.state = ContainerState::Created;
@@ -198,6 +202,7 @@ impl Engine {
             container.user = Some(launched.user);
         });
         self.save_container(created).await?;
+        crate::failpoint!("create_container/created-recorded");
         if cell.shim_lost.load(Ordering::SeqCst) {
             // The news came while it was being made, and nobody took it in.
             events::shim_lost(self, Arc::clone(cell));

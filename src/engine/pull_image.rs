@@ -93,6 +93,7 @@ impl Pull {
             .await?;
         let named = top.digest.clone();
         let found = self.choose(top).await?;
+        crate::failpoint!("pull_image/resolved");
         let config = self.config(&found.manifest.config).await?;
         let file: ImageConfigFile = serde_json::from_slice(&config)
             .context(Kind::Internal, || {
@@ -103,10 +104,12 @@ impl Pull {
         self.images
             .ensure_layers(&layers, &self, &self.progress)
             .await?;
+        crate::failpoint!("pull_image/layers");
         let record = self.record(&found, named, &layers);
         let id = record.id.clone();
         let blobs = vec![(id.0.clone(), config), (found.digest, found.bytes.to_vec())];
         self.images.store(record, blobs).await?;
+        crate::failpoint!("pull_image/stored");
         Ok(id)
     }
 
@@ -203,6 +206,7 @@ impl Pull {
         )));
         let unpacked = unpack_feed(Arc::clone(&self.images), layer.clone(), reader).await;
         drop(download);
+        crate::failpoint!("pull_image/unpacked");
         unpacked
     }
 }

@@ -25,6 +25,7 @@ impl Engine {
         self.stop(cell, Duration::ZERO).await?;
         let _alone = cell.gate.lock().await;
         self.stop(cell, Duration::ZERO).await?;
+        crate::failpoint!("remove_container/stopped");
         let container = cell.record();
         let ended = match cell.task() {
             Some(task) => task.shutdown().await,
@@ -38,7 +39,9 @@ impl Engine {
             other => other?,
         }
         cell.set_task(None);
+        crate::failpoint!("remove_container/shim-ended");
         self.forget_container(&container.id).await?;
+        crate::failpoint!("remove_container/forgotten");
         self.objects.remove_container(&container.id);
         self.ports.images.release(&container.id);
         tracing::info!(container.id = %container.id, "container is removed");

@@ -24,14 +24,18 @@ impl Engine {
     /// What could not be given back yet goes on in the background, and the record with it.
     async fn remove_sandbox(self: &Arc<Self>, cell: &Arc<SandboxCell>) -> Result<()> {
         self.stop_sandbox(cell).await?;
+        crate::failpoint!("remove_pod_sandbox/stopped");
         let sandbox = cell.record();
         for container in self.objects.containers_of(&sandbox.id) {
             self.remove(&container).await?;
         }
+        crate::failpoint!("remove_pod_sandbox/containers-removed");
         // An update that saves its record has done so, or will find the sandbox gone.
         self.close_sandbox(cell, Release::Removed).await;
+        crate::failpoint!("remove_pod_sandbox/closed");
         self.objects.remove_sandbox(&sandbox.id);
         self.tear_down(cell, NETWORK_TAKES).await;
+        crate::failpoint!("remove_pod_sandbox/forgotten");
         tracing::info!(sandbox.id = %sandbox.id, "sandbox is removed");
         Ok(())
     }

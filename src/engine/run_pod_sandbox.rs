@@ -33,6 +33,7 @@ impl Engine {
         let key = config.key();
         let made = async move { engine.find_or_make(config, handler).await };
         let id = self.sandbox_claims.join(key, made).await?;
+        crate::failpoint!("run_pod_sandbox/made");
         // Reached only by a caller that is still there.
         if let Some(cell) = self.objects.sandbox(id.as_str())? {
             cell.acknowledged.store(true, Ordering::Relaxed);
@@ -99,7 +100,14 @@ impl Engine {
                     ips = ?built.ips,
                     "sandbox is ready"
                 );
+                let holder = built.namespaces.holder;
                 self.objects.add_sandbox(Arc::new(SandboxCell::new(built)));
+                // Only now: the news of its end finds the sandbox, and an end before this is seen here.
+                if holder.is_some_and(|holder| !self.ports.tasks.watch_holder(&id, holder)) {
+                    self.objects.remove_sandbox(&id);
+                    self.undo_sandbox(&sandbox, NETWORK_TAKES).await;
+                    return Err(holder_gone());
+                }
                 Ok(id)
             }
             Err(error) => {
@@ -112,21 +120,25 @@ impl Engine {
     /// The steps; each is named in the error, and all of them are undone by one function.
     async fn build_sandbox(&self, draft: &Arc<Sandbox>) -> Result<Sandbox> {
         self.save_sandbox(Arc::clone(draft)).await?;
+        crate::failpoint!("run_pod_sandbox/recorded");
         let mut sandbox = Sandbox::clone(draft);
         let pinned = self.ports.tasks.pin(draft).await;
         sandbox.namespaces.holder =
             pinned.map_err(|e| Error::from(e).during("make the pod's namespaces"))?;
-        if let Some(holder) = sandbox.namespaces.holder {
+        crate::failpoint!("run_pod_sandbox/pinned");
+        if sandbox.namespaces.holder.is_some() {
             // A kill from here on must find the holder in the record.
             self.save_sandbox(Arc::new(sandbox.clone())).await?;
-            self.ports.tasks.watch_holder(&sandbox.id, holder);
         }
         if let Some(intent) = &draft.network {
             sandbox.ips = self.ports.networks.add(draft, intent).await?;
         }
+        crate::failpoint!("run_pod_sandbox/networked");
         sandbox.state = SandboxState::Ready;
         self.write_pod_files(&sandbox).await?;
+        crate::failpoint!("run_pod_sandbox/files-written");
         self.save_sandbox(Arc::new(sandbox.clone())).await?;
+        crate::failpoint!("run_pod_sandbox/ready-recorded");
         Ok(sandbox)
     }
 
@@ -152,6 +164,12 @@ pub fn known_handler(handler: &str) -> Result<()> {
     let known = HANDLERS.join(", ").trim_start_matches(", ").to_owned();
     let reason = format!("no runtime handler {handler:?}; this node has: {known}");
     Err(Error::not_found(reason))
+}
+
+fn holder_gone() -> Error {
+    Error::internal(
+        "the process that holds the pod's PID namespace was killed while the pod was made",
+    )
 }
 
 /// Nothing that was asked for is left out in silence.

@@ -30,6 +30,7 @@ impl Engine {
             return Err(wrong_state(&container));
         }
         let task = cell.task().ok_or_else(|| wrong_state(&container))?;
+        crate::failpoint!("start_container/asked");
         let started_at = match task.start().await {
             Ok(time) => time,
             Err(error) => {
@@ -44,7 +45,12 @@ impl Engine {
             container.started_at = started_at;
         });
         tracing::info!(container.id = %container.id, pid = container.pid, "container runs");
-        self.save_container(running).await
+        crate::failpoint!("start_container/started");
+        if let Err(error) = self.save_container(running).await {
+            // The shim knows, and a restart asks it.
+            tracing::warn!(container.id = %container.id, error = error.chain(), "that a container runs could not be written");
+        }
+        Ok(())
     }
 }
 

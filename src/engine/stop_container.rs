@@ -41,11 +41,14 @@ impl Engine {
             if !cell.stop_signalled.swap(true, Ordering::SeqCst) {
                 self.signal(cell, container.stop_signal).await?;
             }
+            crate::failpoint!("stop_container/asked");
             if tokio::time::timeout(grace, cell.ended()).await.is_ok() {
+                crate::failpoint!("stop_container/ended");
                 return Ok(());
             }
         }
         self.signal(cell, KILL).await?;
+        crate::failpoint!("stop_container/killed");
         tokio::time::timeout(KILL_TAKES, cell.ended())
             .await
             .map_err(|_| stuck(container.pid))

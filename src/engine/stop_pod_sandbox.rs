@@ -32,13 +32,16 @@ impl Engine {
         // Only another stop waits for this one.
         let _alone = cell.teardown.lock().await;
         let sandbox = self.close_sandbox(cell, Release::Wanted).await;
+        crate::failpoint!("stop_pod_sandbox/closed");
         let containers = self.objects.containers_of(&sandbox.id);
         let stops = containers.iter().map(|c| self.stop(c, Duration::ZERO));
         futures::future::try_join_all(stops).await?;
+        crate::failpoint!("stop_pod_sandbox/containers-ended");
         if sandbox.network.is_none() && sandbox.namespaces == Namespaces::default() {
             return Ok(());
         }
         self.tear_down(cell, NETWORK_TAKES).await;
+        crate::failpoint!("stop_pod_sandbox/torn-down");
         tracing::info!(sandbox.id = %sandbox.id, "sandbox is stopped");
         Ok(())
     }

@@ -155,7 +155,9 @@ impl Teardown {
         if let Some(intent) = &sandbox.network {
             self.disconnect(&sandbox, intent).await?;
         }
+        crate::failpoint!("stop_pod_sandbox/disconnected");
         engine.ports.tasks.unpin(&sandbox.namespaces).await?;
+        crate::failpoint!("stop_pod_sandbox/unpinned");
         engine.remove_own_cgroup(&sandbox).await?;
         self.finish().await
     }
@@ -207,6 +209,7 @@ impl Teardown {
     async fn finish(&self) -> Result<()> {
         let _alone = self.cell.gate.write().await;
         let sandbox = self.cell.record();
+        crate::failpoint!("stop_pod_sandbox/released");
         if sandbox.release == Release::Removed {
             self.engine.forget_sandbox(&sandbox).await?;
         } else {

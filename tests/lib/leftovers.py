@@ -42,14 +42,21 @@ def holdings(folders: Iterable[str] = ()) -> Holdings:
 def check(what: str, before: Holdings, folders: Iterable[str] = ()) -> None:
     """Records whether anything is there now that was not `before`, once it had time to go."""
     name = f"nothing is left of {what}"
-    try:
-        until(lambda: not _more(before, holdings(folders)), PACE, name)
-    except Late:
-        left = _more(before, holdings(folders))
+    left = left_over(before, folders)
+    if left:
         print(*left[:SHOWN], sep="\n", flush=True)
         record("fail", name, f"{len(left)} left: " + ", ".join(left[:10]))
     else:
         record("pass", name)
+
+
+def left_over(before: Holdings, folders: Iterable[str] = ()) -> list[str]:
+    """What is there that was not `before`, once it had time to go."""
+    try:
+        until(lambda: not _more(before, holdings(folders)), PACE, "nothing is left")
+    except Late:
+        return _more(before, holdings(folders))
+    return []
 
 
 def warm_up(runtime: Runtime) -> None:

@@ -23,3 +23,26 @@ prepare_tools() {
   folders=$("$CORTEN_CHECKOUT/tests/tools/build" "$@")
   PATH=${folders//$'\n'/:}:$PATH
 }
+
+# Programs with failpoints, which no other tier has and deploy/build refuses, or those in the folder $CORTEN_FAULTY.
+prepare_failpoints() {
+  export CORTEN_TEST_RUNTIME=corten CORTEN_DIST=${CORTEN_FAULTY:-} CORTEN_IMAGES
+  if [[ -z $CORTEN_DIST ]]; then
+    CORTEN_DIST=$CARGO_TARGET_DIR/corten-failpoints
+    build_failpoints
+  fi
+  prepare_tools cri-tools
+  CORTEN_IMAGES=$("$CORTEN_CHECKOUT/tests/images/build")
+}
+
+# A debug build: the dependencies are those of the unit tier. Copied, since the next build without them takes the place.
+build_failpoints() {
+  local program
+  (cd "$CORTEN_CHECKOUT" && cargo build --locked --package corten --package corten-shim --bins \
+    --features corten/failpoints,corten-shim/failpoints)
+  mkdir -p "$CORTEN_DIST"
+  for program in corten corten-shim; do
+    install -m 0755 "$CARGO_TARGET_DIR/debug/$program" "$CORTEN_DIST/.new"
+    mv -f "$CORTEN_DIST/.new" "$CORTEN_DIST/$program"
+  done
+}

@@ -160,6 +160,7 @@ fn become_container(init: &Init<'_>, stdio: InnerStdio, gate: &OwnedFd) -> Resul
     init.cgroup.enter()?;
     join_namespaces(init)?;
     process::new_session(init.id)?;
+    crate::failpoint!("shim_create/init");
     process::set_labels(&init.plan.process)?;
     let (root, terminal) = build(init)?;
     mounts::pivot(&root, init.plan.root_spread)?;

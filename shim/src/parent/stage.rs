@@ -75,6 +75,7 @@ fn make(
     init_pid: &mut Option<i32>,
 ) -> Outcome {
     cgroup.apply(&spec.linux.resources)?;
+    crate::failpoint!("shim_create/cgroup-made");
     let terminal = plan.process.terminal;
     let init = prepare(request, spec, plan, cgroup)?;
     let user = init.account.user.clone();

@@ -128,6 +128,7 @@ impl Container {
     /// Which step failed; nothing stays.
     pub fn create(creator: &mut dyn Creator, request: &CreateRequest) -> Result<Self, Failure> {
         let log = Log::open(request.log_path.clone())?;
+        crate::failpoint!("shim_create/asked");
         let created = creator.create(request)?;
         let at_create = created.cgroup.memory_kills();
         let Created {
@@ -142,6 +143,7 @@ impl Container {
         let streams = Streams::new(stdio, log, request.stdin_once).inspect_err(|_| {
             let _ = cgroup.kill_all();
         })?;
+        crate::failpoint!("shim_create/created");
         Ok(Self {
             pid,
             start_time,
@@ -168,6 +170,7 @@ impl Container {
     /// # Errors
     /// Why the program could not be executed, or that it was started before.
     pub fn start(&mut self) -> Result<(), Failure> {
+        crate::failpoint!("shim_start/asked");
         let gate = match std::mem::replace(&mut self.phase, Phase::Running) {
             Phase::Created(gate) => gate,
             other => {
@@ -179,6 +182,7 @@ impl Container {
             self.start_failure = Some(failure.to_string());
             self.kill();
         })?;
+        crate::failpoint!("shim_start/started");
         self.started_at = stamp::now_nanos();
         Ok(())
     }
