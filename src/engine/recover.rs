@@ -31,6 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// No start waits longer for a plugin: what is not undone by then goes on while requests are served.
+const UNDO_TAKES: Duration = Duration::from_secs(3);
 /// The pause before a shim that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How many objects are looked after at once.
@@ -77,10 +79,12 @@ impl Engine {
         if sandbox.state == SandboxState::Creating {
             tracing::warn!(sandbox.id = %sandbox.id, "a half made sandbox is undone");
             self.ports.networks.end_strays(&sandbox).await;
-            return self.undo_sandbox(&sandbox, NETWORK_TAKES).await;
+            return self.undo_sandbox(&sandbox, UNDO_TAKES).await;
         }
         if sandbox.release == Release::Removed {
-            return self.undo_sandbox(&sandbox, NETWORK_TAKES).await;
+            let engine = Arc::clone(self);
+            tokio::spawn(async move { engine.undo_sandbox(&sandbox, NETWORK_TAKES).await });
+            return;
         }
         if sandbox.boot_id != self.node.boot_id {
             // A boot ends namespaces; addresses live on in the plugins' files.
