@@ -170,7 +170,6 @@ impl Container {
     /// # Errors
     /// Why the program could not be executed, or that it was started before.
     pub fn start(&mut self) -> Result<(), Failure> {
-        crate::failpoint!("shim_start/asked");
         let gate = match std::mem::replace(&mut self.phase, Phase::Running) {
             Phase::Created(gate) => gate,
             other => {
@@ -178,7 +177,7 @@ impl Container {
                 return Err(Failure::state("start", "it was started before"));
             }
         };
-        gate.release().inspect_err(|failure| {
+        release(gate).inspect_err(|failure| {
             self.start_failure = Some(failure.to_string());
             self.kill();
         })?;
@@ -432,6 +431,12 @@ impl Container {
             finished_at: stamp::now_nanos(),
         })
     }
+}
+
+/// Lets the init execute the program.
+fn release(gate: Box<dyn Gate>) -> Result<(), Failure> {
+    crate::failpoint!("shim_start/asked");
+    gate.release()
 }
 
 /// Where in the kernel a process waits, if it can be told.
