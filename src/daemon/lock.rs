@@ -2,10 +2,18 @@
 
 use crate::error::{Context, Error, Kind, Result};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A daemon that was killed while it started a program leaves the lock to that program's process for
+/// the moment until it executes; on a busy node a long one.
+const INHERITED: Duration = Duration::from_secs(10);
+/// How often it is tried meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The lock; dropping it gives it back.
 #[derive(Debug)]
@@ -30,10 +38,18 @@ impl RootLock {
             .truncate(false)
             .mode(0o600);
         let mut file = options.open(&path).context(Kind::Internal, failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(root, &mut file)),
-            Err(errno) => return Err(errno).context(Kind::Internal, failed),
+        let deadline = Instant::now() + INHERITED;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK)
+                    if Instant::now() < deadline && !owner(&mut file).lives() =>
+                {
+                    std::thread::sleep(LOOK);
+                }
+                Err(Errno::WOULDBLOCK) => return Err(taken(root, &mut file)),
+                Err(errno) => return Err(errno).context(Kind::Internal, failed),
+            }
         }
         sign(&mut file).context(Kind::Internal, failed)?;
         Ok(Self { _file: file })
@@ -47,13 +63,26 @@ fn sign(file: &mut File) -> std::io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-fn taken(root: &Path, file: &mut File) -> Error {
+/// Who has signed, as text: a daemon of another PID namespace has a number that means nothing here.
+struct Owner(String);
+
+impl Owner {
+    fn lives(&self) -> bool {
+        !self.0.is_empty() && Path::new("/proc").join(&self.0).exists()
+    }
+}
+
+fn owner(file: &mut File) -> Owner {
     let mut pid = String::new();
-    let _ = file.read_to_string(&mut pid);
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut pid));
+    Owner(pid.trim().to_owned())
+}
+
+fn taken(root: &Path, file: &mut File) -> Error {
     Error::precondition(format!(
         "{} is in use by process {}: one daemon for each root",
         root.display(),
-        pid.trim()
+        owner(file).0
     ))
 }
 
@@ -74,5 +103,21 @@ mod tests {
         );
         drop(first);
         RootLock::take(&root).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_daemon_has_left_to_a_child_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut killed = RootLock::take(dir.path()).unwrap();
+        // No process has this number.
+        killed._file.set_len(0).unwrap();
+        killed._file.rewind().unwrap();
+        writeln!(killed._file, "{}", i32::MAX).unwrap();
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(LOOK * 3);
+            drop(killed);
+        });
+        RootLock::take(dir.path()).unwrap();
+        child.join().unwrap();
     }
 }

@@ -57,7 +57,7 @@ class Client(threading.Thread):
     """Makes a pod with a container, looks at it, and removes it, again and again until told to end."""
 
     def __init__(self, number: int, folder: pathlib.Path, ledger: Ledger, over: threading.Event) -> None:
-        super().__init__(name=f"client-{number}")
+        super().__init__(name=f"client-{number}", daemon=True)
         self.folder = folder / self.name
         self.folder.mkdir(parents=True)
         self.ledger, self.over = ledger, over
