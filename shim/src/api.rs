@@ -355,11 +355,16 @@ pub enum SandboxRequest {
     /// Ends the holder and takes the pins, the shm mount and their files away. What is already
     /// gone is passed over, so that it may be asked for again.
     Unpin(Pins),
+    /// Finds out whether a pod can have a user namespace: makes one, and in a new directory below
+    /// this one an overlay whose layers it maps. Nothing of it is left.
+    Probe(PathBuf),
 }
 
 /// Which namespaces of a pod are its own, and where they are pinned.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pins {
+    /// The pod's own user namespace, which then owns all the others; `None`: the host's.
+    pub user: Option<PathBuf>,
     /// The pod's own network namespace; `None`: the host's.
     pub network: Option<PathBuf>,
     /// The pod's own IPC namespace; `None`: the host's.
@@ -388,6 +393,9 @@ pub struct ProcessName {
 pub struct PinRequest {
     /// Where to pin what; `holder` is ignored.
     pub pins: Pins,
+    /// What the ids of the pod's own user namespace are on the host; given exactly where that is
+    /// pinned.
+    pub ids: Option<IdMaps>,
     /// The host name of the pod's own UTS namespace.
     pub hostname: String,
     /// Names with dots, such as `net.core.somaxconn`, and values. One that does not belong to a
@@ -397,6 +405,29 @@ pub struct PinRequest {
     pub shm_size: u64,
     /// The cgroup of shims, where the holder lives; see `corten-shim run --cgroup`.
     pub cgroup: Option<PathBuf>,
+}
+
+/// What the ids of a user namespace are outside of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMaps {
+    /// Of users.
+    pub uids: Vec<IdMap>,
+    /// Of groups.
+    pub gids: Vec<IdMap>,
+}
+
+/// A range of ids. In JSON it has the names of the OCI runtime specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// The first id inside.
+    #[serde(rename = "containerID")]
+    pub inside: u32,
+    /// The first id outside.
+    #[serde(rename = "hostID")]
+    pub outside: u32,
+    /// How many.
+    #[serde(rename = "size")]
+    pub length: u32,
 }
 
 /// What `corten-shim sandbox` sends.
@@ -411,6 +442,8 @@ pub enum SandboxReply {
     },
     /// All that was named is gone.
     Unpinned,
+    /// A pod can have a user namespace here, or why not.
+    Probed(Result<(), Failure>),
     /// It could not be done; what was made is taken back.
     Failed(Failure),
 }

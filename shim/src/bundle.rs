@@ -12,7 +12,7 @@ pub mod process;
 pub mod resources;
 pub mod text;
 
-use crate::api::{Failure, FailureKind, ImageVolume, RootfsMount};
+use crate::api::{Failure, FailureKind, IdMap, IdMaps, ImageVolume, RootfsMount};
 use crate::failure::At;
 use process::Process;
 use resources::Resources;
@@ -81,10 +81,10 @@ pub struct Mount<'a> {
     /// Flags, propagation, and options of the file system.
     #[serde(borrow)]
     pub options: Vec<Text<'a>>,
-    /// Refused: not supported yet.
-    pub uid_mappings: Vec<IgnoredAny>,
-    /// Refused: not supported yet.
-    pub gid_mappings: Vec<IgnoredAny>,
+    /// What the source's users are inside, for a bind mount.
+    pub uid_mappings: Vec<IdMap>,
+    /// What the source's groups are inside.
+    pub gid_mappings: Vec<IdMap>,
 }
 
 /// What is Linux' own.
@@ -121,16 +121,27 @@ pub struct Linux<'a> {
     /// The SELinux label of the container's file systems.
     #[serde(borrow)]
     pub mount_label: Option<Text<'a>>,
-    /// Refused: not supported yet.
-    pub uid_mappings: Vec<IgnoredAny>,
-    /// Refused: not supported yet.
-    pub gid_mappings: Vec<IgnoredAny>,
+    /// What the users of the container's user namespace are outside.
+    pub uid_mappings: Vec<IdMap>,
+    /// What its groups are outside.
+    pub gid_mappings: Vec<IdMap>,
     /// Refused: not supported yet.
     pub intel_rdt: Option<IgnoredAny>,
     /// Refused: not supported yet.
     pub personality: Option<IgnoredAny>,
     /// Refused: not supported yet.
     pub time_offsets: Option<IgnoredAny>,
+}
+
+impl Linux<'_> {
+    /// What the ids of the container's user namespace are outside.
+    #[must_use]
+    pub fn ids(&self) -> IdMaps {
+        IdMaps {
+            uids: self.uid_mappings.clone(),
+            gids: self.gid_mappings.clone(),
+        }
+    }
 }
 
 /// A namespace.
@@ -252,17 +263,9 @@ fn check(spec: &Spec<'_>) -> Result<(), Failure> {
             "hooks",
             hooks.is_some_and(|hooks| hooks.values().any(|list| !list.is_empty())),
         ),
-        ("linux.uidMappings", !spec.linux.uid_mappings.is_empty()),
-        ("linux.gidMappings", !spec.linux.gid_mappings.is_empty()),
         ("linux.intelRdt", spec.linux.intel_rdt.is_some()),
         ("linux.personality", spec.linux.personality.is_some()),
         ("linux.timeOffsets", spec.linux.time_offsets.is_some()),
-        (
-            "mounts.uidMappings",
-            spec.mounts
-                .iter()
-                .any(|mount| !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty()),
-        ),
     ];
     refuse(&refused)?;
     check_process(&spec.process)

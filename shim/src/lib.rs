@@ -27,6 +27,7 @@ pub mod stat;
 pub mod sync;
 pub mod sys;
 pub mod user;
+pub mod userns;
 
 #[cfg(test)]
 mod fakes;

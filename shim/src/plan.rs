@@ -13,12 +13,12 @@ pub mod namespaces;
 pub mod options;
 pub mod process;
 
-use crate::api::Failure;
+use crate::api::{Failure, IdMaps};
 use crate::bundle::{NamespaceKind, Spec};
 use devices::DeviceNode;
 use mounts::{MountStep, Tree};
 use namespaces::Namespaces;
-use options::{Bind, Spread};
+use options::{Bind, Propagation, Spread};
 use process::{Powers, ProcessPlan};
 
 /// What the plan must know of the host.
@@ -88,6 +88,7 @@ pub enum Step<'a> {
 /// [`crate::api::FailureKind::Invalid`]: the bundle asks for what cannot be.
 pub fn build<'a>(spec: &'a Spec<'a>, facts: &HostFacts) -> Result<Plan<'a>, Failure> {
     let namespaces = namespaces::plan(&spec.linux.namespaces)?;
+    check_ids(spec, &namespaces)?;
     let mut warnings = Vec::new();
     let mut trees = Vec::new();
     let mut steps = mount_steps(spec, &mut trees)?;
@@ -95,15 +96,48 @@ pub fn build<'a>(spec: &'a Spec<'a>, facts: &HostFacts) -> Result<Plan<'a>, Fail
     steps.extend(name_steps(spec, &namespaces)?);
     steps.extend(sysctl_steps(spec, &namespaces)?);
     steps.extend(protection_steps(spec));
+    let root_spread = root_spread(spec)?;
+    if namespaces.user.is_some() {
+        check_spread(&steps, root_spread)?;
+    }
     Ok(Plan {
         namespaces,
         trees,
         steps,
-        root_spread: root_spread(spec)?,
+        root_spread,
         process: process::plan(&spec.process, &facts.powers, &mut warnings)?,
         seccomp_flags: seccomp_flags(spec)?,
         warnings,
     })
+}
+
+/// Ids and a user namespace come together: without them nobody outside knows who is who inside.
+fn check_ids(spec: &Spec<'_>, namespaces: &Namespaces<'_>) -> Result<(), Failure> {
+    let refused = |cause: &str| Err(Failure::invalid("plan the user namespace", cause));
+    let ids = spec.linux.ids();
+    match (namespaces.user.is_some(), ids == IdMaps::default()) {
+        (true, false) => ids.check(),
+        (false, true) => Ok(()),
+        (true, true) => refused("it needs linux.uidMappings and linux.gidMappings"),
+        (false, false) => refused("linux.uidMappings and gidMappings need a user namespace"),
+    }
+}
+
+/// What a container mounts in a tree that it shares would show on the host, which its root is not
+/// root of.
+fn check_spread(steps: &[Step<'_>], root: Option<Spread>) -> Result<(), Failure> {
+    let shared = |spread: &Spread| spread.kind == Propagation::Shared;
+    let step = steps.iter().find_map(|step| match step {
+        Step::Mount(mount) if shared(&mount.spread) => Some(mount.destination),
+        _ => None,
+    });
+    match step.or(root.filter(shared).map(|_| "/")) {
+        None => Ok(()),
+        Some(at) => Err(Failure::invalid(
+            format!("plan the mount {at}"),
+            "in a user namespace of its own a container cannot share its mounts with the host",
+        )),
+    }
 }
 
 fn mount_steps<'a>(
@@ -272,6 +306,7 @@ pub fn whole_root(path: &str) -> Tree<'_> {
         bind: Bind::Recursive,
         top: options::Attributes::default(),
         all: options::Attributes::default(),
+        idmap: None,
     }
 }
 

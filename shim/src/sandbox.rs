@@ -10,7 +10,9 @@
 mod holder;
 mod loopback;
 mod netns_directory;
+mod owned;
 mod pin;
+mod probe;
 mod sysctl;
 mod unpin;
 
@@ -40,6 +42,10 @@ fn answer(request: &SandboxRequest) -> (SandboxReply, Vec<OwnedFd>) {
         }
         SandboxRequest::Unpin(pins) => {
             unpin::unpin(pins).map(|()| (SandboxReply::Unpinned, Vec::new()))
+        }
+        SandboxRequest::Probe(directory) => {
+            let can = probe::user_namespaces(directory);
+            Ok((SandboxReply::Probed(can), Vec::new()))
         }
     };
     done.unwrap_or_else(|failure| (SandboxReply::Failed(failure), Vec::new()))

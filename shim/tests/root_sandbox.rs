@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
 
 use corten_shim::api::{
-    Failure, FailureKind, PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest,
+    Failure, FailureKind, IdMap, IdMaps, PinRequest, Pins, ProcessName, SandboxReply,
+    SandboxRequest,
 };
 use corten_shim::packet;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -50,9 +51,17 @@ impl Pod {
             uts: at("ns/uts"),
             pid: at("ns/pid"),
             shm: at("shm"),
+            user: None,
             holder: None,
         };
         Self { dir, pins }
+    }
+
+    /// A pod with a user namespace of its own.
+    fn in_user_namespace() -> Self {
+        let mut pod = Self::new();
+        pod.pins.user = Some(pod.dir.path().join("ns/user"));
+        pod
     }
 
     fn request(&self, sysctls: &[(&str, &str)]) -> SandboxRequest {
@@ -63,6 +72,7 @@ impl Pod {
             sysctls: sysctls.iter().map(own).collect(),
             shm_size: 1 << 20,
             cgroup: None,
+            ids: self.pins.user.as_ref().map(|_| ids()),
         })
     }
 
@@ -120,8 +130,9 @@ impl Pod {
             "{mounts}"
         );
         let pins = &self.pins;
-        for path in [&pins.network, &pins.ipc, &pins.uts, &pins.pid, &pins.shm] {
-            assert!(!path.as_ref().unwrap().exists(), "{path:?}");
+        let paths = [&pins.network, &pins.ipc, &pins.uts, &pins.pid, &pins.shm];
+        for path in paths.into_iter().chain([&pins.user]).flatten() {
+            assert!(!path.exists(), "{path:?}");
         }
     }
 }
@@ -130,6 +141,29 @@ impl Drop for Pod {
     fn drop(&mut self) {
         ask(&SandboxRequest::Unpin(self.pins.clone()));
     }
+}
+
+/// What root inside is outside.
+const FIRST: u32 = 100_000;
+
+fn ids() -> IdMaps {
+    let all = vec![IdMap {
+        inside: 0,
+        outside: FIRST,
+        length: 65_536,
+    }];
+    IdMaps {
+        uids: all.clone(),
+        gids: all,
+    }
+}
+
+/// The inode of the user namespace that owns the namespace pinned here (`NS_GET_USERNS`).
+fn owner(pin: &Path) -> u64 {
+    let ask = "import fcntl, os, sys; print(os.fstat(fcntl.ioctl(os.open(sys.argv[1], 0), 0xb701)).st_ino)";
+    let said = Command::new("python3").args(["-c", ask]).arg(pin).output();
+    let said = String::from_utf8(said.unwrap().stdout).unwrap();
+    said.trim().parse().unwrap()
 }
 
 fn pidfd(name: ProcessName) -> OwnedFd {
@@ -296,6 +330,7 @@ fn root_a_pod_without_a_name_has_the_nodes() {
         sysctls: Vec::new(),
         shm_size: 0,
         cgroup: None,
+        ids: None,
     }));
     assert!(matches!(reply.0, SandboxReply::Pinned { .. }), "{reply:?}");
     let node = rustix::system::uname();
@@ -450,6 +485,7 @@ fn root_pins_below_run_netns_are_shared_with_all_who_look_there() {
                 sysctls: Vec::new(),
                 shm_size: 0,
                 cgroup: None,
+                ids: None,
             }))
         };
         assert!(matches!(pin("a").0, SandboxReply::Pinned { .. }));
@@ -467,4 +503,108 @@ fn root_pins_below_run_netns_are_shared_with_all_who_look_there() {
     assert_eq!(at("/run/netns").len(), 1, "mounted once: {seen}");
     assert!(at("/run/netns")[0].contains(" shared:"), "{seen}");
     assert_eq!((at("/run/netns/a").len(), at("/run/netns/b").len()), (1, 1));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_pods_user_namespace_owns_all_its_others() {
+    let mut pod = Pod::in_user_namespace();
+    let fds = pod.pin(&[
+        ("kernel.shm_rmid_forced", "1"),
+        ("net.core.somaxconn", "77"),
+    ]);
+    assert_eq!(fds.len(), 2, "the rtnetlink socket and the holder's pidfd");
+    let pins = &pod.pins;
+    let user = std::fs::metadata(pins.user.as_ref().unwrap())
+        .unwrap()
+        .ino();
+    for path in [&pins.network, &pins.ipc, &pins.uts, &pins.pid] {
+        assert_eq!(owner(path.as_ref().unwrap()), user, "{path:?}");
+    }
+    assert_eq!(pod.inside(&["uname", "-n"]), "pod-host");
+    assert_eq!(
+        pod.inside(&["cat", "/proc/sys/kernel/shm_rmid_forced"]),
+        "1"
+    );
+    assert_eq!(pod.inside(&["cat", "/proc/sys/net/core/somaxconn"]), "77");
+    let lo = pod.inside(&["ip", "-o", "link", "show", "lo"]);
+    assert!(lo.contains(",UP"), "{lo}");
+    let shm = std::fs::metadata(pins.shm.as_ref().unwrap()).unwrap();
+    assert_eq!((shm.uid(), shm.gid()), (FIRST, FIRST));
+    let holder = pins.holder.unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", holder.pid)).unwrap();
+    assert!(status.contains(&format!("Uid:\t{FIRST}\t")), "{status}");
+    let alive = pidfd(holder);
+    pod.unpin();
+    assert!(!is_alive(&alive));
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_pinning_in_a_user_namespace_that_fails_is_undone() {
+    let pod = Pod::in_user_namespace();
+    assert_eq!(
+        pod.refused(&[("net.core.no_such", "1")]).kind,
+        FailureKind::Invalid
+    );
+    pod.assert_gone();
+    let in_the_way = pod.pins.pid.clone().unwrap();
+    std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
+    std::fs::write(&in_the_way, "").unwrap();
+    let failure = pod.refused(&[]);
+    assert!(failure.step.contains("ns/pid"), "{failure}");
+    std::fs::remove_file(&in_the_way).expect("it was not ours to take away");
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_pod_with_a_user_namespace_can_keep_the_hosts_network() {
+    let mut pod = Pod::in_user_namespace();
+    pod.pins.network = None;
+    pod.pins.uts = None;
+    assert_eq!(pod.pin(&[]).len(), 1, "the holder's pidfd");
+    let user = std::fs::metadata(pod.pins.user.as_ref().unwrap()).unwrap();
+    assert_eq!(owner(pod.pins.ipc.as_ref().unwrap()), user.ino());
+    pod.unpin();
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_ids_that_cannot_be_are_refused_by_name() {
+    let pod = Pod::in_user_namespace();
+    let SandboxRequest::Pin(request) = pod.request(&[]) else {
+        unreachable!("it asks for pins")
+    };
+    let with = |ids| {
+        let request = PinRequest {
+            ids,
+            ..request.clone()
+        };
+        match ask(&SandboxRequest::Pin(request)).0 {
+            SandboxReply::Failed(failure) => failure,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut over = ids();
+    over.gids[0].length = u32::MAX;
+    assert!(with(Some(over)).to_string().contains("group"));
+    assert_eq!(with(None).kind, FailureKind::Invalid);
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_whether_pods_can_have_a_user_namespace_is_tried_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let probe = |path: &Path| ask(&SandboxRequest::Probe(path.to_owned())).0;
+    assert_eq!(probe(dir.path()), SandboxReply::Probed(Ok(())));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    // A file system whose owners cannot be mapped.
+    let SandboxReply::Probed(Err(failure)) = probe(Path::new("/sys/fs/cgroup/unified")) else {
+        panic!("a cgroup file system was mapped")
+    };
+    assert!(!failure.to_string().is_empty());
 }

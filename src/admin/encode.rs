@@ -68,7 +68,14 @@ pub fn host(facts: &HostFacts) -> Vec<v1::HostFact> {
             yes(facts.recursive_read_only),
             "for mounts below mounts",
         ),
-        fact("user_namespaces", yes(facts.user_namespaces), ""),
+        fact(
+            "user_namespaces",
+            yes(facts.user_namespaces),
+            match facts.user_namespaces {
+                true => "pods with hostUsers: false",
+                false => &facts.no_user_namespaces,
+            },
+        ),
         fact(
             "swap_accounting",
             yes(facts.swap_accounting),

@@ -11,7 +11,7 @@ use crate::network::CniNetworks;
 use crate::registry::{HttpRegistry, Settings};
 use crate::snapshot::{Layers, Overlay};
 use crate::store::FileStore;
-use crate::task::{ShimTasks, apparmor, seccomp};
+use crate::task::{ShimTasks, apparmor, probe_user_namespaces, seccomp};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +93,23 @@ fn with_profile(host: HostFacts) -> HostFacts {
             tracing::warn!(%error, "containers that name no AppArmor profile run without one");
             host
         }
+    }
+}
+
+/// Finds out what only the shim can: whether pods can have user namespaces, on the file system of
+/// the root.
+pub async fn try_out(config: &Config, host: &mut HostFacts) {
+    let tried = probe_user_namespaces(&config.shim, &config.root).await;
+    host.user_namespaces = tried.is_ok();
+    host.no_user_namespaces = tried
+        .as_ref()
+        .err()
+        .map_or_else(String::new, |error| crate::error::chain(error));
+    if let Err(error) = &tried {
+        tracing::info!(
+            error = crate::error::chain(error),
+            "pods cannot have user namespaces on this node"
+        );
     }
 }
 

@@ -52,7 +52,8 @@ impl Daemon {
         let config = live.get();
         let lock = RootLock::take(&config.root)?;
         directories::close(&config)?;
-        let node = build::node(&config)?;
+        let mut node = build::node(&config)?;
+        build::try_out(&config, &mut node.host).await;
         let host = node.host.clone();
         let built = build::engine(&config, node).await?;
         Ok(Self {

@@ -28,7 +28,27 @@ pub fn write_all(files: &PodFiles, sandbox: &Sandbox) -> Result<()> {
         &files.resolv_conf,
         &resolv_conf(sandbox.config.dns.as_ref()),
     )?;
-    write(&files.hostname, &format!("{name}\n"))
+    write(&files.hostname, &format!("{name}\n"))?;
+    match root(sandbox) {
+        Some(root) => give(files, root),
+        None => Ok(()),
+    }
+}
+
+/// The pod's root, by the node's numbers, where it is not the node's.
+fn root(sandbox: &Sandbox) -> Option<(u32, u32)> {
+    let user = sandbox.config.security.namespaces.user.as_ref()?;
+    Some((user.uids.first()?.host_id, user.gids.first()?.host_id))
+}
+
+/// Gives files that were just made to the pod's root, who may change them like any pod's.
+fn give(files: &PodFiles, (uid, gid): (u32, u32)) -> Result<()> {
+    for path in [&files.hosts, &files.resolv_conf, &files.hostname] {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).context(Kind::Internal, || {
+            format!("give {} to the pod", path.display())
+        })?;
+    }
+    Ok(())
 }
 
 /// The pod's host name: its own, or the node's.

@@ -5,6 +5,7 @@ use super::stop_pod_sandbox::NETWORK_TAKES;
 use super::{Engine, blocking, now, pod_files};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::SandboxId;
+use crate::model::host::HostFacts;
 use crate::model::sandbox::{
     NamespaceMode, Namespaces, Release, Sandbox, SandboxConfig, SandboxState,
 };
@@ -21,14 +22,14 @@ impl Engine {
     ///
     /// # Errors
     /// `AlreadyExists` where a stopped sandbox, or another one in use, stands under the key;
-    /// `NotFound` for a handler, `Unimplemented` for a user namespace; else what the steps say, and
-    /// nothing is left.
+    /// `NotFound` for a handler, `FailedPrecondition` for a user namespace that this node cannot
+    /// give; else what the steps say, and nothing is left.
     pub async fn run_pod_sandbox(
         self: &Arc<Self>,
         config: SandboxConfig,
         handler: String,
     ) -> Result<SandboxId> {
-        can_be_made(&config, &handler)?;
+        can_be_made(&config, &handler, &self.node.host)?;
         let engine = Arc::clone(self);
         let key = config.key();
         let made = async move { engine.find_or_make(config, handler).await };
@@ -173,15 +174,15 @@ fn holder_gone() -> Error {
 }
 
 /// Nothing that was asked for is left out in silence.
-fn can_be_made(config: &SandboxConfig, handler: &str) -> Result<()> {
+fn can_be_made(config: &SandboxConfig, handler: &str, host: &HostFacts) -> Result<()> {
     known_handler(handler)?;
-    match config.security.namespaces.user {
-        None => Ok(()),
-        Some(_) => Err(Error::new(
-            Kind::Unimplemented,
-            "not in this build: pods in a user namespace of their own (hostUsers: false)",
-        )),
+    if config.security.namespaces.user.is_some() && !host.user_namespaces {
+        return Err(Error::precondition(format!(
+            "this node cannot give a pod a user namespace of its own (hostUsers: false): {}",
+            host.no_user_namespaces
+        )));
     }
+    Ok(())
 }
 
 fn exists(old: &Sandbox) -> Error {
@@ -213,6 +214,7 @@ fn namespaces(state: &Path, id: &SandboxId, config: &SandboxConfig) -> Namespace
     let network =
         own(options.network, "net").map(|_| Path::new("/run/netns").join(format!("corten-{id}")));
     Namespaces {
+        user: options.user.as_ref().map(|_| dir.join("user")),
         // A pod on the node's network has the node's name.
         uts: network.is_some().then(|| dir.join("uts")),
         network,

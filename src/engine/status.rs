@@ -62,7 +62,7 @@ impl Engine {
         let handler = |name: &&str| Handler {
             name: (*name).to_owned(),
             recursive_read_only_mounts: self.node.host.recursive_read_only,
-            user_namespaces: false,
+            user_namespaces: self.node.host.user_namespaces,
         };
         let info = json!({
             "stateDir": self.node.state,

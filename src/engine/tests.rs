@@ -165,7 +165,8 @@ fn host() -> HostFacts {
         controllers: vec!["memory".to_owned()],
         recursive_read_only: true,
         idmapped_mounts: true,
-        user_namespaces: true,
+        user_namespaces: false,
+        no_user_namespaces: "its kernel is too old".to_owned(),
         apparmor: false,
         apparmor_profile: false,
         selinux: false,
@@ -301,12 +302,12 @@ async fn an_unknown_handler_is_refused_before_anything_is_made() {
 }
 
 #[tokio::test]
-async fn a_user_namespace_is_refused_before_anything_is_made() {
+async fn a_user_namespace_that_the_node_cannot_give_is_refused_before_anything_is_made() {
     let bench = Bench::new().await;
     let mut config = pod("a");
     config.security.namespaces.user = Some(UserNamespace::default());
     let error = bench.run(config).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unimplemented);
+    assert_eq!(error.kind(), Kind::FailedPrecondition);
     bench.assert_empty();
 }
 

@@ -38,8 +38,11 @@ pub struct HostFacts {
     pub recursive_read_only: bool,
     /// Mounts can be idmapped (Linux 5.12 and a file system that allows it).
     pub idmapped_mounts: bool,
-    /// User namespaces can be made.
+    /// A pod can have a user namespace of its own: the kernel makes one, and maps the owners of
+    /// layers on the root's file system.
     pub user_namespaces: bool,
+    /// Why no pod can; empty where it can.
+    pub no_user_namespaces: String,
     /// AppArmor is on.
     pub apparmor: bool,
     /// The profile that Corten brings is loaded: the default of every container.

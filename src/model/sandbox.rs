@@ -216,6 +216,8 @@ impl SandboxConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Namespaces {
+    /// The user namespace, which then owns all the others; `None`: the node's.
+    pub user: Option<PathBuf>,
     /// The network namespace; `None`: the node's.
     pub network: Option<PathBuf>,
     /// The IPC namespace; `None`: the node's.

@@ -21,6 +21,7 @@ mod socket;
 pub use error::TaskError;
 pub use exec::{Exec, ExecEnd};
 pub use process::kill_init;
+pub use sandbox::probe as probe_user_namespaces;
 pub use shim::ShimTasks;
 
 use crate::id::{ContainerId, SandboxId};

@@ -2,8 +2,10 @@
 
 use super::error::within;
 use super::{TaskError, process::spawn};
-use crate::model::sandbox::{Namespaces, Sandbox};
-use corten_shim::api::{PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest};
+use crate::model::sandbox::{IdMapping, Namespaces, Sandbox, UserNamespace};
+use corten_shim::api::{
+    IdMap, IdMaps, PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,11 +27,24 @@ pub async fn pin(
         sysctls: pod.config.sysctls.clone().into_iter().collect(),
         shm_size: SHM_SIZE,
         cgroup: Some(cgroup.to_owned()),
+        ids: pod.config.security.namespaces.user.as_ref().map(ids),
     });
     match ask(program, verb, &request).await? {
         SandboxReply::Pinned { holder } => Ok(holder.map(|h| (h.pid, h.start_time))),
         SandboxReply::Failed(failure) => Err(TaskError::Refused { verb, failure }),
-        SandboxReply::Unpinned => Err(TaskError::Protocol { verb }),
+        _ => Err(TaskError::Protocol { verb }),
+    }
+}
+
+/// Tries out whether pods can have user namespaces, with layers below this directory.
+pub async fn probe(program: &Path, layers: &Path) -> Result<(), TaskError> {
+    let verb = "try a user namespace";
+    match ask(program, verb, &SandboxRequest::Probe(layers.to_owned())).await? {
+        SandboxReply::Probed(Ok(())) => Ok(()),
+        SandboxReply::Probed(Err(failure)) | SandboxReply::Failed(failure) => {
+            Err(TaskError::Refused { verb, failure })
+        }
+        _ => Err(TaskError::Protocol { verb }),
     }
 }
 
@@ -39,7 +54,7 @@ pub async fn unpin(program: &Path, namespaces: &Namespaces) -> Result<(), TaskEr
     match ask(program, verb, &SandboxRequest::Unpin(pins(namespaces))).await? {
         SandboxReply::Unpinned => Ok(()),
         SandboxReply::Failed(failure) => Err(TaskError::Refused { verb, failure }),
-        SandboxReply::Pinned { .. } => Err(TaskError::Protocol { verb }),
+        _ => Err(TaskError::Protocol { verb }),
     }
 }
 
@@ -66,6 +81,7 @@ async fn ask(
 
 fn pins(namespaces: &Namespaces) -> Pins {
     let Namespaces {
+        user,
         network,
         ipc,
         uts,
@@ -75,11 +91,28 @@ fn pins(namespaces: &Namespaces) -> Pins {
     } = namespaces.clone();
     let holder = holder.map(|(pid, start_time)| ProcessName { pid, start_time });
     Pins {
+        user,
         network,
         ipc,
         uts,
         pid,
         shm,
         holder,
+    }
+}
+
+fn ids(namespace: &UserNamespace) -> IdMaps {
+    let all = |mappings: &[IdMapping]| mappings.iter().map(id_map).collect();
+    IdMaps {
+        uids: all(&namespace.uids),
+        gids: all(&namespace.gids),
+    }
+}
+
+fn id_map(mapping: &IdMapping) -> IdMap {
+    IdMap {
+        inside: mapping.container_id,
+        outside: mapping.host_id,
+        length: mapping.length,
     }
 }

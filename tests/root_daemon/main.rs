@@ -44,4 +44,5 @@ mod pod_network;
 mod restart;
 mod shim_lost;
 mod stats;
+mod userns;
 mod volumes;

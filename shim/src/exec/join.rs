@@ -1,20 +1,21 @@
 //! Makes a process inside a running container.
 
-use crate::api::{ExecRequest, Failure, FailureKind};
-use crate::bundle::{self, Spec, process::Process as ProcessSpec};
+use crate::api::{ExecRequest, Failure, FailureKind, IdMaps};
+use crate::bundle::{self, NamespaceKind, Spec, process::Process as ProcessSpec};
 use crate::cgroup::Cgroup;
 use crate::failure::{At, log};
 use crate::init::process::{Become, FileId, let_go_but, new_session, set_labels, set_oom_score};
 use crate::init::terminal::{Terminal, install, open_pair};
 use crate::init::{InnerStdio, report_failure};
 use crate::packet::{self, Received};
-use crate::parent::{Stdio, own_program, pair, pipes, powers};
+use crate::parent::{Stdio, own_program, pair, pipes, powers, raise_limits};
 use crate::plan::{self, process::ProcessPlan};
 use crate::root::Root;
 use crate::seccomp::Filter;
 use crate::sync::FromInit;
 use crate::sys::clone::{Process, clone3, flags};
 use crate::user::{self, Account, Home};
+use crate::userns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -60,6 +61,8 @@ impl Nested {
 struct Child<'a> {
     id: &'a str,
     init: BorrowedFd<'a>,
+    /// The ids of the container's user namespace, unless that is the host's.
+    ids: Option<&'a IdMaps>,
     cgroup: &'a Cgroup,
     plan: &'a ProcessPlan<'a>,
     account: &'a Account,
@@ -93,12 +96,18 @@ pub fn join(request: &ExecRequest, init: &OwnedFd) -> Result<Joined, Failure> {
         Some(path) => Some(Filter::read(path, plan::seccomp_flags(&spec)?)?),
         None => None,
     };
+    let has_user = plan::namespaces::plan(&spec.linux.namespaces)?.has(NamespaceKind::User);
+    let ids = has_user.then(|| spec.linux.ids());
+    if ids.is_some() {
+        raise_limits(&plan.limits);
+    }
     let name = request.bundle.file_name().unwrap_or_default();
     let path = plan::cgroup_path(&spec, &name.to_string_lossy());
     let child = Child {
         // The path ends in the container's id, which also names its keyring.
         id: path.rsplit('/').next().unwrap_or(""),
         init: init.as_fd(),
+        ids: ids.as_ref(),
         cgroup: &Cgroup::find(&path)?,
         plan: &plan,
         account: &account,
@@ -206,6 +215,13 @@ fn account(spec: &Spec<'_>, process: &ProcessSpec<'_>, root: &Root) -> Result<Ac
 
 fn start(child: Child<'_>, root: &Root, stdin: bool) -> Result<(Process, Stdio), Failure> {
     let (outer, inner, terminal) = stdio(child.plan.terminal, root, stdin)?;
+    if let Some(ids) = child.ids {
+        let uid = child.account.user.uid;
+        inner.give(ids, uid)?;
+        if let Some(Terminal { peer, .. }) = &terminal {
+            userns::give(peer, ids, uid)?;
+        }
+    }
     let (gate, inner_gate) = pair()?;
     let ends = Ends {
         gate: inner_gate,
@@ -297,12 +313,19 @@ fn leave_host(child: &Child<'_>, ends: &Ends, socket: &OwnedFd) -> Result<(), Fa
     }
     kept.extend([ends.gate.as_fd(), socket.as_fd(), child.init]);
     let_go_but(&kept)?;
-    join_namespaces(child.init)
+    join_namespaces(child.init, child.ids)?;
+    child.ids.map_or(Ok(()), |_| userns::become_root())
 }
 
 /// All at once. The PID namespace is that of children born from now on.
-fn join_namespaces(init: BorrowedFd<'_>) -> Result<(), Failure> {
-    let kinds = ThreadNameSpaceType::PROCESS_ID
+fn join_namespaces(init: BorrowedFd<'_>, ids: Option<&IdMaps>) -> Result<(), Failure> {
+    let user = match ids {
+        Some(_) => ThreadNameSpaceType::USER,
+        // One's own cannot be joined.
+        None => ThreadNameSpaceType::empty(),
+    };
+    let kinds = user
+        | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::CONTROL_GROUP
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME

@@ -1,10 +1,14 @@
 //! Device nodes and the links of `/dev`.
 
+use super::mounts::destination;
 use crate::api::{Failure, FailureKind};
 use crate::failure::At;
+use crate::filesystem;
 use crate::plan::devices::DeviceNode;
-use crate::root::Root;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat, mknodat, statat};
+use crate::root::{Root, Target};
+use crate::sys::mount::Depth;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, mknodat, statat};
 use rustix::io::Errno;
 
 /// Makes one device node; one that is already there must be the same device.
@@ -43,6 +47,37 @@ pub fn make(root: &Root, node: &DeviceNode<'_>) -> Result<(), Failure> {
         }
         Err(error) => Err(error).at(FailureKind::System, step),
     }
+}
+
+/// Attaches the nodes that were made outside, over the copy of the host's `/dev` that nobody looks
+/// at any more: only what is attached can be bound on every kernel.
+///
+/// # Errors
+/// What the kernel says.
+pub fn attach(nodes: &OwnedFd) -> Result<(), Failure> {
+    let step = || "attach the device nodes".to_owned();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = rustix::fs::open(c"/dev", flags, Mode::empty()).at(FailureKind::Mount, step)?;
+    filesystem::attach(nodes, &place).at(FailureKind::Mount, step)
+}
+
+/// Binds one of the attached nodes to its place.
+///
+/// # Errors
+/// [`FailureKind::Mount`].
+pub fn bind(
+    root: &Root,
+    node: &DeviceNode<'_>,
+    nodes: &OwnedFd,
+    number: usize,
+) -> Result<(), Failure> {
+    let step = || format!("bind the device {}", node.path);
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(nodes, number.to_string(), flags, Mode::empty())
+        .at(FailureKind::Mount, step)?;
+    let tree = filesystem::clone_of(&made, Depth::Top).at(FailureKind::Mount, step)?;
+    let place = destination(root, node.path, Target::File)?;
+    filesystem::attach(&tree, &place).at(FailureKind::Mount, step)
 }
 
 /// Makes a symbolic link. What an image already has in its place stays, except for `/dev/ptmx`,

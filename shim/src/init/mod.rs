@@ -17,11 +17,12 @@ pub mod terminal;
 
 pub use program::Ready;
 
-use crate::api::{Failure, FailureKind};
+use crate::api::{Failure, FailureKind, IdMaps};
 use crate::bundle::NamespaceKind;
 use crate::cgroup::Cgroup;
 use crate::failure::At;
 use crate::packet;
+use crate::plan::devices::DeviceNode;
 use crate::plan::namespaces::name;
 use crate::plan::{Plan, Step};
 use crate::root::Root;
@@ -29,6 +30,7 @@ use crate::seccomp::Filter;
 use crate::sync::{FromInit, GO};
 use crate::sys;
 use crate::user::Account;
+use crate::userns::{self, UserNamespace};
 use process::{Become, FileId};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -54,6 +56,10 @@ pub struct Init<'a> {
     pub root_path: PathBuf,
     /// The plan's trees of the host, detached.
     pub trees: Vec<OwnedFd>,
+    /// The plan's device nodes, where the init cannot make them: a detached mount.
+    pub nodes: Option<OwnedFd>,
+    /// The user namespace that it is born in, unless that is the host's.
+    pub user: Option<UserNamespace>,
     /// Namespaces to be joined.
     pub namespaces: Vec<(NamespaceKind, OwnedFd)>,
     /// Whom to become.
@@ -68,7 +74,11 @@ impl Init<'_> {
     fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let namespaces = self.namespaces.iter().map(|(_, fd)| fd.as_fd());
         let trees = self.trees.iter().map(AsFd::as_fd);
-        namespaces.chain(trees).chain([self.root.as_fd()])
+        let nodes = self.nodes.iter().map(AsFd::as_fd);
+        namespaces
+            .chain(trees)
+            .chain(nodes)
+            .chain([self.root.as_fd()])
     }
 }
 
@@ -98,6 +108,16 @@ pub enum InnerStdio {
 }
 
 impl InnerStdio {
+    /// Gives it to a user of a namespace, so that it can be opened again by `/dev/stdout`: from
+    /// inside, what the host's root has made is nobody's to give.
+    ///
+    /// # Errors
+    /// What the kernel says, or that there is no such user.
+    pub fn give(&self, ids: &IdMaps, uid: u32) -> Result<(), Failure> {
+        let ends = self.descriptors();
+        ends.iter().try_for_each(|end| userns::give(end, ids, uid))
+    }
+
     /// Its descriptors.
     #[must_use]
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
@@ -159,10 +179,10 @@ fn become_container(init: &Init<'_>, stdio: InnerStdio, gate: &OwnedFd) -> Resul
     drop(kept);
     init.cgroup.enter()?;
     join_namespaces(init)?;
-    process::new_session(init.id)?;
     crate::failpoint!("shim_create/init");
     process::set_labels(&init.plan.process)?;
     let (root, terminal) = build(init)?;
+    process::new_session(init.id)?;
     mounts::pivot(&root, init.plan.root_spread)?;
     drop(root);
     let plan = &init.plan.process;
@@ -185,9 +205,18 @@ fn become_container(init: &Init<'_>, stdio: InnerStdio, gate: &OwnedFd) -> Resul
 fn build(init: &Init<'_>) -> Result<(Root, Option<terminal::Terminal>), Failure> {
     mounts::detach_from_host()?;
     let root = mounts::attach_root(&init.root, &init.root_path)?;
+    if init.user.is_some() {
+        // Nothing of the host's root is needed any more, and what is made from here on is the container's.
+        userns::become_root()?;
+    }
+    if let Some(nodes) = &init.nodes {
+        devices::attach(nodes)?;
+    }
     let mut builder = Builder {
         root: &root,
         trees: &init.trees,
+        nodes: init.nodes.as_ref(),
+        bound: 0,
         cgroup: init.cgroup,
         new_cgroup_namespace: init.plan.namespaces.new_cgroup,
         empty: None,
@@ -205,6 +234,9 @@ fn build(init: &Init<'_>) -> Result<(Root, Option<terminal::Terminal>), Failure>
 struct Builder<'a> {
     root: &'a Root,
     trees: &'a [OwnedFd],
+    nodes: Option<&'a OwnedFd>,
+    /// How many of the nodes are bound.
+    bound: usize,
     cgroup: &'a Cgroup,
     new_cgroup_namespace: bool,
     /// An empty read-only directory, made when the first one is needed.
@@ -216,7 +248,7 @@ impl Builder<'_> {
     fn run(&mut self, step: &Step<'_>) -> Result<(), Failure> {
         match step {
             Step::Mount(mount) => self.mount(mount),
-            Step::Device(node) => devices::make(self.root, node),
+            Step::Device(node) => self.device(node),
             Step::Link { path, target } => devices::link(self.root, path, target),
             Step::Terminal => self.open_terminal(),
             Step::Hostname(name) => rustix::system::sethostname(name.as_bytes())
@@ -231,6 +263,15 @@ impl Builder<'_> {
             Step::RootReadOnly => crate::filesystem::read_only(self.root, sys::mount::Depth::Top)
                 .at(FailureKind::Mount, || "make the root read-only".to_owned()),
         }
+    }
+
+    fn device(&mut self, node: &DeviceNode<'_>) -> Result<(), Failure> {
+        let Some(nodes) = self.nodes else {
+            return devices::make(self.root, node);
+        };
+        devices::bind(self.root, node, nodes, self.bound)?;
+        self.bound += 1;
+        Ok(())
     }
 
     fn open_terminal(&mut self) -> Result<(), Failure> {

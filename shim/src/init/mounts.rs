@@ -167,12 +167,23 @@ impl Builder<'_> {
             _ => destination(self.root, at, Target::Directory)?,
         };
         let made = filesystem::make(wanted.kind, wanted.source, &wanted.data, wanted.attributes)
+            .map_err(|failure| explain(failure, wanted.kind))
             .map_err(|failure| failure.because(format!("the mount at {at}")))?;
         filesystem::attach(&made, &place).at(FailureKind::Mount, || format!("mount {at}"))?;
         match step.spread.kind {
             Propagation::Private => Ok(()),
             _ => spread(&made, step),
         }
+    }
+}
+
+/// The kernel shows a user namespace nothing that the node itself does not see.
+fn explain(failure: Failure, kind: &str) -> Failure {
+    match (failure.errno, kind) {
+        (libc::EPERM, "proc" | "sysfs") => failure.because(
+            "in a user namespace it needs a node whose own is whole, with nothing mounted over parts of it",
+        ),
+        _ => failure,
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::api::{Failure, FailureKind};
 use crate::failure::At;
 use crate::init::process::FileId;
-use crate::plan::process::{Powers, RLIMITS};
-use rustix::process::{Resource, getrlimit};
+use crate::plan::process::{Limit, Powers, RLIMITS};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, capability_is_in_bounding_set};
 
 /// The resource limits in the order of [`RLIMITS`].
@@ -45,6 +45,30 @@ pub fn powers() -> Powers {
         bounding: bounding() & own.0,
         may_raise_limits: own.1 & CapabilitySet::SYS_RESOURCE.bits() != 0,
         hard_limits: RESOURCES.map(|resource| getrlimit(resource).maximum.unwrap_or(u64::MAX)),
+    }
+}
+
+/// Raises this process's hard limits to those of a container, where it may: whoever lives in a user
+/// namespace never may, and only lowers what it was born with.
+pub fn raise_limits(wanted: &[Limit]) {
+    for limit in wanted {
+        let resource = RESOURCES[limit.resource];
+        let own = getrlimit(resource);
+        let most = (limit.hard != u64::MAX).then_some(limit.hard);
+        let higher = own
+            .maximum
+            .is_some_and(|own| most.is_none_or(|most| most > own));
+        if higher {
+            // What is refused here is told when the limit is set.
+            let current = own.current;
+            let _ = setrlimit(
+                resource,
+                Rlimit {
+                    current,
+                    maximum: most,
+                },
+            );
+        }
     }
 }
 

@@ -7,12 +7,14 @@
 //! Invariant: when `create` fails, nothing is left: no process, no mount, no cgroup.
 
 mod facts;
-mod rootfs;
+mod idmapped;
+mod nodes;
+pub mod rootfs;
 mod stage;
 mod trees;
 mod volumes;
 
-pub use facts::{RESOURCES, oom_score, own_program, powers};
+pub use facts::{RESOURCES, oom_score, own_program, powers, raise_limits};
 
 use crate::api::{CreateRequest, Failure, FailureKind, User};
 use crate::cgroup::Cgroup;

@@ -4,19 +4,22 @@
 //! kernel that does not know that option (before 6.5), and a path that is too long for it (255
 //! bytes), get the joined list by the old call, in a mount namespace that only the stage has.
 
+use super::idmapped;
 use crate::api::{Failure, FailureKind, RootfsMount};
 use crate::bundle::{Spec, rootfs_mounts};
 use crate::failure::At;
 use crate::filesystem;
-use crate::plan::{options::Options, whole_root};
+use crate::plan::options::Options;
+use crate::plan::{mounts, whole_root};
 use crate::sys::clone::unshare;
 use crate::sys::mount::Depth;
+use crate::userns::UserNamespace;
 use rustix::fd::OwnedFd;
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 use std::path::{Path, PathBuf};
 
-const LAYER: &str = "lowerdir+";
+pub(super) const LAYER: &str = "lowerdir+";
 
 /// Where the root is in the bundle: also where the init attaches it, in its own namespace.
 #[must_use]
@@ -26,14 +29,17 @@ pub fn path(bundle: &Path, spec: &Spec<'_>) -> PathBuf {
 
 /// Makes the root of `rootfs.json`, or clones the one that is ready.
 ///
+/// What `rootfs.json` names holds the ids of the image, so it is mapped for a user namespace. A
+/// root that is ready is taken as it is: whoever made it knew of the namespace.
+///
 /// # Errors
 /// [`FailureKind::Invalid`] or [`FailureKind::Mount`].
-pub fn make(bundle: &Path, path: &Path) -> Result<OwnedFd, Failure> {
+pub fn make(bundle: &Path, path: &Path, user: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {
     let Some(mounts) = rootfs_mounts(bundle)? else {
-        return super::trees::clone(&whole_root(&path.to_string_lossy()));
+        return super::trees::clone(&whole_root(&path.to_string_lossy()), None);
     };
     match mounts.as_slice() {
-        [only] => make_one(only, path),
+        [only] => make_one(only, path, user),
         _ => Err(Failure::invalid(
             "make the root file system",
             "rootfs.json does not list exactly one mount",
@@ -41,27 +47,46 @@ pub fn make(bundle: &Path, path: &Path) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// Makes one mount. `path` is where the old call mounts it, in the stage's own namespace.
+/// Makes one mount, its owners mapped where there is a user namespace. `path` is where the old call
+/// mounts it, in the stage's own namespace.
 ///
 /// # Errors
 /// As above.
-pub fn make_one(wanted: &RootfsMount, path: &Path) -> Result<OwnedFd, Failure> {
+pub fn make_one(
+    wanted: &RootfsMount,
+    path: &Path,
+    user: Option<&UserNamespace>,
+) -> Result<OwnedFd, Failure> {
     let options = Options::parse(wanted.options.iter().map(String::as_str))?;
     if wanted.fs_type == "bind" || options.bind.is_some() {
         let mut tree = whole_root(&wanted.source);
         tree.top = options.top;
         tree.all = options.tree;
-        return super::trees::clone(&tree);
+        tree.idmap = user.map(|_| mounts::Idmap {
+            reach: mounts::Reach::Tree,
+            ids: None,
+        });
+        return super::trees::clone(&tree, user);
     }
-    let made = filesystem::make(
-        &wanted.fs_type,
-        &wanted.source,
-        &options.data,
-        options.top.set,
-    );
-    match made {
-        Err(failure) if failure.errno == libc::EINVAL && has_layers(&options) => {
-            by_the_old_call(wanted, &options, path).map_err(|_| failure)
+    match user {
+        None => make_new(wanted, &options, path),
+        Some(user) => idmapped::make(wanted, &options, path, user),
+    }
+}
+
+/// Makes a file system by the new calls, or by the old one.
+///
+/// # Errors
+/// [`FailureKind::Mount`].
+pub(super) fn make_new(
+    wanted: &RootfsMount,
+    options: &Options<'_>,
+    path: &Path,
+) -> Result<OwnedFd, Failure> {
+    let (kind, source, top) = (&wanted.fs_type, &wanted.source, options.top.set);
+    match filesystem::make(kind, source, &options.data, top) {
+        Err(failure) if failure.errno == libc::EINVAL && has_layers(options) => {
+            by_the_old_call(wanted, options, path).map_err(|_| failure)
         }
         other => other,
     }

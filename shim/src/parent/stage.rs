@@ -3,21 +3,22 @@
 //!
 //! Invariant: it is the only process of a create that parses; its memory goes away with it.
 
-use super::{Stdio, rootfs, trees};
-use crate::api::{CreateRequest, Failure, FailureKind};
+use super::{Stdio, facts, nodes, rootfs, trees};
+use crate::api::{CreateRequest, Failure, FailureKind, IdMaps};
 use crate::bundle::{self, NamespaceKind, Spec};
 use crate::cgroup::Cgroup;
 use crate::failure::{At, log};
 use crate::init::process::set_oom_score;
 use crate::init::{self, Ends, Init, InnerStdio};
 use crate::packet::{self, Received};
-use crate::plan::namespaces::{Namespaces, name};
+use crate::plan::namespaces::{Namespaces, User, name};
 use crate::plan::{self, HostFacts, Plan};
 use crate::root::Root;
 use crate::seccomp::Filter;
 use crate::sync::{FromInit, FromStage, Made};
 use crate::sys::clone::{self, Process, flags};
 use crate::user::{self, Account, Home};
+use crate::userns::{self, UserNamespace};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -84,6 +85,10 @@ fn make(
         true => (None, InnerStdio::Terminal),
         false => super::pipes(request.stdin).map(|(outer, inner)| (Some(outer), inner))?,
     };
+    if let Some(user) = &init.user {
+        inner.give(&user.maps, init.account.user.uid)?;
+        facts::raise_limits(&init.plan.process.limits);
+    }
     let process = clone_init(
         init,
         Ends {
@@ -126,16 +131,24 @@ fn prepare<'a>(
     cgroup: &'a Cgroup,
 ) -> Result<Init<'a>, Failure> {
     let root_path = rootfs::path(&request.bundle, spec);
+    let user = user_namespace(&plan.namespaces, spec)?;
     // The trees come first: a root made by the old call leaves the host's mount namespace.
     let images = bundle::image_volumes(&request.bundle)?;
-    let trees = trees::clone_all(&plan.trees, &images)?;
+    let trees = trees::clone_all(&plan.trees, &images, user.as_ref())?;
     let namespaces = open_namespaces(&plan.namespaces)?;
     let filter = match &request.seccomp_filter {
         Some(path) => Some(Filter::read(path, plan.seccomp_flags)?),
         None => None,
     };
-    let root = rootfs::make(&request.bundle, &root_path)?;
+    let root = rootfs::make(&request.bundle, &root_path, user.as_ref())?;
     let account = account(spec, &root)?;
+    let nodes = match &user {
+        None => None,
+        Some(user) => {
+            has_account(&user.maps, &account)?;
+            Some(nodes::make(&plan.steps, &user.maps)?)
+        }
+    };
     // Inherited by the init.
     if !set_oom_score(plan.process.oom_score_adj)? {
         warn(
@@ -151,6 +164,8 @@ fn prepare<'a>(
         root,
         root_path,
         trees,
+        nodes,
+        user,
         namespaces,
         account,
         filter,
@@ -176,6 +191,29 @@ fn account(spec: &Spec<'_>, root: &OwnedFd) -> Result<Account, Failure> {
     )
 }
 
+/// Who the program runs as is somebody in its user namespace.
+fn has_account(ids: &IdMaps, account: &Account) -> Result<(), Failure> {
+    ids.user(account.user.uid)?;
+    let groups = account.user.groups.iter().chain([&account.user.gid]);
+    let mut groups = groups.map(|gid| ids.group(*gid));
+    groups.try_for_each(|found| found.map(drop))
+}
+
+fn user_namespace(
+    wanted: &Namespaces<'_>,
+    spec: &Spec<'_>,
+) -> Result<Option<UserNamespace>, Failure> {
+    let maps = spec.linux.ids();
+    match wanted.user {
+        None => Ok(None),
+        Some(User::New) => userns::make(&maps).map(Some),
+        Some(User::Joined(path)) => {
+            let fd = userns::open(path)?;
+            Ok(Some(UserNamespace { fd, maps }))
+        }
+    }
+}
+
 fn open_namespaces(wanted: &Namespaces<'_>) -> Result<Vec<(NamespaceKind, OwnedFd)>, Failure> {
     let open = |(kind, path): &(NamespaceKind, &str)| {
         let fd = rustix::fs::open(*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
@@ -192,6 +230,10 @@ fn clone_init(init: Init<'_>, ends: Ends, cgroup: &Cgroup) -> Result<Process, Fa
         join_pid_namespace(path)?;
     }
     let birthplace = cgroup.birthplace()?;
+    // The last thing done with power over the host: what is made from here on is the namespace's.
+    if let Some(user) = &init.user {
+        userns::join(user)?;
+    }
     let flags = init.plan.namespaces.new | flags::PARENT;
     clone::clone3(flags, birthplace.as_ref().map(AsFd::as_fd), move || {
         init::main(init, ends)

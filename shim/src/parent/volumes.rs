@@ -14,29 +14,31 @@ use crate::failure::At;
 use crate::filesystem;
 use crate::root::{Root, kind};
 use crate::sys::mount::Depth;
+use crate::userns::UserNamespace;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Makes the mount of an image that the container is to see.
+/// Makes the mount of an image that the container is to see, its owners mapped for the container's
+/// user namespace.
 ///
 /// # Errors
 /// [`FailureKind::ImageVolume`], with the path in the image where that is what is wrong.
-pub fn make(volume: &ImageVolume) -> Result<OwnedFd, Failure> {
-    made(volume).map_err(|failure| Failure {
+pub fn make(volume: &ImageVolume, own: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {
+    made(volume, own).map_err(|failure| Failure {
         kind: FailureKind::ImageVolume,
         ..failure
     })
 }
 
-fn made(volume: &ImageVolume) -> Result<OwnedFd, Failure> {
+fn made(volume: &ImageVolume, own: Option<&UserNamespace>) -> Result<OwnedFd, Failure> {
     let [only] = volume.mounts.as_slice() else {
         return Err(Failure::invalid(
             "mount an image",
             "volumes.json does not list exactly one mount for it",
         ));
     };
-    let image = rootfs::make_one(only, &volume.path)?;
+    let image = rootfs::make_one(only, &volume.path, own)?;
     if volume.sub_path.is_empty() {
         return Ok(image);
     }

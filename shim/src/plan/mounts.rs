@@ -1,7 +1,7 @@
 //! Mounts of a spec: which trees the stage clones on the host's side, and what the init makes.
 
 use super::options::{Attributes, Bind, Options, Propagation, Spread};
-use crate::api::Failure;
+use crate::api::{Failure, IdMaps};
 use crate::bundle::Mount;
 use rustix::mount::MountAttrFlags as Attr;
 
@@ -16,6 +16,28 @@ pub struct Tree<'a> {
     pub top: Attributes,
     /// Attributes of all of it.
     pub all: Attributes,
+    /// Its owners are mapped.
+    pub idmap: Option<Idmap>,
+}
+
+/// How far below its top the owners of a tree are mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The top alone.
+    Top,
+    /// All of it.
+    Tree,
+    /// All of it; where something below cannot be mapped, the top alone.
+    Widest,
+}
+
+/// How the owners of a tree are mapped.
+#[derive(Debug, PartialEq)]
+pub struct Idmap {
+    /// How far.
+    pub reach: Reach,
+    /// By what; `None`: as the container's user namespace does.
+    pub ids: Option<IdMaps>,
 }
 
 /// Where a mount comes from.
@@ -75,6 +97,12 @@ pub fn plan<'a>(
     let kind = mount.kind.as_deref().unwrap_or("none");
     let source = match kind {
         _ if options.bind.is_some() || kind == "bind" => tree(mount, &options, trees)?,
+        _ if has_ids(mount, &options) => {
+            return Err(invalid(
+                mount,
+                "only a bind mount can have its owners mapped",
+            ));
+        }
         "cgroup" | "cgroup2" => Source::Cgroup {
             attributes: options.top.set | options.tree.set,
         },
@@ -112,13 +140,45 @@ fn tree<'a>(
     if let Some((key, _)) = options.data.first() {
         return Err(invalid(mount, &format!("a bind mount has no option {key}")));
     }
+    let bind = options.bind.unwrap_or(Bind::Recursive);
     trees.push(Tree {
         path,
-        bind: options.bind.unwrap_or(Bind::Recursive),
+        bind,
         top: options.top,
         all: options.tree,
+        idmap: idmap(mount, options.idmap, bind)?,
     });
     Ok(Source::Tree(trees.len() - 1))
+}
+
+/// By its own ids where it has any; else by the container's, where a word asks for that. Ids
+/// without a word are for as much of what is bound as can be mapped.
+fn idmap(mount: &Mount<'_>, word: Option<Bind>, bind: Bind) -> Result<Option<Idmap>, Failure> {
+    let own = IdMaps {
+        uids: mount.uid_mappings.clone(),
+        gids: mount.gid_mappings.clone(),
+    };
+    let asked = word.map(|word| match word {
+        Bind::Single => Reach::Top,
+        Bind::Recursive => Reach::Tree,
+    });
+    if own == IdMaps::default() {
+        return Ok(asked.map(|reach| Idmap { reach, ids: None }));
+    }
+    let widest = match bind {
+        Bind::Single => Reach::Top,
+        Bind::Recursive => Reach::Widest,
+    };
+    own.check()
+        .map_err(|failure| failure.because(format!("the mount at {}", &*mount.destination)))?;
+    Ok(Some(Idmap {
+        reach: asked.unwrap_or(widest),
+        ids: Some(own),
+    }))
+}
+
+fn has_ids(mount: &Mount<'_>, options: &Options<'_>) -> bool {
+    options.idmap.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty()
 }
 
 fn file_system<'a>(
@@ -149,6 +209,7 @@ fn invalid(mount: &Mount<'_>, cause: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::IdMap;
     use crate::bundle::text::Text;
 
     fn mount(
@@ -177,6 +238,34 @@ mod tests {
         assert_eq!(trees[0].bind, Bind::Recursive);
         assert_eq!(trees[0].top.set, Attr::MOUNT_ATTR_RDONLY);
         assert!(trees[0].all.is_empty());
+        assert_eq!(trees[0].idmap, None);
+    }
+
+    #[test]
+    fn a_binds_own_ids_map_as_much_as_is_bound_and_a_word_says_otherwise() {
+        let ids = IdMap {
+            inside: 0,
+            outside: 1000,
+            length: 10,
+        };
+        let planned = |options: &[&'static str], uids: &[IdMap]| {
+            let mut volume = mount("/data", "bind", "/srv", options);
+            volume.uid_mappings = uids.to_vec();
+            volume.gid_mappings = uids.to_vec();
+            let mut trees = Vec::new();
+            plan(&volume, None, &mut trees).map(|_| trees[0].idmap.take())
+        };
+        let own = planned(&["rbind"], &[ids]).unwrap().unwrap();
+        assert_eq!(own.reach, Reach::Widest);
+        assert_eq!(own.ids.unwrap().uid(1), Some(1001));
+        let own = planned(&["rbind", "idmap"], &[ids]).unwrap().unwrap();
+        assert_eq!(own.reach, Reach::Top);
+        let containers = planned(&["bind", "ridmap"], &[]).unwrap().unwrap();
+        assert_eq!((containers.reach, containers.ids), (Reach::Tree, None));
+        assert!(planned(&["bind"], &[IdMap { length: 0, ..ids }]).is_err());
+        let mut tmpfs = mount("/t", "tmpfs", "tmpfs", &[]);
+        tmpfs.gid_mappings.push(ids);
+        assert!(plan(&tmpfs, None, &mut Vec::new()).is_err());
     }
 
     #[test]

@@ -11,10 +11,21 @@ pub struct Namespaces<'a> {
     pub new: u64,
     /// The init takes a new cgroup namespace once it is in its cgroup, which becomes its root.
     pub new_cgroup: bool,
+    /// Joined before the clone, so that it owns what the clone makes.
+    pub user: Option<User<'a>>,
     /// Joined before the clone: a PID namespace holds only those born into it.
     pub pid: Option<&'a str>,
     /// Joined by the init itself.
     pub joined: Vec<(NamespaceKind, &'a str)>,
+}
+
+/// Where a container's user namespace comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User<'a> {
+    /// It is its own.
+    New,
+    /// It is at a path.
+    Joined(&'a str),
 }
 
 impl Namespaces<'_> {
@@ -25,6 +36,7 @@ impl Namespaces<'_> {
         let new = clone_flag(kind).is_some_and(|flag| self.new & flag != 0);
         joined
             || new
+            || (kind == NamespaceKind::User && self.user.is_some())
             || (kind == NamespaceKind::Pid && self.pid.is_some())
             || (kind == NamespaceKind::Cgroup && self.new_cgroup)
     }
@@ -58,13 +70,15 @@ impl<'a> Namespaces<'a> {
     fn add(&mut self, kind: NamespaceKind, path: Option<&'a str>) -> Result<(), Failure> {
         use NamespaceKind as Kind;
         match (kind, path) {
-            (Kind::User | Kind::Time, _) | (Kind::Mount, Some(_)) => {
+            (Kind::Time, _) | (Kind::Mount, Some(_)) => {
                 return Err(invalid(format!(
                     "this kind of {} namespace is not supported",
                     name(kind)
                 )));
             }
             (Kind::Cgroup, None) => self.new_cgroup = true,
+            (Kind::User, None) => self.user = Some(User::New),
+            (Kind::User, Some(path)) => self.user = Some(User::Joined(path)),
             (Kind::Pid, Some(path)) => self.pid = Some(path),
             (_, Some(path)) => self.joined.push((kind, path)),
             (_, None) => self.new |= clone_flag(kind).unwrap_or(0),
@@ -121,10 +135,13 @@ mod tests {
             namespace(NamespaceKind::Pid, Some("/proc/7/ns/pid")),
             namespace(NamespaceKind::Network, Some("/run/netns/x")),
             namespace(NamespaceKind::Cgroup, None),
+            namespace(NamespaceKind::User, Some("/run/user")),
         ];
         let planned = plan(&wanted).unwrap();
         assert_eq!(planned.new, flags::NEWNS);
         assert_eq!(planned.pid, Some("/proc/7/ns/pid"));
+        assert_eq!(planned.user, Some(User::Joined("/run/user")));
+        assert!(planned.has(NamespaceKind::User));
         assert_eq!(planned.joined, [(NamespaceKind::Network, "/run/netns/x")]);
         assert!(planned.has(NamespaceKind::Cgroup) && planned.has(NamespaceKind::Pid));
         assert!(!planned.has(NamespaceKind::Uts));
@@ -136,7 +153,12 @@ mod tests {
         for wanted in [
             vec![],
             vec![mount(), mount()],
-            vec![mount(), namespace(NamespaceKind::User, None)],
+            vec![mount(), namespace(NamespaceKind::Time, None)],
+            vec![
+                mount(),
+                namespace(NamespaceKind::User, None),
+                namespace(NamespaceKind::User, Some("/x")),
+            ],
             vec![namespace(NamespaceKind::Mount, Some("/x"))],
         ] {
             assert!(plan(&wanted).is_err(), "{wanted:?}");

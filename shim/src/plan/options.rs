@@ -114,6 +114,8 @@ pub fn propagation(word: &str) -> Option<Spread> {
 pub struct Options<'a> {
     /// It is a bind mount.
     pub bind: Option<Bind>,
+    /// What of it has its owners mapped.
+    pub idmap: Option<Bind>,
     /// Attributes of the mount itself.
     pub top: Attributes,
     /// Attributes of the whole tree.
@@ -142,7 +144,9 @@ impl<'a> Options<'a> {
             "" | "defaults" => {}
             "bind" => self.bind = Some(Bind::Single),
             "rbind" => self.bind = Some(Bind::Recursive),
-            "idmap" | "ridmap" | "remount" | "tmpcopyup" => return Err(unsupported(word)),
+            "idmap" => self.idmap = Some(Bind::Single),
+            "ridmap" => self.idmap = Some(Bind::Recursive),
+            "remount" | "tmpcopyup" => return Err(unsupported(word)),
             _ => {
                 if let Some(spread) = propagation(word) {
                     self.spread = Some(spread);
@@ -252,7 +256,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_named() {
-        let failure = Options::parse(["idmap"].into_iter()).unwrap_err();
-        assert!(failure.chain[0].contains("idmap"));
+        let failure = Options::parse(["tmpcopyup"].into_iter()).unwrap_err();
+        assert!(failure.chain[0].contains("tmpcopyup"));
+    }
+
+    #[test]
+    fn mapped_owners_are_of_the_top_or_of_the_tree() {
+        assert_eq!(parsed(&["rbind", "idmap"]).idmap, Some(Bind::Single));
+        assert_eq!(parsed(&["rbind", "ridmap"]).idmap, Some(Bind::Recursive));
+        assert_eq!(parsed(&["rbind"]).idmap, None);
     }
 }

@@ -105,3 +105,41 @@ fn an_unknown_propagation_is_refused() {
     let spec = parse(&text).unwrap();
     assert!(build(&spec, &facts()).is_err());
 }
+
+/// A spec with a user namespace and these lists of ids and mounts.
+fn in_user_namespace(ids: &str, mounts: &str) -> String {
+    format!(
+        r#"{{"process":{{"args":["x"]}},"mounts":[{mounts}],
+        "linux":{{"namespaces":[{{"type":"mount"}},{{"type":"user"}}],{ids}"sysctl":{{}}}}}}"#
+    )
+}
+
+const IDS: &str = r#""uidMappings":[{"containerID":0,"hostID":1000,"size":10}],
+    "gidMappings":[{"containerID":0,"hostID":1000,"size":10}],"#;
+
+#[test]
+fn a_user_namespace_and_its_ids_come_together() {
+    let refused = |text: &str| build(&parse(text).unwrap(), &facts()).unwrap_err();
+    let without = refused(&in_user_namespace("", ""));
+    assert!(without.to_string().contains("uidMappings"), "{without}");
+    let alone = linux(IDS.trim_end_matches(','));
+    assert!(refused(&alone).to_string().contains("user namespace"));
+    let text = in_user_namespace(IDS, "");
+    build(&parse(&text).unwrap(), &facts()).unwrap();
+    let wide = r#"{"linux":{"uidMappings":[{"containerID":0,"hostID":4294967296,"size":1}]}}"#;
+    assert!(parse(wide).unwrap_err().to_string().contains("4294967296"));
+}
+
+#[test]
+fn in_a_user_namespace_no_mount_is_shared_with_the_host() {
+    let mount = |word: &str| {
+        let mount = format!(
+            r#"{{"destination":"/d","type":"bind","source":"/s","options":["rbind","{word}"]}}"#
+        );
+        let text = in_user_namespace(IDS, &mount);
+        build(&parse(&text).unwrap(), &facts()).map(drop)
+    };
+    mount("rslave").unwrap();
+    let refused = mount("rshared").unwrap_err();
+    assert!(refused.to_string().contains("/d"), "{refused}");
+}

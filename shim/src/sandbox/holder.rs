@@ -27,7 +27,8 @@ pub struct Holder {
     pub name: ProcessName,
     /// Its pidfd.
     pub pidfd: OwnedFd,
-    report: OwnedFd,
+    /// Where it says when it is what it is to be.
+    pub report: OwnedFd,
 }
 
 /// Starts the holder, as PID 1 of a new PID namespace and in the other namespaces of this process
@@ -67,9 +68,12 @@ impl Holder {
         let step = || "hear from the holder of the PID namespace".to_owned();
         let report = packet::receive::<Result<(), Failure>>(&self.report);
         match report.at(FailureKind::System, step)? {
-            Some(report) => report.message,
-            None => Err(Failure::invalid(step(), "it ended without a word")),
+            Some(report) => report.message?,
+            None => return Err(Failure::invalid(step(), "it ended without a word")),
         }
+        // It closes the socket right after its report: then it holds nothing at all.
+        let closed = rustix::io::retry_on_intr(|| rustix::io::read(&self.report, &mut [0; 1]));
+        closed.map(drop).at(FailureKind::System, step)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::holder::{self, Holder};
 use super::sysctl::Sysctls;
-use super::{loopback, netns_directory, unpin};
+use super::{loopback, netns_directory, owned, unpin};
 use crate::api::{Failure, FailureKind, PinRequest, Pins, ProcessName};
 use crate::failure::At;
 use crate::sys::clone::unshare;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
@@ -26,9 +26,26 @@ pub struct Pinned {
     pub fds: Vec<OwnedFd>,
 }
 
+/// A pod's namespaces, held open and not pinned yet.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// The user namespace that owns the others, where that is not the host's.
+    pub user: Option<OwnedFd>,
+    /// Network.
+    pub network: Option<OwnedFd>,
+    /// IPC.
+    pub ipc: Option<OwnedFd>,
+    /// UTS.
+    pub uts: Option<OwnedFd>,
+    /// An rtnetlink socket of the network namespace.
+    pub route: Option<OwnedFd>,
+    /// What holds the PID namespace.
+    pub holder: Option<Holder>,
+}
+
 /// Makes and pins what is asked for, or nothing.
 ///
-/// The calling process ends up inside the new namespaces.
+/// The calling process may end up inside the new namespaces.
 ///
 /// # Errors
 /// Which step failed.
@@ -39,31 +56,19 @@ pub fn pin(request: &PinRequest) -> Result<Pinned, Failure> {
         (Some(cgroup), Some(_)) => home(cgroup)?,
         _ => None,
     };
-    unshare(flags(pins)).at(FailureKind::System, || "make the namespaces".to_owned())?;
-    let mut fds = Vec::new();
-    if pins.network.is_some() {
-        fds.push(loopback::up()?);
-    }
-    // Without a name of its own the pod keeps the node's, which the namespace begins with.
-    if pins.uts.is_some() && !request.hostname.is_empty() {
-        rustix::system::sethostname(request.hostname.as_bytes())
-            .at(FailureKind::Invalid, || {
-                format!("set the host name {:?}", request.hostname)
-            })?;
-    }
-    sysctls.write()?;
     let mut made = Made::default();
-    made.mounts(request)?;
-    let holder = pins
-        .pid
-        .as_deref()
-        .map(|path| made.holder(path, home.as_ref()))
-        .transpose()?;
-    let (holder, pidfd) = holder
-        .map(|Holder { name, pidfd, .. }| (name, pidfd))
-        .unzip();
-    fds.extend(pidfd);
-    made.keep();
+    let fds = match (&request.ids, &pins.user) {
+        (Some(ids), Some(_)) => {
+            let namespaces = owned::make(request, ids, &sysctls, home.as_ref())?;
+            made.owned(request, namespaces)?
+        }
+        (None, None) => made.hosts(request, &sysctls, home.as_ref())?,
+        _ => {
+            let cause = "ids and a place for it come together";
+            return Err(Failure::invalid("pin the user namespace", cause));
+        }
+    };
+    let holder = made.keep();
     Ok(Pinned { holder, fds })
 }
 
@@ -76,7 +81,23 @@ fn home(cgroup: &Path) -> Result<Option<OwnedFd>, Failure> {
     Ok(birthplace)
 }
 
-fn flags(pins: &Pins) -> UnshareFlags {
+/// Sets the host name. Without one of its own the pod keeps the node's, which the namespace begins
+/// with.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_name(name: &str) -> Result<(), Failure> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    rustix::system::sethostname(name.as_bytes()).at(FailureKind::Invalid, || {
+        format!("set the host name {name:?}")
+    })
+}
+
+/// Which namespaces, but those of users and PIDs, are new.
+#[must_use]
+pub fn flags(pins: &Pins) -> UnshareFlags {
     let mut flags = UnshareFlags::empty();
     flags.set(UnshareFlags::NEWNET, pins.network.is_some());
     flags.set(UnshareFlags::NEWIPC, pins.ipc.is_some());
@@ -89,37 +110,108 @@ fn flags(pins: &Pins) -> UnshareFlags {
 struct Made(Pins);
 
 impl Made {
-    fn mounts(&mut self, request: &PinRequest) -> Result<(), Failure> {
+    /// Namespaces that the host's user namespace owns: made by leaving this process's own.
+    fn hosts(
+        &mut self,
+        request: &PinRequest,
+        sysctls: &Sysctls,
+        home: Option<&OwnedFd>,
+    ) -> Result<Vec<OwnedFd>, Failure> {
+        let pins = &request.pins;
+        unshare(flags(pins)).at(FailureKind::System, || "make the namespaces".to_owned())?;
+        let mut fds = Vec::new();
+        if pins.network.is_some() {
+            fds.push(loopback::up()?);
+        }
+        if pins.uts.is_some() {
+            set_name(&request.hostname)?;
+        }
+        sysctls.write()?;
+        self.mounts(request, |kind| format!("/proc/self/ns/{kind}"))?;
+        if let Some(path) = &pins.pid {
+            fds.push(self.holder(path, holder::start(home.map(AsFd::as_fd))?)?);
+        }
+        Ok(fds)
+    }
+
+    /// Namespaces that were made inside a user namespace of the pod's own.
+    fn owned(
+        &mut self,
+        request: &PinRequest,
+        mut namespaces: Namespaces,
+    ) -> Result<Vec<OwnedFd>, Failure> {
+        // First: whatever fails from here on ends it.
+        let holder = namespaces.holder.take();
+        self.0.holder = holder.as_ref().map(|holder| holder.name);
+        let path = |fd: Option<&OwnedFd>| {
+            fd.map_or_else(String::new, |fd| {
+                format!("/proc/self/fd/{}", fd.as_raw_fd())
+            })
+        };
+        if let Some(user) = &request.pins.user {
+            bind(&path(namespaces.user.as_ref()), user, &mut self.0.user)?;
+        }
+        self.mounts(request, |kind| {
+            path(match kind {
+                "net" => namespaces.network.as_ref(),
+                "ipc" => namespaces.ipc.as_ref(),
+                _ => namespaces.uts.as_ref(),
+            })
+        })?;
+        let mut fds: Vec<_> = namespaces.route.into_iter().collect();
+        if let (Some(path), Some(holder)) = (&request.pins.pid, holder) {
+            fds.push(self.holder(path, holder)?);
+        }
+        Ok(fds)
+    }
+
+    fn mounts(
+        &mut self,
+        request: &PinRequest,
+        namespace: impl Fn(&str) -> String,
+    ) -> Result<(), Failure> {
         let pins = &request.pins;
         if let Some(path) = &pins.network {
             netns_directory::share_if_field_standard(path)?;
-            bind("/proc/self/ns/net", path, &mut self.0.network)?;
+            bind(&namespace("net"), path, &mut self.0.network)?;
         }
         if let Some(path) = &pins.ipc {
-            bind("/proc/self/ns/ipc", path, &mut self.0.ipc)?;
+            bind(&namespace("ipc"), path, &mut self.0.ipc)?;
         }
         if let Some(path) = &pins.uts {
-            bind("/proc/self/ns/uts", path, &mut self.0.uts)?;
+            bind(&namespace("uts"), path, &mut self.0.uts)?;
         }
         if let Some(path) = &pins.shm {
-            mount_shm(path, request.shm_size, &mut self.0.shm)?;
+            mount_shm(path, &shm_options(request)?, &mut self.0.shm)?;
         }
         Ok(())
     }
 
-    fn holder(&mut self, path: &Path, home: Option<&OwnedFd>) -> Result<Holder, Failure> {
-        let holder = holder::start(home.map(AsFd::as_fd))?;
+    /// Pins the PID namespace of a holder; its pidfd.
+    fn holder(&mut self, path: &Path, holder: Holder) -> Result<OwnedFd, Failure> {
         self.0.holder = Some(holder.name);
         // Before anybody can get into its namespace.
         holder.wait_until_ready()?;
         let namespace = format!("/proc/{}/ns/pid", holder.name.pid);
         bind(&namespace, path, &mut self.0.pid)?;
-        Ok(holder)
+        Ok(holder.pidfd)
     }
 
-    fn keep(self) {
+    fn keep(mut self) -> Option<ProcessName> {
+        let holder = std::mem::take(&mut self.0).holder;
         std::mem::forget(self);
+        holder
     }
+}
+
+/// The pod's own root owns it, by the host's number.
+fn shm_options(request: &PinRequest) -> Result<String, Failure> {
+    let size = request.shm_size;
+    let Some(ids) = &request.ids else {
+        return Ok(format!("size={size},mode=1777"));
+    };
+    let (uid, gid) = (ids.user(0)?, ids.group(0)?);
+    Ok(format!("size={size},mode=1777,uid={uid},gid={gid}"))
 }
 
 impl Drop for Made {
@@ -144,7 +236,7 @@ fn bind(namespace: &str, path: &Path, ours: &mut Option<PathBuf>) -> Result<(), 
 }
 
 /// As [`bind`]. A directory that is there already is taken as long as nothing is mounted on it.
-fn mount_shm(path: &Path, size: u64, ours: &mut Option<PathBuf>) -> Result<(), Failure> {
+fn mount_shm(path: &Path, options: &str, ours: &mut Option<PathBuf>) -> Result<(), Failure> {
     let step = || format!("mount /dev/shm at {}", path.display());
     std::fs::create_dir_all(path).at(FailureKind::System, step)?;
     if is_mounted(path).at(FailureKind::System, step)? {
@@ -152,7 +244,7 @@ fn mount_shm(path: &Path, size: u64, ours: &mut Option<PathBuf>) -> Result<(), F
     }
     *ours = Some(path.to_owned());
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let options = CString::new(format!("size={size},mode=1777")).unwrap_or_default();
+    let options = CString::new(options).unwrap_or_default();
     rustix::mount::mount("shm", path, "tmpfs", flags, options.as_c_str())
         .at(FailureKind::Mount, step)
 }

@@ -25,10 +25,8 @@ pub fn unpin(pins: &Pins) -> Result<(), Failure> {
     if let Some(name) = holder {
         failures.extend(holder::end(name).err());
     }
-    for path in [&pins.pid, &pins.network, &pins.ipc, &pins.uts]
-        .into_iter()
-        .flatten()
-    {
+    let files = [&pins.pid, &pins.network, &pins.ipc, &pins.uts, &pins.user];
+    for path in files.into_iter().flatten() {
         failures.extend(release(path, |path| rustix::fs::unlink(path)).err());
     }
     if let Some(path) = &pins.shm {

@@ -20,6 +20,8 @@ pub mod flags {
     pub const NEWIPC: u64 = libc::CLONE_NEWIPC as u64;
     /// A new PID namespace.
     pub const NEWPID: u64 = libc::CLONE_NEWPID as u64;
+    /// A new user namespace, which owns the others that are made with it.
+    pub const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
     /// A new network namespace.
     pub const NEWNET: u64 = libc::CLONE_NEWNET as u64;
     pub(super) const PIDFD: u64 = libc::CLONE_PIDFD as u64;

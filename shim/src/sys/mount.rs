@@ -3,6 +3,7 @@
 use super::result;
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
 
 /// `struct mount_attr` of `linux/mount.h`, its first version (32 bytes).
 #[repr(C)]
@@ -25,6 +26,20 @@ pub enum Depth {
     Top,
     /// The mount and all below it.
     Recursive,
+}
+
+/// Lets the owners of a detached mount be seen through a user namespace.
+///
+/// # Errors
+/// What the kernel says: `INVAL` where the file system does not allow it, `PERM` where it was done
+/// already.
+pub fn map_owners(mount: impl AsFd, depth: Depth, user: impl AsFd) -> Result<(), Errno> {
+    let attr = MountAttr {
+        set: MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into(),
+        userns_fd: user.as_fd().as_raw_fd().unsigned_abs().into(),
+        ..MountAttr::default()
+    };
+    set_attr(mount, depth, &attr)
 }
 
 /// Changes the mount that the descriptor is the root of, attached or not.

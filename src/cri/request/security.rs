@@ -76,16 +76,16 @@ impl TryFrom<v1::NamespaceOption> for NamespaceOptions {
                 "must be given with TARGET",
             ));
         }
-        Ok(Self {
+        let user = asked.userns_options.as_ref();
+        let options = Self {
             network: pod_or_node(asked.network, "namespace_options.network")?,
             pid,
             ipc: pod_or_node(asked.ipc, "namespace_options.ipc")?,
             target_id: asked.target_id,
-            user: asked
-                .userns_options
-                .as_ref()
-                .map_or(Ok(None), user_namespace)?,
-        })
+            user: user.map_or(Ok(None), user_namespace)?,
+        };
+        owns_what_it_mounts(&options)?;
+        Ok(options)
     }
 }
 
@@ -136,6 +136,17 @@ fn pod_or_node(number: i32, field: &str) -> Result<NamespaceMode> {
     }
 }
 
+/// In a user namespace of its own a pod has no way to a /proc or a /dev/mqueue of the node's
+/// namespaces: only their owner may mount them.
+fn owns_what_it_mounts(options: &NamespaceOptions) -> Result<()> {
+    let why = "must not be NODE in a pod with a user namespace of its own (userns_options)";
+    match (&options.user, options.pid, options.ipc) {
+        (Some(_), NamespaceMode::Node, _) => Err(refuse("namespace_options.pid", why)),
+        (Some(_), _, NamespaceMode::Node) => Err(refuse("namespace_options.ipc", why)),
+        _ => Ok(()),
+    }
+}
+
 /// One range for users and one for groups, both with id 0: the kubelet's own rule.
 fn user_namespace(asked: &v1::UserNamespace) -> Result<Option<UserNamespace>> {
     let field = "namespace_options.userns_options";
@@ -166,8 +177,12 @@ fn only_mapping(mappings: &[v1::IdMapping], field: &str) -> Result<IdMapping> {
         ));
     };
     let mapping = id_mapping(mapping, field)?;
-    match mapping.container_id {
-        0 => Ok(mapping),
+    match (mapping.container_id, mapping.host_id) {
+        (0, 0) => Err(refuse(
+            field,
+            "must not reach the node's root: host_id is 0",
+        )),
+        (0, _) => Ok(mapping),
         _ => Err(refuse(field, "must map id 0")),
     }
 }

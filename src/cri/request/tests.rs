@@ -345,9 +345,48 @@ fn a_user_namespace_has_one_mapping_with_id_0() {
         ..mapping
     };
     refused(with(v1::NamespaceMode::Pod, &[over_the_end]), field);
+    let nodes_root = v1::IdMapping {
+        host_id: 0,
+        ..mapping
+    };
+    refused(with(v1::NamespaceMode::Pod, &[nodes_root]), field);
+    refused(with(v1::NamespaceMode::Pod, &[]), field);
     refused(with(v1::NamespaceMode::Node, &[mapping]), field);
     refused(with(v1::NamespaceMode::Container, &[mapping]), field);
     refused(with(v1::NamespaceMode::Target, &[mapping]), field);
+}
+
+#[test]
+fn a_user_namespace_excludes_what_the_node_owns() {
+    let mapping = v1::IdMapping {
+        host_id: 1000,
+        container_id: 0,
+        length: 100_000,
+    };
+    let with = |change: fn(&mut v1::NamespaceOption)| {
+        let mut options = v1::NamespaceOption {
+            userns_options: Some(v1::UserNamespace {
+                mode: v1::NamespaceMode::Pod as i32,
+                uids: vec![mapping],
+                gids: vec![mapping],
+            }),
+            ..Default::default()
+        };
+        change(&mut options);
+        with_security(v1::LinuxContainerSecurityContext {
+            namespace_options: Some(options),
+            ..Default::default()
+        })
+    };
+    let node = v1::NamespaceMode::Node as i32;
+    assert_eq!(node, 2);
+    refused(with(|options| options.pid = 2), "namespace_options.pid");
+    refused(with(|options| options.ipc = 2), "namespace_options.ipc");
+    with(|options| options.network = 2).unwrap();
+    let uneven = with(|options| {
+        options.userns_options.as_mut().unwrap().gids.clear();
+    });
+    refused(uneven, "namespace_options.userns_options.gids");
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub fn status(node: NodeStatus, verbose: bool) -> v1::StatusResponse {
         condition("RuntimeReady", &node.runtime),
         condition("NetworkReady", &node.network),
     ];
+    let user_namespaces = node.handlers.iter().any(|handler| handler.user_namespaces);
     v1::StatusResponse {
         status: Some(v1::RuntimeStatus { conditions }),
         info: match verbose {
@@ -20,7 +21,8 @@ pub fn status(node: NodeStatus, verbose: bool) -> v1::StatusResponse {
         runtime_handlers: node.handlers.iter().map(Into::into).collect(),
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: node.supplemental_groups_policy,
-            user_namespaces_host_network: false,
+            // It asks nothing more of the node.
+            user_namespaces_host_network: user_namespaces,
             // The spec's mounts carry them, whatever the handler.
             mount_options: true,
         }),

@@ -188,9 +188,9 @@ fn an_end_is_told_once_it_has_come() {
 #[test]
 fn a_pod_tells_its_addresses_and_namespaces() {
     let options = v1::NamespaceOption {
-        network: v1::NamespaceMode::Pod.into(),
+        network: v1::NamespaceMode::Node.into(),
         pid: v1::NamespaceMode::Container.into(),
-        ipc: v1::NamespaceMode::Node.into(),
+        ipc: v1::NamespaceMode::Pod.into(),
         userns_options: Some(v1::UserNamespace {
             mode: v1::NamespaceMode::Pod.into(),
             uids: vec![v1::IdMapping {

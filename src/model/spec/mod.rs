@@ -145,8 +145,10 @@ fn check(inputs: &SpecInputs<'_>) -> Result<()> {
     }
     let (pod, config) = (&inputs.sandbox.config.security, inputs.config);
     let missing = |what| Err(Error::new(Kind::Unimplemented, what));
-    if pod.namespaces.user.is_some() || config.security.namespaces.user.is_some() {
-        return missing("not in this build: namespace_options.userns_options");
+    if config.security.namespaces.user != pod.namespaces.user {
+        return Err(Error::invalid(
+            "namespace_options.userns_options: a container has its pod's user namespace, so it must be asked for with the same mode and ids",
+        ));
     }
     if !config.cdi_devices.is_empty() {
         return missing("not in this build: config.CDI_devices");
@@ -185,6 +187,11 @@ fn linux(inputs: &SpecInputs<'_>, granted: &capabilities::Granted) -> Result<Lin
     let mut resources = resources::limits(&inputs.config.resources, inputs.host)?;
     resources.set_devices(Some(devices::rules(inputs)?));
     let mut linux = Linux::default();
+    if let Some(user) = &security.namespaces.user {
+        linux
+            .set_uid_mappings(namespaces::id_mappings(&user.uids))
+            .set_gid_mappings(namespaces::id_mappings(&user.gids));
+    }
     linux
         .set_namespaces(Some(namespaces::all(inputs)?))
         .set_resources(Some(resources))

@@ -50,12 +50,20 @@ fn defaults(inputs: &SpecInputs<'_>) -> Vec<Mount> {
             ],
         ),
         kernel("/dev/mqueue", "mqueue", &[]),
-        kernel("/sys", "sysfs", &[or_writable]),
+        sysfs(inputs).unwrap_or_else(|| kernel("/sys", "sysfs", &[or_writable])),
         kernel("/sys/fs/cgroup", "cgroup", &["relatime", or_writable]),
     ];
     all.push(shared_memory(inputs));
     all.extend(pod_files(inputs));
     all
+}
+
+/// The node's, where the pod has a user namespace and not the network that it would own: only a
+/// network's owner may mount its sysfs.
+fn sysfs(inputs: &SpecInputs<'_>) -> Option<Mount> {
+    let pins = &inputs.sandbox.namespaces;
+    let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"];
+    (pins.user.is_some() && pins.network.is_none()).then(|| bind("/sys", "/sys".into(), &options))
 }
 
 /// The pod's, or the node's where the pod has the node's IPC namespace.

@@ -2,14 +2,17 @@
 
 use super::{SpecInputs, has_own_cgroup_namespace};
 use crate::error::{Error, Result};
-use crate::model::sandbox::NamespaceMode;
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+use crate::model::sandbox::{IdMapping, NamespaceMode};
+use oci_spec::runtime::{
+    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
+};
 use std::path::PathBuf;
 
 /// A namespace that is not in the list is the node's.
 pub fn all(inputs: &SpecInputs<'_>) -> Result<Vec<LinuxNamespace>> {
     let pins = &inputs.sandbox.namespaces;
     let joined = [
+        (LinuxNamespaceType::User, &pins.user),
         (LinuxNamespaceType::Network, &pins.network),
         (LinuxNamespaceType::Ipc, &pins.ipc),
         (LinuxNamespaceType::Uts, &pins.uts),
@@ -54,6 +57,19 @@ fn target(inputs: &SpecInputs<'_>) -> Result<PathBuf> {
             inputs.config.security.namespaces.target_id
         ))),
     }
+}
+
+/// What the ids of the pod's own user namespace are on the node; nothing where it has none.
+pub fn id_mappings(mappings: &[IdMapping]) -> Option<Vec<LinuxIdMapping>> {
+    let oci = |mapping: &IdMapping| {
+        LinuxIdMappingBuilder::default()
+            .container_id(mapping.container_id)
+            .host_id(mapping.host_id)
+            .size(mapping.length)
+            .build()
+            .expect("a mapping is three numbers, and all are given")
+    };
+    (!mappings.is_empty()).then(|| mappings.iter().map(oci).collect())
 }
 
 fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> LinuxNamespace {

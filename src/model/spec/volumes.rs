@@ -1,6 +1,7 @@
 //! The mounts that a container asks for.
 
 use super::mounts::bind;
+use super::namespaces::id_mappings;
 use super::{ResolvedMount, SpecInputs};
 use crate::error::{Error, Kind, Result, Sentinel};
 use crate::model::container::{Mount, Propagation};
@@ -28,11 +29,11 @@ fn volume(
     resolved: &ResolvedMount,
     host: &HostFacts,
 ) -> Result<oci_spec::runtime::Mount> {
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Error::new(
-            Kind::Unimplemented,
-            field(mount, "id mappings of a volume"),
-        ));
+    if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+        return Err(Error::invalid(field(
+            mount,
+            "uidMappings and gidMappings come together",
+        )));
     }
     let mut options = vec!["rbind", propagation(mount.propagation)];
     options.push(access(mount, host)?);
@@ -45,11 +46,11 @@ fn volume(
             ))
         })?);
     }
-    Ok(bind(
-        destination(mount)?,
-        resolved.host_path.clone(),
-        &options,
-    ))
+    let mut volume = bind(destination(mount)?, resolved.host_path.clone(), &options);
+    volume
+        .set_uid_mappings(id_mappings(&mount.uid_mappings))
+        .set_gid_mappings(id_mappings(&mount.gid_mappings));
+    Ok(volume)
 }
 
 /// An image is never writable.

@@ -4,6 +4,7 @@ mod linux;
 mod mounts;
 mod process;
 mod seccomp;
+mod userns;
 
 use super::*;
 use crate::error::{Kind, Sentinel};
@@ -39,6 +40,7 @@ fn host() -> HostFacts {
         recursive_read_only: true,
         idmapped_mounts: true,
         user_namespaces: true,
+        no_user_namespaces: String::new(),
         apparmor: false,
         apparmor_profile: false,
         selinux: false,
@@ -70,6 +72,7 @@ fn sandbox() -> Sandbox {
             uts: Some("/run/corten/a/uts".into()),
             pid: Some("/run/corten/a/pid".into()),
             shm: Some("/run/corten/a/shm".into()),
+            user: None,
             holder: None,
         },
         network: None,
@@ -164,7 +167,7 @@ fn what_cannot_be_given_is_refused() {
         asked.build().unwrap_err().kind()
     };
     let user = |a: &mut Asked| a.config.security.namespaces.user = Some(UserNamespace::default());
-    assert_eq!(kind(user), Kind::Unimplemented);
+    assert_eq!(kind(user), Kind::InvalidArgument, "the pod has none");
     let device = |a: &mut Asked| a.config.cdi_devices = vec!["vendor.com/class=a".into()];
     assert_eq!(kind(device), Kind::Unimplemented);
     let relabelled = |a: &mut Asked| {
