@@ -7,7 +7,7 @@ from on_kubelet import START, OnKubelet
 from pods import IDLE, IMAGE, main, pod
 from wait import until
 
-STEADY = ("web", "limited", "listen", "secured", "mighty", "together", "node-network", "quick", "later")
+STEADY = ("web", "limited", "listen", "secured", "users", "mighty", "together", "node-network", "quick", "later")
 OVER = ("finish", "talk", "accompanied", "impossible", "hungry", "speaking", "chat")
 UNUSED = "gcr.io/k8s-staging-cri-tools/test-image-2:latest"
 

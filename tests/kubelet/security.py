@@ -28,6 +28,14 @@ def secured() -> dict:
     ])
 
 
+def of_own_users() -> dict:
+    """The kubelet gives it a range of ids, and asks for mapped owners of all that it mounts."""
+    volumes = [{"name": "data", "emptyDir": {}}, {"name": "quick", "emptyDir": {"medium": "Memory"}}]
+    mounts = [DATA, {"name": "quick", "mountPath": "/quick"}]
+    return pod("users", hostUsers=False, securityContext={"fsGroup": 2000}, volumes=volumes,
+               containers=[main(IDLE, volumeMounts=mounts)])
+
+
 def mighty() -> dict:
     return pod("mighty", containers=[main(IDLE, securityContext={"privileged": True})])
 
@@ -81,6 +89,38 @@ class Users(InPod):
         self.await_running("secured")
         self.run_in("secured", "touch", "/data/written")
         self.assertEqual(self.run_in("secured", "stat", "-c", "%u:%g", "/data/written"), "1000:2000")
+
+
+class OwnUsers(InPod):
+    def ids(self) -> list[int]:
+        """The first id inside, what it is on the node, and how many there are."""
+        self.await_running("users")
+        return [int(word) for word in self.run_in("users", "cat", "/proc/self/uid_map").split()]
+
+    def test_root_inside_is_nobody_of_the_node(self):
+        inside, outside, length = self.ids()
+        self.assertEqual((inside, length), (0, 65536))
+        self.assertGreaterEqual(outside, 65536)
+        self.assertEqual(pathlib.Path(f"/proc/{self.pid('users')}").stat().st_uid, outside)
+
+    def test_all_that_it_is_given_is_its_own(self):
+        self.ids()
+        for path in ("/", "/data", "/quick", "/etc/hosts", "/dev/termination-log"):
+            self.assertEqual(self.run_in("users", "stat", "-c", "%u", path), "0", path)
+
+    def test_what_it_writes_to_a_volume_is_on_the_disk_as_it_sees_it(self):
+        self.ids()
+        for volume in ("/data", "/quick"):
+            self.run_in("users", "touch", f"{volume}/written")
+            self.assertEqual(self.run_in("users", "stat", "-c", "%u:%g", f"{volume}/written"), "0:2000")
+        files = self.volume("data").glob("written")
+        self.assertEqual([file.stat().st_uid for file in files], [0])
+
+    def volume(self, name: str) -> pathlib.Path:
+        """Where the kubelet has a volume of the pod; it knows a static pod by the hash of its manifest."""
+        found = self.kubelet.pod("users")["metadata"]
+        uid = found.get("annotations", {}).get("kubernetes.io/config.hash", found["uid"])
+        return pathlib.Path("/var/lib/kubelet/pods", uid, "volumes/kubernetes.io~empty-dir", name)
 
 
 class Roots(InPod):
@@ -153,5 +193,5 @@ class Volumes(InPod):
         self.run_in("quick", "rm", "-f", "/quick/large")
 
 
-PODS = (secured, mighty, together, on_the_host_network, in_memory)
-CASES = (Users, Roots, Powers, Namespaces, Volumes)
+PODS = (secured, of_own_users, mighty, together, on_the_host_network, in_memory)
+CASES = (Users, OwnUsers, Roots, Powers, Namespaces, Volumes)
