@@ -23,7 +23,8 @@ const GRACE: i64 = 1;
 const RATIO: u32 = 5;
 const ZOMBIES: usize = 10_000;
 const PIDS_LIMIT: u32 = 300;
-const USER: i64 = 54_321;
+/// One for each bomb: the limit is the user's, and the cases run side by side.
+const USERS: [i64; 2] = [54_321, 54_322];
 const USERS_PROCESSES: u32 = 1000;
 const MEMORY: i64 = 32 << 20;
 
@@ -183,11 +184,11 @@ fn root_a_fork_bomb_under_a_limit_of_processes() {
     });
 }
 
-async fn bomb_of_a_user(node: &Node, pod: PodSandboxConfig) {
+async fn bomb_of_a_user(node: &Node, pod: PodSandboxConfig, user: i64) {
     let scene = Scene::set(node).await;
     // The kernel's limit for the user, not one of the container: the node itself has to go on.
     let bomb = hostile("bomb", &format!("bomb {USERS_PROCESSES}"), &scene.gate);
-    let bomb = joined(as_user(bomb, USER), &pod);
+    let bomb = joined(as_user(bomb, user), &pod);
     let (pod, id) = enter(node, pod, bomb).await;
     until_true("it has its processes", 20, async || {
         count_of("hostile") > 900
@@ -199,13 +200,13 @@ async fn bomb_of_a_user(node: &Node, pod: PodSandboxConfig) {
 #[test]
 #[ignore = "needs root: run by tests/run root"]
 fn root_a_fork_bomb_without_a_limit_in_processes_of_its_own() {
-    in_a_node(async |node| bomb_of_a_user(node, pods::pod("bomb")).await);
+    in_a_node(async |node| bomb_of_a_user(node, pods::pod("bomb"), USERS[0]).await);
 }
 
 #[test]
 #[ignore = "needs root: run by tests/run root"]
 fn root_a_fork_bomb_without_a_limit_among_shared_processes() {
-    in_a_node(async |node| bomb_of_a_user(node, sharing_processes("bomb")).await);
+    in_a_node(async |node| bomb_of_a_user(node, sharing_processes("bomb"), USERS[1]).await);
 }
 
 #[test]
