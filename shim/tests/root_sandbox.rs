@@ -615,8 +615,15 @@ fn root_whether_pods_can_have_a_user_namespace_is_tried_out() {
     let probe = |path: &Path| ask(&SandboxRequest::Probe(path.to_owned())).0;
     assert_eq!(probe(dir.path()), SandboxReply::Probed(Ok(())));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    // A file system whose owners cannot be mapped.
-    let SandboxReply::Probed(Err(failure)) = probe(Path::new("/sys/fs/cgroup/unified")) else {
+    // A file system whose owners cannot be mapped, and whose directories go by rmdir alone.
+    let cgroups = Path::new("/sys/fs/cgroup/unified");
+    let reply = probe(cgroups);
+    let place = cgroups.join(".probe");
+    for name in ["lower", "upper", "work", "rootfs", ""] {
+        let _ = std::fs::remove_dir(place.join(name));
+    }
+    assert!(!place.exists());
+    let SandboxReply::Probed(Err(failure)) = reply else {
         panic!("a cgroup file system was mapped")
     };
     assert!(!failure.to_string().is_empty());
