@@ -309,21 +309,28 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
         }))
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        Err(missing(
-            "streaming server, which Exec needs; ExecSync works",
-        ))
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
+        let asked = request.into_inner();
+        about(Object::Container, &asked.container_id);
+        let url = self.engine.session_exec(asked.try_into()?)?;
+        Ok(Response::new(v1::ExecResponse { url }))
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        Err(missing("a streaming server, which Attach needs"))
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
+        let asked = request.into_inner();
+        about(Object::Container, &asked.container_id);
+        let url = self.engine.session_attach(asked.try_into()?)?;
+        Ok(Response::new(v1::AttachResponse { url }))
     }
 
     async fn port_forward(
         &self,
-        _: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Answer<v1::PortForwardResponse> {
-        Err(missing("a streaming server, which PortForward needs"))
+        let asked = request.into_inner();
+        about(Object::Sandbox, &asked.pod_sandbox_id);
+        let url = self.engine.session_port_forward(asked.try_into()?)?;
+        Ok(Response::new(v1::PortForwardResponse { url }))
     }
 
     async fn container_stats(

@@ -1,6 +1,7 @@
 //! ExecSync: a process in the container, its output and its exit code. No runtime binary, no FIFO,
 //! no temporary file.
 
+use super::session::Wants;
 use super::{Engine, blocking};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{Container, ContainerState};
@@ -51,7 +52,10 @@ impl Engine {
             return Err(Error::precondition(format!("container {id} does not run")));
         }
         let shown = command.join(" ");
-        let order = self.exec_order(&container, command, timeout).await?;
+        let order = self
+            .exec_order(&container, command, Wants::default())
+            .await?;
+        let order = ExecOrder { timeout, ..order };
         let late = || {
             let limit = timeout.unwrap_or_default();
             let text =
@@ -79,30 +83,36 @@ impl Engine {
         }
     }
 
-    async fn exec_order(
+    /// What starts a command in a container, with these streams and no time-out.
+    pub(super) async fn exec_order(
         &self,
         container: &Container,
         command: Vec<String>,
-        timeout: Option<Duration>,
+        wants: Wants,
     ) -> Result<ExecOrder> {
         let bundle = self.ports.store.container_dir(&container.id);
         let (pid, start_time) = (container.pid, container.start_time);
         let path = bundle.clone();
-        let (process, seccomp_filter) = blocking(move || exec_process(&path, command)).await?;
+        let read = move || exec_process(&path, command, wants.tty);
+        let (process, seccomp_filter) = blocking(read).await?;
         Ok(ExecOrder {
             pid,
             start_time,
             bundle,
             process,
             seccomp_filter,
-            stdin: false,
-            timeout,
+            stdin: wants.stdin,
+            timeout: None,
         })
     }
 }
 
 /// The container's own process with another command: same user, groups, capabilities, environment.
-fn exec_process(bundle: &Path, command: Vec<String>) -> Result<(String, Option<PathBuf>)> {
+fn exec_process(
+    bundle: &Path,
+    command: Vec<String>,
+    tty: bool,
+) -> Result<(String, Option<PathBuf>)> {
     let path = bundle.join("config.json");
     let failed = || format!("read the bundle {}", path.display());
     let spec = Spec::load(&path).context(Kind::Internal, failed)?;
@@ -112,12 +122,24 @@ fn exec_process(bundle: &Path, command: Vec<String>) -> Result<(String, Option<P
         .ok_or_else(|| Error::internal(format!("{} has no process", path.display())))?;
     process
         .set_args(Some(command))
-        .set_terminal(Some(false))
+        .set_terminal(Some(tty))
         .set_console_size(None);
+    if tty {
+        name_terminal(&mut process);
+    }
     let text = serde_json::to_string(&process).context(Kind::Internal, failed)?;
     let filter = bundle.join(super::create_container::SECCOMP_LINK);
     // The link, not what it leads to: a filter that has gone must fail the exec, not free it.
     Ok((text, filter.is_symlink().then_some(filter)))
+}
+
+/// As a container with a terminal has it: a terminal without a name shows no colours.
+fn name_terminal(process: &mut Process) {
+    let mut env = process.env().clone().unwrap_or_default();
+    if !env.iter().any(|variable| variable.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+        process.set_env(Some(env));
+    }
 }
 
 async fn run_to_end(exec: Exec) -> Result<(ExecEnd, ExecOutput)> {

@@ -38,6 +38,7 @@ mod remove_image;
 mod remove_pod_sandbox;
 mod reopen_container_log;
 mod run_pod_sandbox;
+pub mod session;
 mod start_container;
 mod stats;
 mod status;
@@ -74,6 +75,7 @@ use crate::task::{TaskEvent, Tasks};
 use crate::task::{apparmor, seccomp};
 use claim::Claims;
 use objects::Objects;
+use session::Streaming;
 use stats::Measuring;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,6 +125,7 @@ pub struct Engine {
     container_claims: Claims<(SandboxId, String, u32), ContainerId>,
     teardowns: Teardowns,
     measuring: Measuring,
+    streaming: Streaming,
 }
 
 impl Engine {
@@ -143,6 +146,7 @@ impl Engine {
             container_claims: Claims::default(),
             teardowns: Teardowns::default(),
             measuring: Measuring::default(),
+            streaming: Streaming::default(),
         });
         engine.recover().await?;
         tokio::spawn(events::follow(Arc::clone(&engine), events));

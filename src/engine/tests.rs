@@ -2,6 +2,7 @@
 
 mod image_volumes;
 mod resources;
+mod sessions;
 mod teardown;
 
 use super::{Engine, Images, Node, Ports};
@@ -319,16 +320,20 @@ impl Bench {
     }
 
     async fn create(&self, sandbox: &SandboxId, name: &str) -> crate::error::Result<ContainerId> {
+        let config = self.container(name);
+        self.engine.create_container(sandbox.as_str(), config).await
+    }
+
+    fn container(&self, name: &str) -> ContainerConfig {
         let metadata = ContainerMetadata {
             name: name.to_owned(),
             attempt: 0,
         };
-        let config = ContainerConfig {
+        ContainerConfig {
             metadata,
             image: self.image.clone(),
             ..ContainerConfig::default()
-        };
-        self.engine.create_container(sandbox.as_str(), config).await
+        }
     }
 
     fn state(&self, id: &ContainerId) -> ContainerState {

@@ -30,7 +30,42 @@ struct Line {
     socket: PacketSocket,
     next: AtomicU64,
     /// Who waits for which answer; `None` once the connection has ended.
-    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Answered>>>>,
+    waiting: Mutex<Option<HashMap<u64, Waiter>>>,
+}
+
+/// Who waits for an answer.
+struct Waiter {
+    /// To be told the answer; `None` once it was.
+    answer: Option<oneshot::Sender<Answered>>,
+    /// To be told that a second one came.
+    again: Option<oneshot::Sender<()>>,
+}
+
+impl Waiter {
+    /// Passes an answer on, and stays where a second one may come.
+    fn told(mut self, answer: Answered) -> Option<Self> {
+        // Who asked may have gone away: then nobody needs the answer.
+        let is_ok = answer.0.is_ok();
+        match (self.answer.take(), self.again.take()) {
+            (Some(first), again) => {
+                let _ = first.send(answer);
+                is_ok.then_some(())?;
+                Some(Self {
+                    answer: None,
+                    again: Some(again?),
+                })
+            }
+            (None, Some(again)) => {
+                let _ = again.send(());
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn is_left(&self) -> bool {
+        self.answer.is_none() && self.again.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
 }
 
 impl Client {
@@ -67,7 +102,18 @@ impl Client {
         verb: &'static str,
         request: Request,
     ) -> Result<(Reply, Vec<OwnedFd>), TaskError> {
-        self.line.call(verb, request).await
+        self.line.call(verb, request, None).await
+    }
+
+    /// Asks what may be answered twice, and waits for the first answer; the other is told to `again`
+    /// when it comes.
+    pub async fn call_twice(
+        &self,
+        verb: &'static str,
+        request: Request,
+        again: oneshot::Sender<()>,
+    ) -> Result<(Reply, Vec<OwnedFd>), TaskError> {
+        self.line.call(verb, request, Some(again)).await
     }
 }
 
@@ -76,13 +122,22 @@ impl Line {
         &self,
         verb: &'static str,
         request: Request,
+        again: Option<oneshot::Sender<()>>,
     ) -> Result<(Reply, Vec<OwnedFd>), TaskError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
+        let answer_to = Some(sender);
         match &mut *self.waiting() {
-            Some(waiting) => waiting.insert(id, sender),
+            Some(waiting) => {
+                waiting.retain(|_, waiter| !waiter.is_left());
+                let waiter = Waiter {
+                    answer: answer_to,
+                    again,
+                };
+                waiting.insert(id, waiter);
+            }
             None => return Err(TaskError::Gone { verb }),
-        };
+        }
         match self.socket.send(&Call { id, request }, &[]).await {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 return Err(TaskError::Gone { verb });
@@ -94,20 +149,18 @@ impl Line {
         Ok((reply, fds))
     }
 
-    fn waiting(
-        &self,
-    ) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answered>>>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Waiter>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answered(&self, answer: Answer, fds: Vec<OwnedFd>) {
-        let waiter = self
-            .waiting()
-            .as_mut()
-            .and_then(|waiting| waiting.remove(&answer.id));
-        if let Some(waiter) = waiter {
-            // Who asked may have gone away: then nobody needs the answer.
-            let _ = waiter.send((answer.result, fds));
+        let mut waiting = self.waiting();
+        let Some(waiting) = waiting.as_mut() else {
+            return;
+        };
+        let waiter = waiting.remove(&answer.id);
+        if let Some(still) = waiter.and_then(|waiter| waiter.told((answer.result, fds))) {
+            waiting.insert(answer.id, still);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::process;
 use super::socket::PacketSocket;
 use super::{ExecOrder, TaskError};
-use corten_shim::api::{ExecReply, ExecRequest};
+use corten_shim::api::{ExecControl, ExecReply, ExecRequest};
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -26,6 +26,26 @@ pub struct ExecEnd {
 }
 
 impl Exec {
+    /// Over a socket at which the process's end will be told.
+    pub(super) fn over(socket: PacketSocket, pid: i32, streams: Vec<OwnedFd>) -> Self {
+        Self {
+            pid,
+            streams,
+            socket,
+        }
+    }
+
+    /// Sets the size of its terminal, in columns and rows; one without a terminal has none to set.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub async fn resize(&self, width: u16, height: u16) -> Result<(), TaskError> {
+        let verb = "set the size of the process's terminal";
+        let size = ExecControl::Resize { width, height };
+        let sent = self.socket.send(&size, &[]).await;
+        sent.map_err(|source| TaskError::Socket { verb, source })
+    }
+
     /// Waits for the end.
     ///
     /// # Errors
@@ -69,11 +89,7 @@ pub async fn start(program: &Path, order: ExecOrder) -> Result<Exec, TaskError> 
         .await
         .map_err(failed)?;
     match next(&socket, verb).await? {
-        (ExecReply::Started { pid }, streams) => Ok(Exec {
-            pid,
-            streams,
-            socket,
-        }),
+        (ExecReply::Started { pid }, streams) => Ok(Exec::over(socket, pid, streams)),
         (ExecReply::Failed(failure), _) => Err(TaskError::Refused { verb, failure }),
         (ExecReply::Exited { .. }, _) => Err(TaskError::Protocol { verb }),
     }

@@ -1,19 +1,23 @@
 //! Containers without processes, for tests of the engine: stands for shims that do what they are
 //! told, or refuse one verb.
 
+use super::socket::PacketSocket;
 use super::{
-    CreateOrder, Exec, ExecOrder, Launched, Task, TaskError, TaskEvent, TaskEventKind, Tasks,
-    Vacancy,
+    AttachOrder, Attachment, CreateOrder, Exec, ExecOrder, Launched, Task, TaskError, TaskEvent,
+    TaskEventKind, Tasks, Vacancy,
 };
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Exit, ResolvedUser};
 use crate::model::sandbox::{Namespaces, Sandbox};
 use async_trait::async_trait;
-use corten_shim::api::{Failure, FailureKind, Health};
+use corten_shim::api::{ExecControl, ExecReply, Failure, FailureKind, Health};
+use corten_shim::packet;
+use rustix::fd::OwnedFd;
+use rustix::pipe::PipeFlags;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// SIGTERM and SIGKILL end a fake container; anything else it ignores.
 const DEADLY: [i32; 2] = [15, 9];
@@ -27,6 +31,57 @@ struct World {
     ignores_term: bool,
     signals: Vec<i32>,
     updates: Vec<String>,
+    execs: Vec<FakeExec>,
+    attached: Vec<FakeAttach>,
+    sizes: Vec<(u16, u16)>,
+}
+
+/// The process's side of an exec. Dropped, its shim has gone.
+#[derive(Debug)]
+pub struct FakeExec {
+    /// What was asked for.
+    pub order: ExecOrder,
+    /// Its ends of its streams.
+    pub streams: Vec<OwnedFd>,
+    socket: OwnedFd,
+}
+
+impl FakeExec {
+    /// It ends.
+    pub fn exit(&self, code: i32) {
+        let timed_out = false;
+        let exited = ExecReply::Exited { code, timed_out };
+        packet::send(&self.socket, &exited, &[]).unwrap();
+    }
+
+    /// What it is told next; `None`: its client has gone.
+    #[must_use]
+    pub fn told(&self) -> Option<ExecControl> {
+        let told = packet::receive(&self.socket).unwrap();
+        told.map(|told| told.message)
+    }
+}
+
+/// The container's side of an attach.
+#[derive(Debug)]
+pub struct FakeAttach {
+    /// What was asked for.
+    pub order: AttachOrder,
+    /// The container's ends.
+    pub streams: Vec<OwnedFd>,
+    /// Cuts the client off.
+    pub cut: oneshot::Sender<()>,
+}
+
+/// Pipes: the client's ends, and those of the process.
+fn pipes(stdin: bool, outputs: usize) -> (Vec<OwnedFd>, Vec<OwnedFd>) {
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let stdin = stdin.then(|| {
+        let (theirs, ours) = pipe();
+        (ours, theirs)
+    });
+    let outputs = std::iter::repeat_with(pipe).take(outputs);
+    stdin.into_iter().chain(outputs).unzip()
 }
 
 /// Containers without processes.
@@ -87,6 +142,24 @@ impl ShimTasks {
     #[must_use]
     pub fn updates(&self) -> Vec<String> {
         self.world().updates.clone()
+    }
+
+    /// The exec that was started first and not yet taken.
+    #[must_use]
+    pub fn exec(&self) -> FakeExec {
+        self.world().execs.remove(0)
+    }
+
+    /// The client that attached first and was not yet taken.
+    #[must_use]
+    pub fn attached(&self) -> FakeAttach {
+        self.world().attached.remove(0)
+    }
+
+    /// The sizes that terminals were given, in order.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(u16, u16)> {
+        self.world().sizes.clone()
     }
 
     /// A shim is killed: nobody says how its container ended.
@@ -198,11 +271,16 @@ impl Tasks for ShimTasks {
         self.check("forget")
     }
 
-    async fn exec(&self, _order: ExecOrder) -> Result<Exec, TaskError> {
-        Err(TaskError::Refused {
-            verb: "exec",
-            failure: refusal("exec"),
-        })
+    async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError> {
+        self.check("exec")?;
+        let (socket, theirs) = PacketSocket::pair().unwrap();
+        let (ours, streams) = pipes(order.stdin, 2);
+        self.world().execs.push(FakeExec {
+            order,
+            streams,
+            socket: theirs,
+        });
+        Ok(Exec::over(socket, 4_000_001, ours))
     }
 }
 
@@ -261,6 +339,25 @@ impl Task for FakeTask {
 
     async fn health(&self) -> Result<Health, TaskError> {
         Ok(Health::default())
+    }
+
+    async fn attach(&self, order: AttachOrder) -> Result<Attachment, TaskError> {
+        self.tasks.check("attach")?;
+        let outputs = usize::from(order.stdout) + usize::from(order.stderr);
+        let (streams, theirs) = pipes(order.stdin, outputs);
+        let (cut, told) = oneshot::channel();
+        self.tasks.world().attached.push(FakeAttach {
+            order,
+            streams: theirs,
+            cut,
+        });
+        Ok(Attachment { streams, cut: told })
+    }
+
+    async fn resize(&self, width: u16, height: u16) -> Result<(), TaskError> {
+        self.tasks.check("resize")?;
+        self.tasks.world().sizes.push((width, height));
+        Ok(())
     }
 
     async fn shutdown(&self) -> Result<(), TaskError> {

@@ -29,9 +29,11 @@ use crate::model::container::{Exit, ResolvedUser};
 use crate::model::sandbox::{Namespaces, Sandbox};
 use async_trait::async_trait;
 use corten_shim::api;
+use rustix::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Makes what runs.
 #[async_trait]
@@ -131,6 +133,18 @@ pub trait Task: Send + Sync {
     /// Where it does not answer.
     async fn health(&self) -> Result<api::Health, TaskError>;
 
+    /// Lets a client join the container's streams.
+    ///
+    /// # Errors
+    /// Where the container has ended, or has no stdin that was asked for.
+    async fn attach(&self, order: AttachOrder) -> Result<Attachment, TaskError>;
+
+    /// Sets the size of the container's terminal, in columns and rows.
+    ///
+    /// # Errors
+    /// Where it has none.
+    async fn resize(&self, width: u16, height: u16) -> Result<(), TaskError>;
+
     /// Ends the container if it lives, and the shim.
     ///
     /// # Errors
@@ -180,6 +194,26 @@ pub struct Launched {
     pub user: ResolvedUser,
     /// Its end, if it has ended.
     pub exit: Option<Exit>,
+}
+
+/// What a client wants of a container's streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AttachOrder {
+    /// To write to its stdin.
+    pub stdin: bool,
+    /// Its stdout from now on, or what its terminal shows.
+    pub stdout: bool,
+    /// Its stderr from now on.
+    pub stderr: bool,
+}
+
+/// A client's ends of a container's streams.
+#[derive(Debug)]
+pub struct Attachment {
+    /// What was asked for, in the order stdin, stdout, stderr; of a terminal one socket.
+    pub streams: Vec<OwnedFd>,
+    /// Tells that the client was cut off because it did not read; an error says nothing.
+    pub cut: oneshot::Receiver<()>,
 }
 
 /// What is needed to start a process in a container.

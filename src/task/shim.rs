@@ -6,8 +6,8 @@ use super::exec::{self, Exec};
 use super::process::Spawned;
 use super::socket::PacketSocket;
 use super::{
-    CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks, Vacancy, exit_of, process,
-    sandbox,
+    AttachOrder, Attachment, CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks,
+    Vacancy, exit_of, process, sandbox,
 };
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::ResolvedUser;
@@ -20,7 +20,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A shim that was left by an earlier daemon answers from memory.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -274,6 +274,30 @@ impl Task for ShimTask {
             (Reply::Health(health), _) => Ok(health),
             _ => Err(TaskError::Protocol { verb }),
         }
+    }
+
+    async fn attach(&self, order: AttachOrder) -> Result<Attachment, TaskError> {
+        let verb = "attach to the container";
+        let AttachOrder {
+            stdin,
+            stdout,
+            stderr,
+        } = order;
+        let request = Request::Attach {
+            stdin,
+            stdout,
+            stderr,
+        };
+        let (again, cut) = oneshot::channel();
+        match self.client.call_twice(verb, request, again).await? {
+            (Reply::Attached, streams) => Ok(Attachment { streams, cut }),
+            _ => Err(TaskError::Protocol { verb }),
+        }
+    }
+
+    async fn resize(&self, width: u16, height: u16) -> Result<(), TaskError> {
+        let size = Request::Resize { width, height };
+        self.do_call("set the terminal's size", size).await
     }
 
     async fn shutdown(&self) -> Result<(), TaskError> {

@@ -14,6 +14,7 @@ pub mod resources;
 pub mod sandbox;
 pub mod security;
 pub mod signal;
+pub mod stream;
 pub mod sysctl;
 pub mod time;
 

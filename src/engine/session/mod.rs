@@ -1,0 +1,206 @@
+//! Exec, Attach and PortForward: sessions that are asked for by one way and begun by another.
+//!
+//! ```text
+//! kubelet ─gRPC─▶ cri ─▶ Engine::session_…  state checked, token kept ──▶ the URL goes back
+//! client ──HTTP─▶ stream ─▶ Engine::take_session(token) ─▶ run_exec | run_attach | dialer
+//!                  ▲                                                │
+//!                  └──────────────── bytes ─────── Joined, Dialer ◀─┘
+//! ```
+//! What HTTP is made of is `stream`'s affair; here are the processes and their descriptors.
+//!
+//! Invariant: a session holds on to nothing but what it was given: dropped, its process is ended,
+//! its container left alone, its dialer gone.
+
+mod attach;
+mod exec;
+mod process;
+mod streams;
+mod tokens;
+
+pub use process::{Ended, Joined, Process};
+pub use streams::{Input, Output};
+pub use tokens::{LIFETIME, MOST};
+
+use super::Engine;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::model::container::{Container, ContainerState};
+use crate::model::sandbox::SandboxState;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokens::Sessions;
+
+/// Which streams a client wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// To write to stdin.
+    pub stdin: bool,
+    /// To read stdout.
+    pub stdout: bool,
+    /// To read stderr; never with a terminal, which has one stream out.
+    pub stderr: bool,
+    /// A terminal.
+    pub tty: bool,
+}
+
+/// The kinds of session: each has a place of its own in the URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A new process in a container.
+    Exec,
+    /// The streams of a container's own process.
+    Attach,
+    /// Connections to ports of a pod.
+    PortForward,
+}
+
+impl Kind {
+    /// The first part of the URL's path.
+    #[must_use]
+    pub fn segment(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
+        }
+    }
+}
+
+/// A process that is to be started in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecSession {
+    /// The container's id.
+    pub container: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Its streams.
+    pub wants: Wants,
+}
+
+/// A container that is to be attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachSession {
+    /// The container's id.
+    pub container: String,
+    /// The streams that are wanted of it.
+    pub wants: Wants,
+}
+
+/// A pod whose ports are to be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortForwardSession {
+    /// The sandbox's id.
+    pub sandbox: String,
+    /// The ports that were announced; a client may ask for others.
+    pub ports: Vec<u16>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Session {
+    /// A new process.
+    Exec(ExecSession),
+    /// A container's own streams.
+    Attach(AttachSession),
+    /// A pod's ports.
+    PortForward(PortForwardSession),
+}
+
+impl Session {
+    /// Which kind it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Exec(_) => Kind::Exec,
+            Self::Attach(_) => Kind::Attach,
+            Self::PortForward(_) => Kind::PortForward,
+        }
+    }
+}
+
+/// What the engine knows of sessions: those that wait, and where clients are to go.
+#[derive(Debug, Default)]
+pub struct Streaming {
+    sessions: Sessions,
+    base: RwLock<Option<Arc<str>>>,
+}
+
+impl Streaming {
+    fn url(&self, session: Session) -> Result<String> {
+        let base = self.base.read().unwrap_or_else(PoisonError::into_inner);
+        let base = base.as_deref().ok_or_else(nobody_listens)?;
+        let place = session.kind().segment();
+        Ok(format!("{base}/{place}/{}", self.sessions.keep(session)?))
+    }
+}
+
+fn nobody_listens() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "no streaming server takes sessions: the daemon is about to end, or `[streaming] address` could not be used, as its log says",
+    )
+}
+
+impl Engine {
+    /// The URL at which the process is started; works once, within a minute.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` where the container does not run; `Unavailable` while no
+    /// streaming server is bound; `ResourceExhausted` where too many sessions wait.
+    pub fn session_exec(&self, mut session: ExecSession) -> Result<String> {
+        let container = self.running(&session.container)?;
+        session.container = container.id.as_str().to_owned();
+        self.streaming.url(Session::Exec(session))
+    }
+
+    /// The URL at which the container's streams are; works once, within a minute.
+    ///
+    /// # Errors
+    /// As [`Engine::session_exec`].
+    pub fn session_attach(&self, mut session: AttachSession) -> Result<String> {
+        let container = self.running(&session.container)?;
+        session.container = container.id.as_str().to_owned();
+        self.streaming.url(Session::Attach(session))
+    }
+
+    /// The URL at which the pod's ports are; works once, within a minute.
+    ///
+    /// # Errors
+    /// As [`Engine::session_exec`], of a sandbox that is to be ready.
+    pub fn session_port_forward(&self, mut session: PortForwardSession) -> Result<String> {
+        let sandbox = self.pod_sandbox_status(&session.sandbox)?.sandbox;
+        let id = sandbox.id.as_str();
+        if sandbox.state != SandboxState::Ready {
+            return Err(Error::precondition(format!("sandbox {id} is not ready")));
+        }
+        session.sandbox = id.to_owned();
+        self.streaming.url(Session::PortForward(session))
+    }
+
+    /// Sessions are begun below this URL, such as `http://127.0.0.1:10010`; with `None` there are
+    /// no new ones.
+    pub fn set_streaming_base(&self, base: Option<String>) {
+        let mut current = self
+            .streaming
+            .base
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = base.map(Into::into);
+    }
+
+    /// The session of a token, which is then used up; `None`: it never was, was taken, is over, or
+    /// is of another kind.
+    #[must_use]
+    pub fn take_session(&self, kind: Kind, token: &str) -> Option<Session> {
+        self.streaming.sessions.take(kind, token)
+    }
+
+    fn running(&self, id: &str) -> Result<Arc<Container>> {
+        let container = self.container_status(id)?;
+        match container.state {
+            ContainerState::Running => Ok(container),
+            _ => Err(Error::precondition(format!(
+                "container {} does not run",
+                container.id
+            ))),
+        }
+    }
+}

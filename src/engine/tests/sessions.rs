@@ -1,0 +1,270 @@
+//! Sessions: who may ask for one, and what one is made of.
+
+use super::{Bench, pod};
+use crate::engine::session::{
+    AttachSession, Ended, ExecSession, Joined, Kind as Place, PortForwardSession, Session, Wants,
+};
+use crate::error::Kind;
+use crate::id::ContainerId;
+use crate::model::container::ContainerConfig;
+use crate::task::AttachOrder;
+use corten_shim::api::ExecControl;
+use rustix::io::{read, write};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const BASE: &str = "http://127.0.0.1:10010";
+const ALL: Wants = Wants {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    tty: false,
+};
+
+fn exec(id: &ContainerId, wants: Wants) -> ExecSession {
+    ExecSession {
+        container: id.as_str().to_owned(),
+        command: vec!["ls".to_owned(), "-l".to_owned()],
+        wants,
+    }
+}
+
+fn attach(id: &ContainerId, wants: Wants) -> AttachSession {
+    let container = id.as_str().to_owned();
+    AttachSession { container, wants }
+}
+
+impl Bench {
+    /// A container that runs, with a bundle of its own.
+    async fn running(&self, change: impl FnOnce(&mut ContainerConfig)) -> ContainerId {
+        let sandbox = self.run(pod("a")).await.unwrap();
+        let mut config = self.container("main");
+        change(&mut config);
+        let created = self.engine.create_container(sandbox.as_str(), config).await;
+        let id = created.unwrap();
+        self.engine.start_container(id.as_str()).await.unwrap();
+        id
+    }
+
+    async fn joined(&self, id: &ContainerId, wants: Wants) -> Joined {
+        self.engine.run_exec(exec(id, wants)).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_asked_for_at_one_place_and_begun_at_another() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let short = ExecSession {
+        container: id.as_str()[..12].to_owned(),
+        ..exec(&id, ALL)
+    };
+    let nobody = bench.engine.session_exec(short.clone()).unwrap_err();
+    assert_eq!(nobody.kind(), Kind::Unavailable, "{nobody}");
+    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    let url = bench.engine.session_exec(short).unwrap();
+    let token = url.strip_prefix(&format!("{BASE}/exec/")).unwrap();
+    bench.engine.set_streaming_base(None);
+    let taken = bench.engine.take_session(Place::Exec, token);
+    assert_eq!(taken, Some(Session::Exec(exec(&id, ALL))), "the whole id");
+    assert_eq!(bench.engine.take_session(Place::Exec, token), None);
+    let over = bench.engine.session_attach(attach(&id, ALL)).unwrap_err();
+    assert_eq!(over.kind(), Kind::Unavailable, "{over}");
+}
+
+#[tokio::test]
+async fn only_what_runs_has_sessions() {
+    let bench = Bench::new().await;
+    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    let id = bench.with_container().await;
+    let ghost = ContainerId::random();
+    for (id, kind) in [(&id, Kind::FailedPrecondition), (&ghost, Kind::NotFound)] {
+        let refused = bench.engine.session_exec(exec(id, ALL)).unwrap_err();
+        assert_eq!(refused.kind(), kind, "{refused}");
+        let refused = bench.engine.session_attach(attach(id, ALL)).unwrap_err();
+        assert_eq!(refused.kind(), kind, "{refused}");
+        let begun = bench.engine.run_exec(exec(id, ALL)).await;
+        assert_eq!(begun.err().unwrap().kind(), kind);
+        let begun = bench.engine.run_attach(attach(id, ALL)).await;
+        assert_eq!(begun.err().unwrap().kind(), kind);
+    }
+}
+
+#[tokio::test]
+async fn ports_are_those_of_a_ready_pod() {
+    let bench = Bench::new().await;
+    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    let sandbox = bench.run(pod("a")).await.unwrap();
+    let asked = |id: &str| PortForwardSession {
+        sandbox: id.to_owned(),
+        ports: vec![80],
+    };
+    let ask = |id: &str| bench.engine.session_port_forward(asked(id));
+    let url = ask(&sandbox.as_str()[..10]).unwrap();
+    let token = url.strip_prefix(&format!("{BASE}/portforward/")).unwrap();
+    let taken = bench.engine.take_session(Place::PortForward, token);
+    assert_eq!(taken, Some(Session::PortForward(asked(sandbox.as_str()))));
+    let stopped = bench.engine.stop_pod_sandbox(sandbox.as_str()).await;
+    stopped.unwrap();
+    let refused = ask(sandbox.as_str()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::FailedPrecondition);
+    assert_eq!(ask("0123").unwrap_err().kind(), Kind::NotFound);
+}
+
+#[tokio::test]
+async fn an_exec_has_its_clients_streams_and_tells_its_end() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let joined = bench.joined(&id, ALL).await;
+    let process = bench.tasks.exec();
+    let (mut stdin, mut stdout) = (joined.stdin.unwrap(), joined.stdout.unwrap());
+    stdin.write_all(b"in").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    assert!(stdin.write_all(b"more").await.is_err());
+    let mut heard = [0; 8];
+    assert_eq!(read(&process.streams[0], &mut heard).unwrap(), 2);
+    assert_eq!(read(&process.streams[0], &mut heard).unwrap(), 0, "closed");
+    write(&process.streams[1], b"out").unwrap();
+    write(&process.streams[2], b"err").unwrap();
+    joined.process.resize(99, 33).await.unwrap();
+    let (width, height) = (99, 33);
+    assert_eq!(process.told(), Some(ExecControl::Resize { width, height }));
+    process.exit(7);
+    let other = joined.process.clone();
+    assert_eq!(other.wait().await.unwrap(), Ended::Exited { code: 7 });
+    assert_eq!(
+        joined.process.wait().await.unwrap(),
+        Ended::Exited { code: 7 }
+    );
+    let mut said = String::new();
+    // The process's own ends are still open, as a background child holds them.
+    stdout.read_to_string(&mut said).await.unwrap();
+    joined
+        .stderr
+        .unwrap()
+        .read_to_string(&mut said)
+        .await
+        .unwrap();
+    assert_eq!(said, "outerr");
+}
+
+#[tokio::test]
+async fn an_exec_that_is_dropped_is_told_by_the_end_of_its_socket() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let joined = bench.joined(&id, ALL).await;
+    let process = bench.tasks.exec();
+    let copy = joined.process.clone();
+    drop(joined);
+    copy.resize(1, 1).await.unwrap();
+    assert!(process.told().is_some(), "somebody has it still");
+    drop(copy);
+    let told = tokio::task::spawn_blocking(move || process.told()).await;
+    assert_eq!(told.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_output_that_nobody_wants_holds_nothing_up() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let wants = Wants {
+        stdout: true,
+        ..Wants::default()
+    };
+    let mut joined = bench.joined(&id, wants).await;
+    let mut process = bench.tasks.exec();
+    assert!(joined.stdin.is_none() && joined.stderr.is_none());
+    let (stdout, stderr) = (process.streams.remove(0), process.streams.remove(0));
+    let said = tokio::task::spawn_blocking(move || {
+        let complaint = vec![b'x'; 1 << 20];
+        std::io::Write::write_all(&mut std::fs::File::from(stderr), &complaint).unwrap();
+        write(&stdout, b"done").unwrap();
+    });
+    said.await.unwrap();
+    let mut out = String::new();
+    let stdout = joined.stdout.as_mut().unwrap();
+    stdout.read_to_string(&mut out).await.unwrap();
+    assert_eq!(out, "done");
+}
+
+/// A child that was left in the background and never rests.
+#[tokio::test]
+async fn who_goes_on_writing_after_the_end_is_not_heard_for_ever() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let mut joined = bench.joined(&id, ALL).await;
+    let mut process = bench.tasks.exec();
+    let stdout = process.streams.remove(1);
+    let child = tokio::task::spawn_blocking(move || while write(&stdout, &[b'x'; 4096]).is_ok() {});
+    process.exit(0);
+    let mut stdout = joined.stdout.take().unwrap();
+    tokio::io::copy(&mut stdout, &mut tokio::io::sink())
+        .await
+        .unwrap();
+    drop(stdout);
+    child.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_all_that_was_said_before_the_end() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let mut joined = bench.joined(&id, ALL).await;
+    let process = bench.tasks.exec();
+    let full = vec![b'x'; 60_000];
+    write(&process.streams[1], &full).unwrap();
+    process.exit(0);
+    joined.process.wait().await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    let mut said = Vec::new();
+    joined
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_end(&mut said)
+        .await
+        .unwrap();
+    assert_eq!(said.len(), full.len());
+}
+
+#[tokio::test]
+async fn who_attaches_gets_what_the_container_has() {
+    let bench = Bench::new().await;
+    let id = bench.running(|config| config.stdin = true).await;
+    let joined = bench.engine.run_attach(attach(&id, ALL)).await.unwrap();
+    let container = bench.tasks.attached();
+    let asked = AttachOrder {
+        stdin: true,
+        stdout: true,
+        stderr: true,
+    };
+    assert_eq!(container.order, asked);
+    joined.stdin.unwrap().write_all(b"in").await.unwrap();
+    assert_eq!(read(&container.streams[0], &mut [0u8; 8]).unwrap(), 2);
+    joined.process.resize(80, 24).await.unwrap();
+    assert_eq!(bench.tasks.sizes(), [(80, 24)]);
+    bench.stop(&id, Duration::from_secs(5)).await;
+    assert_eq!(joined.process.wait().await.unwrap(), Ended::Gone);
+}
+
+#[tokio::test]
+async fn who_types_to_a_container_without_stdin_is_let_in() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let joined = bench.engine.run_attach(attach(&id, ALL)).await.unwrap();
+    assert!(!bench.tasks.attached().order.stdin);
+    let mut stdin = joined.stdin.unwrap();
+    stdin.write_all(&vec![b'x'; 1 << 20]).await.unwrap();
+    stdin.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_does_not_read_hears_that_it_was_too_slow() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let joined = bench.engine.run_attach(attach(&id, ALL)).await.unwrap();
+    bench.tasks.attached().cut.send(()).unwrap();
+    assert_eq!(joined.process.wait().await.unwrap(), Ended::TooSlow);
+}
