@@ -125,42 +125,52 @@ fn count_of(name: &str) -> usize {
         .count()
 }
 
-/// A parent of pods' cgroups, with a limit of processes.
-struct Limited(PathBuf);
+/// A parent of pods' cgroups as a kubelet makes it for pods that ask for nothing: with the least
+/// share of the processors there is, so that what is seen of the neighbour is not the scheduler's
+/// fairness to a thousand processes that never wait.
+struct Parent {
+    name: String,
+    pids: PathBuf,
+}
 
-impl Limited {
-    const NAME: &str = "/corten-test-limited";
-
-    fn to(limit: u32) -> Self {
-        let v1 = Path::new("/sys/fs/cgroup/pids");
-        let root = if v1.is_dir() {
-            v1
+impl Parent {
+    fn new(name: &str) -> Self {
+        let name = format!("/corten-test-{name}");
+        let cpu = folder("cpu", &name);
+        std::fs::create_dir(&cpu).unwrap();
+        let (file, least) = if cpu.join("cpu.shares").exists() {
+            ("cpu.shares", "2")
         } else {
-            Path::new("/sys/fs/cgroup")
+            ("cpu.weight", "1")
         };
-        let folder = root.join(&Self::NAME[1..]);
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("pids.max"), limit.to_string()).unwrap();
-        Self(folder)
+        std::fs::write(cpu.join(file), least).unwrap();
+        let pids = folder("pids", &name);
+        std::fs::create_dir_all(&pids).unwrap();
+        Self { name, pids }
+    }
+
+    fn limited_to(self, processes: u32) -> Self {
+        std::fs::write(self.pids.join("pids.max"), processes.to_string()).unwrap();
+        self
     }
 
     fn pod(&self, mut pod: PodSandboxConfig) -> PodSandboxConfig {
-        pod.linux.as_mut().unwrap().cgroup_parent = Self::NAME.to_owned();
+        pod.linux.as_mut().unwrap().cgroup_parent = self.name.clone();
         pod
     }
 
     /// From every hierarchy: the daemon leaves a parent to whom it belongs.
     async fn remove(self) {
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-        let folders = hierarchies.map(|entry| entry.path().join(&Self::NAME[1..]));
-        for folder in folders.chain([self.0]) {
+        let folders = hierarchies.map(|entry| entry.path().join(&self.name[1..]));
+        for folder in folders.chain([self.pids]) {
             let gone = async || std::fs::remove_dir(&folder).is_ok() || !folder.exists();
             until_true("the parent is empty", 10, gone).await;
         }
     }
 
     fn is_full(&self) -> bool {
-        let now: u32 = std::fs::read_to_string(self.0.join("pids.current"))
+        let now: u32 = std::fs::read_to_string(self.pids.join("pids.current"))
             .unwrap()
             .trim()
             .parse()
@@ -169,12 +179,23 @@ impl Limited {
     }
 }
 
+/// Where a cgroup is in the hierarchy of a controller.
+fn folder(controller: &str, name: &str) -> PathBuf {
+    let v1 = Path::new("/sys/fs/cgroup").join(controller);
+    let root = if v1.is_dir() {
+        v1
+    } else {
+        PathBuf::from("/sys/fs/cgroup")
+    };
+    root.join(&name[1..])
+}
+
 #[test]
 #[ignore = "needs root: run by tests/run root"]
 fn root_a_fork_bomb_under_a_limit_of_processes() {
     in_a_node(async |node| {
         let scene = Scene::set(node).await;
-        let limited = Limited::to(PIDS_LIMIT);
+        let limited = Parent::new("limited").limited_to(PIDS_LIMIT);
         let pod = limited.pod(sharing_processes("bomb"));
         let container = joined(hostile("bomb", "bomb", &scene.gate), &pod);
         let (pod, id) = enter(node, pod, container).await;
@@ -186,6 +207,8 @@ fn root_a_fork_bomb_under_a_limit_of_processes() {
 
 async fn bomb_of_a_user(node: &Node, pod: PodSandboxConfig, user: i64) {
     let scene = Scene::set(node).await;
+    let parent = Parent::new(&format!("of-{user}"));
+    let pod = parent.pod(pod);
     // The kernel's limit for the user, not one of the container: the node itself has to go on.
     let bomb = hostile("bomb", &format!("bomb {USERS_PROCESSES}"), &scene.gate);
     let bomb = joined(as_user(bomb, user), &pod);
@@ -195,6 +218,7 @@ async fn bomb_of_a_user(node: &Node, pod: PodSandboxConfig, user: i64) {
     })
     .await;
     scene.end(node, &pod, &id).await;
+    parent.remove().await;
 }
 
 #[test]
