@@ -12,7 +12,6 @@ Both sides hold: a spec that is not listed must pass, and a listed one must do w
 
 import dataclasses
 import pathlib
-import platform
 import re
 from collections.abc import Iterable, Iterator
 
@@ -32,13 +31,7 @@ def _apparmor() -> bool:
     return switch.exists() and switch.read_text().strip() == "Y"
 
 
-def _detached_layers() -> bool:
-    """Overlay takes layers that are attached nowhere: Linux 6.15."""
-    major, minor = platform.release().split(".")[:2]
-    return (int(major), int(re.match(r"\d+", minor)[0])) >= (6, 15)
-
-
-FACTS = {"apparmor": _apparmor, "detached_layers": _detached_layers}
+FACTS = {"apparmor": _apparmor}
 
 
 def read(path: pathlib.Path) -> dict[str, Expected]:

@@ -22,6 +22,8 @@ use std::path::Path;
 
 /// The option that names the writable layer.
 const UPPER: &str = "upperdir";
+/// The option that names the directory that overlayfs works in.
+const WORK: &str = "workdir";
 
 /// Makes an overlay whose files belong to the users of a namespace.
 ///
@@ -43,7 +45,10 @@ pub fn make(
     }
     give_upper(options, user)?;
     match detached(wanted, &layers) {
-        Err(failure) if failure.errno == libc::EINVAL => attached(wanted, &layers, path),
+        Err(failure) if failure.errno == libc::EINVAL => {
+            clear_work(options)?;
+            attached(wanted, &layers, path)
+        }
         other => other,
     }
     .map_err(|failure| match failure.errno {
@@ -80,6 +85,20 @@ fn give_upper(options: &Options<'_>, user: &UserNamespace) -> Result<(), Failure
     let uid = Uid::from_raw(user.maps.user(now.st_uid)?);
     let gid = Gid::from_raw(user.maps.group(now.st_gid)?);
     rustix::fs::fchown(&upper, Some(uid), Some(gid)).at(FailureKind::Mount, step)
+}
+
+/// An overlay that is not synced marks its work directory before it looks at its layers, and no
+/// other may use it then. The one that was refused has written nothing else.
+fn clear_work(options: &Options<'_>) -> Result<(), Failure> {
+    let work = options.data.iter().find(|(key, _)| *key == WORK);
+    let Some((_, Some(path))) = work else {
+        return Ok(());
+    };
+    let mark = Path::new(path).join("work");
+    match std::fs::remove_dir_all(&mark) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.at(FailureKind::Mount, || format!("clear {}", mark.display())),
+    }
 }
 
 fn detached(wanted: &RootfsMount, layers: &[OwnedFd]) -> Result<OwnedFd, Failure> {
@@ -141,7 +160,8 @@ mod tests {
     use crate::api::{IdMap, IdMaps};
     use std::os::unix::fs::MetadataExt;
 
-    /// As kernels before 6.15 need it. In a thread of its own, whose mount namespace it leaves.
+    /// As kernels before 6.15 need it, which have refused the detached layers by then. In a thread of
+    /// its own, whose mount namespace it leaves.
     #[test]
     #[ignore = "needs root"]
     fn root_layers_that_must_be_attached_are_mapped_as_well() {
@@ -176,10 +196,14 @@ mod tests {
                 at("lowerdir+", "lower"),
                 at("upperdir", "upper"),
                 at("workdir", "work"),
+                "volatile".to_owned(),
             ],
         };
+        std::fs::create_dir_all(dir.join("work/work/incompat/volatile")).unwrap();
         let words = wanted.options.iter().map(String::as_str);
-        let layers = mapped_layers(&Options::parse(words).unwrap(), &user).unwrap();
+        let options = Options::parse(words).unwrap();
+        let layers = mapped_layers(&options, &user).unwrap();
+        clear_work(&options).unwrap();
         let root = attached(&wanted, &layers, &dir.join("rootfs")).unwrap();
         let found = rustix::fs::openat(&root, "dir", OFlags::PATH, Mode::empty()).unwrap();
         let owner = std::fs::File::from(found).metadata().unwrap();
