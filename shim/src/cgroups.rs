@@ -2,7 +2,8 @@
 //!
 //! On v1 it writes `0` to `tasks`; on v2 it is born there: any write to a `cgroup.procs` waits for
 //! an RCU grace period of 8 ms. So the v2 tree beside v1 controllers is left alone: it counts
-//! nothing of a shim's, and the wait would be most of what a container's creation takes.
+//! nothing of a shim's, and the wait would be most of what a container's creation takes. A shim
+//! enters while the stage of its container is at work, when it would only wait.
 //! Controllers whose tree lacks the cgroup are left alone too.
 
 use crate::api::{Failure, FailureKind};

@@ -53,36 +53,35 @@ fn start() -> u8 {
 
 fn run(arguments: &[OsString]) -> u8 {
     match options(arguments) {
-        Ok(options) => begin_shim(options),
+        Ok((options, cgroup)) => begin_shim(options, cgroup),
         Err(problem) => usage(&problem),
     }
 }
 
 /// In the cgroup of shims from the first moment, where there is one that a process can be born in.
-fn begin_shim(options: Options) -> u8 {
-    let home = options.cgroup.as_deref().map(cgroups::birthplace);
+fn begin_shim(options: Options, cgroup: Option<PathBuf>) -> u8 {
+    let home = cgroup.as_deref().map(cgroups::birthplace);
     match home.transpose() {
         Ok(Some(Some(directory))) => code(birth::in_cgroup(&directory, |starter| {
-            be_shim(Options {
-                cgroup: None,
-                starter: Some(starter),
-                ..options
-            })
+            let starter = Some(starter);
+            be_shim(Options { starter, ..options }, None)
         })),
-        Ok(_) => be_shim(options),
+        Ok(_) => be_shim(options, cgroup),
         Err(failure) => told(Err(failure)),
     }
 }
 
-fn be_shim(options: Options) -> u8 {
+/// `home` is the cgroup of shims, where this process is not in it yet.
+fn be_shim(options: Options, home: Option<PathBuf>) -> u8 {
     // Before the shim takes a score of its own.
     let mut parent = Parent {
         oom_score: oom_score(),
+        home,
     };
     told(take_socket().and_then(|first| server::run(options, first, &mut parent)))
 }
 
-fn options(arguments: &[OsString]) -> Result<Options, String> {
+fn options(arguments: &[OsString]) -> Result<(Options, Option<PathBuf>), String> {
     let (mut id, mut socket, mut cgroup) = (None, None, None);
     for pair in arguments.chunks(2) {
         let [name, value] = pair else {
@@ -101,12 +100,12 @@ fn options(arguments: &[OsString]) -> Result<Options, String> {
     if !socket.is_absolute() {
         return Err(format!("--socket {} is no absolute path", socket.display()));
     }
-    Ok(Options {
+    let options = Options {
         id: id.into_string().map_err(|id| format!("{id:?} is no id"))?,
         socket,
-        cgroup: cgroup.map(PathBuf::from),
         starter: None,
-    })
+    };
+    Ok((options, cgroup.map(PathBuf::from)))
 }
 
 /// Makes the process what all verbs expect: descriptors 0 to 2 are there, those behind them are

@@ -119,6 +119,22 @@ impl Root {
     /// # Errors
     /// What the kernel says; `LOOP` for too many links.
     pub fn make_directory(&self, path: &str, mode: Mode) -> Result<OwnedFd, Errno> {
+        self.make_last(path, mode)
+            .or_else(|_| self.make_each(path, mode))
+    }
+
+    /// Mostly only the last directory is missing.
+    fn make_last(&self, path: &str, mode: Mode) -> Result<OwnedFd, Errno> {
+        let mut all = parts(path);
+        let name = all.pop().filter(|name| name != "..").ok_or(Errno::INVAL)?;
+        let parent = format!("/{}", all.join("/"));
+        let parent = self.open(&parent, OFlags::PATH | OFlags::DIRECTORY)?;
+        rustix::fs::mkdirat(&parent, &*name, mode)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&parent, &*name, flags, Mode::empty())
+    }
+
+    fn make_each(&self, path: &str, mode: Mode) -> Result<OwnedFd, Errno> {
         let mut rest: Vec<String> = parts(path);
         let mut done = String::new();
         let mut links = 0;

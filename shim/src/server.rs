@@ -41,8 +41,6 @@ pub struct Options {
     pub id: String,
     /// Where it listens.
     pub socket: PathBuf,
-    /// The cgroup of shims, where this process is not in it yet.
-    pub cgroup: Option<PathBuf>,
     /// The process that it was born from, which it lets go of once its container is made.
     pub starter: Option<Starter>,
 }
@@ -54,7 +52,7 @@ pub struct Options {
 pub fn run(options: Options, first: OwnedFd, creator: &mut dyn Creator) -> Result<(), Failure> {
     let mut shim = Shim::new(&options.id, creator, LINGER);
     shim.starter = options.starter;
-    shim.process = Some(Process::settle(options.cgroup.as_deref())?);
+    shim.process = Some(Process::settle()?);
     shim.listen(&options.socket)?;
     process::leave_directory()?;
     shim.welcome(first).map_err(|_| {

@@ -5,11 +5,14 @@
 //! making one gives no use of it.
 
 use super::limits::required;
-use super::{Cgroup, Version, write};
+use super::{Cgroup, Version, open, write_to};
 use crate::api::{Failure, FailureKind};
 use crate::bundle::resources::DeviceRule;
 use crate::failure::At;
 use crate::sys::bpf::{Instruction, attach_device_program, load_device_program};
+use rustix::fd::OwnedFd;
+use std::io;
+use std::path::Path;
 
 const READ: u8 = 1 << 1;
 const WRITE: u8 = 1 << 2;
@@ -55,13 +58,28 @@ pub(super) fn apply(cgroup: &Cgroup, rules: &[DeviceRule<'_>]) -> Result<(), Fai
     let rules = plan(rules)?;
     match cgroup.controller("devices") {
         Some(directory) if directory.version == Version::V1 => {
+            let mut lists = Lists::default();
             let mut lines = rules.iter().flat_map(v1_lines);
             lines.try_for_each(|(file, line)| {
-                write(&directory.path.join(file), &line)
-                    .at(FailureKind::System, || format!("set {file} to {line}"))
+                let written = lists.write(&directory.path, file, &line);
+                written.at(FailureKind::System, || format!("set {file} to {line}"))
             })
         }
         _ => attach(cgroup, &rules),
+    }
+}
+
+/// The two files of v1, each opened once: the kernel takes one line at each write.
+#[derive(Default)]
+struct Lists(Vec<(&'static str, OwnedFd)>);
+
+impl Lists {
+    fn write(&mut self, directory: &Path, name: &'static str, line: &str) -> io::Result<()> {
+        if !self.0.iter().any(|(open, _)| *open == name) {
+            self.0.push((name, open(&directory.join(name))?));
+        }
+        let mut files = self.0.iter().filter(|(open, _)| *open == name);
+        files.try_for_each(|(_, file)| write_to(file, line))
     }
 }
 
@@ -106,11 +124,15 @@ fn plan(wanted: &[DeviceRule<'_>]) -> Result<Vec<Rule>, Failure> {
         minor,
         access,
     };
-    rules.extend([
-        allowed(Kind::Character, None, None, MAKE),
-        allowed(Kind::Block, None, None, MAKE),
-    ]);
-    rules.extend(DEFAULT.map(|(major, minor)| allowed(Kind::Character, Some(major), minor, ALL)));
+    let make = [Kind::Character, Kind::Block].map(|kind| allowed(kind, None, None, MAKE));
+    let always = DEFAULT.map(|(major, minor)| allowed(Kind::Character, Some(major), minor, ALL));
+    // Where nothing is denied again, what was allowed once is allowed.
+    let denied = rules[1..].iter().any(|rule| !rule.allow);
+    for rule in make.into_iter().chain(always) {
+        if denied || !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
     Ok(rules)
 }
 

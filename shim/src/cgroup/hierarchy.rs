@@ -67,7 +67,7 @@ pub fn mounts() -> io::Result<Vec<Mount>> {
         .iter_mut()
         .filter(|mount| mount.version == Version::V2)
     {
-        let controllers = std::fs::read_to_string(mount.mountpoint.join("cgroup.controllers"))?;
+        let controllers = available(&mount.mountpoint)?;
         mount.controllers = controllers
             .split_ascii_whitespace()
             .map(str::to_owned)
@@ -190,24 +190,42 @@ impl Directory {
 
     /// A new v1 cpuset has no CPUs and no memory, and takes no process: it gets its parent's.
     fn make_cpuset(&self) -> io::Result<()> {
-        for path in self.line() {
-            make_one(path)?;
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                if std::fs::read_to_string(path.join(file))?.trim().is_empty() {
-                    let parent = path.parent().unwrap_or(&self.mountpoint).join(file);
-                    super::write(&path.join(file), std::fs::read_to_string(parent)?.trim())?;
-                }
-            }
+        make_all(&self.path)?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            self.inherit(&self.path, file)?;
         }
         Ok(())
     }
 
-    /// A v2 cgroup has the controllers that its parent lets through.
+    /// Gives a cpuset what its parent has, which may have to be given it first.
+    fn inherit(&self, path: &Path, file: &str) -> io::Result<String> {
+        let own = std::fs::read_to_string(path.join(file))?;
+        let parent = path.parent().filter(|_| path != self.mountpoint);
+        match (own.trim(), parent) {
+            ("", Some(parent)) => {
+                let given = self.inherit(parent, file)?;
+                super::write(&path.join(file), &given)?;
+                Ok(given)
+            }
+            (own, _) => Ok(own.to_owned()),
+        }
+    }
+
+    /// A v2 cgroup has the controllers that its parent lets through. Mostly it does already: only a
+    /// cgroup that lacks some has those above it looked at, from the top.
     fn make_unified(&self) -> io::Result<()> {
+        make_all(&self.path)?;
+        if missing(&self.controllers, &available(&self.path)?).is_empty() {
+            return Ok(());
+        }
         let mut parent = self.mountpoint.as_path();
         for path in self.line() {
-            self.let_through(parent);
-            make_one(path)?;
+            let available = available(parent)?;
+            let mut own = self.controllers.iter();
+            if !own.any(|controller| has(&available, controller)) {
+                return Ok(());
+            }
+            self.let_through(parent, &available);
             parent = path;
         }
         Ok(())
@@ -215,15 +233,18 @@ impl Directory {
 
     /// All at once, or one by one where the kernel refuses one of them: what cannot be let through is
     /// missed only by a limit that needs it.
-    fn let_through(&self, parent: &Path) {
+    fn let_through(&self, parent: &Path, available: &str) {
         let file = parent.join("cgroup.subtree_control");
         let now = std::fs::read_to_string(&file).unwrap_or_default();
-        let missing = missing(&self.controllers, &now);
+        let mut missing = missing(&self.controllers, &now);
+        missing.retain(|word| has(available, &word[1..]));
         if missing.is_empty() || super::write(&file, &missing.join(" ")).is_ok() {
             return;
         }
-        for controller in missing {
-            let _ = super::write(&file, &controller);
+        if missing.len() > 1 {
+            for controller in missing {
+                let _ = super::write(&file, &controller);
+            }
         }
     }
 
@@ -278,10 +299,19 @@ impl Directory {
 
 /// The words that let through what is not let through now.
 fn missing(controllers: &[String], now: &str) -> Vec<String> {
-    let absent =
-        |controller: &&String| !now.split_ascii_whitespace().any(|word| word == *controller);
-    let absent = controllers.iter().filter(absent);
+    let absent = controllers
+        .iter()
+        .filter(|controller| !has(now, controller));
     absent.map(|controller| format!("+{controller}")).collect()
+}
+
+fn has(words: &str, word: &str) -> bool {
+    words.split_ascii_whitespace().any(|other| other == word)
+}
+
+/// The controllers that a v2 cgroup has, to use and to let through.
+fn available(path: &Path) -> io::Result<String> {
+    std::fs::read_to_string(path.join("cgroup.controllers"))
 }
 
 /// What is below a directory; one that is gone has nothing below it.

@@ -222,8 +222,15 @@ fn checked(path: &str) -> Result<&str, Failure> {
 
 /// Writes a file of a cgroup in one call, as the kernel wants it.
 fn write(path: &Path, text: &str) -> io::Result<()> {
+    write_to(&open(path)?, text)
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
-    rustix::io::retry_on_intr(|| rustix::io::write(&file, text.as_bytes()))?;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+fn write_to(file: &OwnedFd, text: &str) -> io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::io::write(file, text.as_bytes()))?;
     Ok(())
 }

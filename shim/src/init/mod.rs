@@ -220,6 +220,7 @@ fn build(init: &Init<'_>) -> Result<(Root, Option<terminal::Terminal>), Failure>
         cgroup: init.cgroup,
         new_cgroup_namespace: init.plan.namespaces.new_cgroup,
         empty: None,
+        null: None,
         terminal: None,
     };
     for step in &init.plan.steps {
@@ -241,6 +242,8 @@ struct Builder<'a> {
     new_cgroup_namespace: bool,
     /// An empty read-only directory, made when the first one is needed.
     empty: Option<OwnedFd>,
+    /// The container's `/dev/null`, opened when the first file is masked.
+    null: Option<OwnedFd>,
     terminal: Option<terminal::Terminal>,
 }
 

@@ -41,9 +41,18 @@ impl Builder<'_> {
         };
         let cover = match kind(&place).at(FailureKind::Mount, step)? {
             FileType::Directory => self.empty_directory()?,
-            _ => filesystem::clone_of(null(self.root)?, Depth::Top).at(FailureKind::Mount, step)?,
+            _ => filesystem::clone_of(self.null()?, Depth::Top).at(FailureKind::Mount, step)?,
         };
         filesystem::attach(&cover, &place).at(FailureKind::Mount, step)
+    }
+
+    /// The container's `/dev/null`, proven to be the null device when it was opened.
+    fn null(&mut self) -> Result<&OwnedFd, Failure> {
+        let null = match self.null.take() {
+            Some(null) => null,
+            None => null(self.root)?,
+        };
+        Ok(self.null.insert(null))
     }
 
     /// One empty file system serves all masked directories: cloning it costs half of a new one. The

@@ -103,44 +103,56 @@ impl StartGate {
 ///
 /// `oom_score` is what the container gets whose bundle names none: the caller's own is a shim's.
 ///
-/// The caller must be single-threaded and have no other children that end meanwhile unseen.
+/// `meanwhile` is what the caller has to do for itself while the stage is at work.
+///
+/// The caller must be single-threaded and have no other children that end meanwhile unseen. It
+/// reaps the stage, which ends when it has told of the container: its end is not waited for.
 ///
 /// # Errors
 /// Which step failed and why; what was made is taken back.
-pub fn create(request: &CreateRequest, oom_score: i32) -> Result<Created, Failure> {
+pub fn create(
+    request: &CreateRequest,
+    oom_score: i32,
+    meanwhile: impl FnOnce() -> Result<(), Failure>,
+) -> Result<Created, Failure> {
     let (ours, theirs) = pair()?;
     let stage = clone3(0, None, || stage::main(request, oom_score, &theirs))
         .at(FailureKind::System, || "fork the stage".to_owned())?;
     drop(theirs);
+    let done = meanwhile();
     let mut cgroup = None;
     let answer = hear(&ours, &mut cgroup);
-    reap(&stage)?;
-    match (answer?, cgroup) {
+    match (done.and(answer), cgroup) {
         (
-            Some(Received {
+            Ok(Some(Received {
                 message: FromStage::Made(made),
                 fds,
-            }),
+            })),
             Some(cgroup),
         ) => created(made, cgroup, fds),
-        (
-            Some(Received {
-                message: FromStage::Failed { failure, init },
-                ..
-            }),
-            _,
-        ) => {
-            reap_failed(init);
-            Err(failure)
-        }
-        (_, cgroup) => {
-            take_away(cgroup);
-            Err(ended(
-                "create the container",
-                "the stage ended without a word",
-            ))
+        (other, cgroup) => {
+            reap(&stage)?;
+            Err(not_created(other, cgroup))
         }
     }
+}
+
+/// Why there is no container; what may be there of it is taken away.
+fn not_created(
+    answer: Result<Option<Received<FromStage>>, Failure>,
+    cgroup: Option<Cgroup>,
+) -> Failure {
+    let silent = || ended("create the container", "the stage ended without a word");
+    let failure = match answer.map(|received| received.map(|received| received.message)) {
+        Ok(Some(FromStage::Failed { failure, init })) => {
+            reap_failed(init);
+            return failure;
+        }
+        Ok(_) => silent(),
+        Err(failure) => failure,
+    };
+    take_away(cgroup);
+    failure
 }
 
 /// What the stage says last, and on the way the cgroup.

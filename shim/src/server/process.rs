@@ -1,4 +1,4 @@
-//! What makes a process a shim: its session, its cgroup, its children's children, its signals;
+//! What makes a process a shim: its session, its children's children, its signals;
 //! and what it gives up once its container runs.
 //!
 //! Invariant: a shim cannot be ended by a signal but SIGKILL, and survives the memory pressure
@@ -10,7 +10,6 @@ use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Pid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
-use std::path::Path;
 
 /// Signals that come through a descriptor: a child's end, and those that a host which shuts down
 /// sends to everybody, who would else lose their records.
@@ -26,17 +25,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Makes this process a shim, in the cgroup of shims where one is named.
+    /// Makes this process a shim.
     ///
     /// # Errors
     /// What a shim cannot do without.
-    pub fn settle(cgroup: Option<&Path>) -> Result<Self, Failure> {
+    pub fn settle() -> Result<Self, Failure> {
         heap::give_back();
         // Fails for a process that leads a session already, which is what is wanted.
         let _ = rustix::process::setsid();
-        if let Some(cgroup) = cgroup {
-            crate::cgroups::enter(cgroup)?;
-        }
         rustix::process::set_child_subreaper(Some(Pid::INIT))
             .map_err(|errno| Failure::system("become a subreaper", errno))?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)

@@ -4,14 +4,18 @@ use super::creation::{Cgroup, Created, Creator, Gate};
 use crate::api::{CreateRequest, Failure, FailureKind};
 use crate::failure::At;
 use crate::io::streams::Stdio;
-use crate::{cgroup, parent};
+use crate::{cgroup, cgroups, parent};
 use rustix::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// Makes containers from OCI bundles.
 #[derive(Debug)]
 pub struct Parent {
     /// What the shim was started with, as in [`parent::create`].
     pub oom_score: i32,
+    /// The cgroup of shims, where this process has yet to enter it: not before the first stage is
+    /// at work, which leaves whatever cgroup it is forked in.
+    pub home: Option<PathBuf>,
 }
 
 impl Creator for Parent {
@@ -24,7 +28,11 @@ impl Creator for Parent {
             start,
             cgroup,
             user,
-        } = parent::create(request, self.oom_score)?;
+        } = parent::create(request, self.oom_score, || {
+            self.home
+                .take()
+                .map_or(Ok(()), |home| cgroups::enter(&home))
+        })?;
         let stdio = match stdio {
             parent::Stdio::Terminal { master } => Stdio::Terminal { master },
             parent::Stdio::Pipes {

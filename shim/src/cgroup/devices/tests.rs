@@ -152,3 +152,17 @@ fn rules_that_cannot_be_are_refused() {
         assert!(plan(&wanted).is_err(), "{json}");
     }
 }
+
+#[test]
+fn what_is_allowed_already_is_not_said_again_unless_something_was_denied_since() {
+    let null = r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#;
+    let nulls = |rules: &[Rule]| {
+        let null = |rule: &&Rule| (rule.major, rule.minor) == (Some(1), Some(3));
+        rules.iter().filter(null).count()
+    };
+    assert_eq!(nulls(&rules(&format!("[{DENY_ALL},{null}]"))), 1);
+    let denied = r#"{"allow":false,"type":"c","major":1,"access":"rwm"}"#;
+    let again = rules(&format!("[{DENY_ALL},{null},{denied}]"));
+    assert_eq!(nulls(&again), 2);
+    assert!(run(&program(&again), Kind::Character, READ, (1, 3)));
+}
