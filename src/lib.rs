@@ -4,6 +4,7 @@
 //! - [`config`]: what the files say, what is true, what this kernel can.
 //! - [`cli`], [`daemon`], [`log`]: the command line, the process and its log.
 //! - [`cri`], [`admin`]: the gRPC edge. Decode, call the engine, encode.
+//! - [`stream`]: the HTTP edge: exec, attach, port-forward.
 //! - [`engine`]: the use cases, one verb a file.
 //! - [`model`]: pure data and decisions.
 //! - [`task`], [`network`], [`snapshot`], [`content`], [`registry`], [`store`], [`cgroup`]: ports,
@@ -37,6 +38,7 @@ pub mod network;
 pub mod registry;
 pub mod snapshot;
 pub mod store;
+pub mod stream;
 pub mod task;
 pub mod trees;
 pub mod unpack;

@@ -93,7 +93,7 @@ const ROOMS: [Room; 21] = [
     room("engine", BELOW_ENGINE),
     room("cri", &["engine", "model"]),
     room("admin", &["engine", "model", "config", "log"]),
-    later("stream", &["engine", "model"]),
+    room("stream", &["engine", "model"]),
     room("cli", &["config", "model"]),
     room("log", &[]),
 ];

@@ -1,0 +1,3 @@
+//! The HTTP edge: exec, attach and port-forward for whoever holds a token.
+
+pub mod spdy;

@@ -1,0 +1,87 @@
+//! SPDY/3.1, the server's side: frames, streams and flow control, and nothing of what is done with
+//! them. Peers are Go's spdystream in every version that kubelets and clients were built with.
+//!
+//! ```text
+//!            ┌─ driver (one future) ── reads, decodes ──▶ inbound: what each stream has not read ──▶ SpdyReader
+//! connection ┤                                              └ openings ──▶ Incoming ──▶ Opening
+//!            └─ outbound: the connection's writing half, one frame at a time ◀── SpdyWriter (writes by itself)
+//! ```
+//!
+//! - **Reading.** A peer that keeps windows is told how far it may go on as streams are read. One that
+//!   does not (spdystream) is held back by TCP: while [`Limits::unread`] bytes wait for their readers,
+//!   the connection is not read.
+//! - **Writing.** A writer hands its own buffer to the connection, with the frame's head before it, in
+//!   one call. What the connection does not take at once is kept (less than one frame); who comes
+//!   meanwhile waits in line, each for one frame, so that all streams go on equally.
+//! - **Windows.** A peer's windows are obeyed once it has shown that it keeps them, by a WINDOW_UPDATE
+//!   or a SETTINGS frame with an initial window. A peer that never does would otherwise be written to
+//!   for 64 KiB and no more.
+//!
+//! Invariants: a session holds at most [`Limits::unread`] + one frame in each direction, whatever its
+//! peer does; what is malformed ends the session with GOAWAY and a [`SpdyError`] that names it; a
+//! stream's reset touches that stream only.
+
+pub mod codec;
+mod driver;
+mod error;
+mod inbound;
+mod outbound;
+mod session;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use codec::{Headers, ResetStatus};
+pub use error::SpdyError;
+pub use stream::{Incoming, Opening, SpdyReader, SpdyStream, SpdyWriter};
+
+/// What a peer may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Of single frames.
+    pub codec: codec::Limits,
+    /// Streams that are open at once. One more is refused; who goes on opening, without one being
+    /// taken, is sent away.
+    pub streams: usize,
+    /// Bytes that wait for their readers before the connection is not read any more.
+    pub unread: usize,
+    /// How long the peer has to take the last bytes and to close, once all is said.
+    pub linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            codec: codec::Limits::default(),
+            streams: 1000,
+            unread: 64 << 10,
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Serves SPDY/3.1 on a connection whose upgrade is done. The future is the driver: nothing is read
+/// or accepted unless it is polled. It ends
+/// - with `Ok` when the peer has gone, or when [`Incoming`] and all streams are dropped and the peer
+///   has taken what was written;
+/// - with an error when the peer broke the protocol or the connection broke.
+///
+/// When it has ended or is dropped, all streams fail and [`Incoming::accept`] gives `None`.
+pub fn serve<IO>(
+    io: IO,
+    limits: Limits,
+) -> (Incoming, impl Future<Output = Result<(), SpdyError>> + Send)
+where
+    IO: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (reading, writing) = tokio::io::split(io);
+    let session = session::Session::new(Box::new(writing), limits);
+    let driver = driver::Driver::new(reading, session.clone());
+    (Incoming::new(session), driver.run())
+}

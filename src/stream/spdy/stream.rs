@@ -1,0 +1,258 @@
+//! The handles: of the session's new streams, of one stream, and of its halves.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::codec::{Frame, Headers, ResetStatus};
+use super::inbound::{Credit, Opened};
+use super::session::Session;
+
+/// The streams that the peer opens. Dropping it refuses those to come; the session then ends with
+/// its last stream.
+pub struct Incoming {
+    session: Arc<Session>,
+}
+
+impl Incoming {
+    pub(super) fn new(session: Arc<Session>) -> Self {
+        Self { session }
+    }
+
+    /// The next stream, in the order of opening. `None`: no more will come.
+    pub async fn accept(&mut self) -> Option<Opening> {
+        let opened = poll_fn(|cx| self.session.inbound().poll_accept(cx)).await;
+        opened.map(|opened| Opening::new(opened, &self.session))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let left = self.session.inbound().unattended();
+        for opened in left {
+            Opening::new(opened, &self.session).refuse(ResetStatus::REFUSED_STREAM);
+        }
+    }
+}
+
+/// A stream that waits for its answer. Dropped without one, it is reset.
+pub struct Opening {
+    /// What the stream is for.
+    pub headers: Headers,
+    charge: Charge,
+    stream: SpdyStream,
+}
+
+impl Opening {
+    fn new(opened: Opened, session: &Arc<Session>) -> Self {
+        let cost = opened.headers.cost();
+        Self {
+            headers: opened.headers,
+            charge: Charge {
+                session: session.clone(),
+                cost,
+            },
+            stream: SpdyStream::new(opened.stream, session),
+        }
+    }
+
+    /// The stream's number, for the log.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.stream.reader.handle.stream
+    }
+
+    /// Accepts the stream.
+    #[must_use]
+    pub fn reply(self) -> SpdyStream {
+        drop(self.charge);
+        self.stream.reader.handle.accept();
+        self.stream
+    }
+
+    /// Resets the stream.
+    pub fn refuse(self, status: ResetStatus) {
+        self.stream.reset(status);
+    }
+}
+
+/// Headers that count as unread.
+struct Charge {
+    session: Arc<Session>,
+    cost: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.session.inbound().forget_headers(self.cost);
+    }
+}
+
+/// A stream that was accepted.
+pub struct SpdyStream {
+    reader: SpdyReader,
+    writer: SpdyWriter,
+}
+
+impl SpdyStream {
+    fn new(stream: u32, session: &Arc<Session>) -> Self {
+        let session = session.clone();
+        let handle = Arc::new(Handle { stream, session });
+        let writer = SpdyWriter {
+            handle: handle.clone(),
+        };
+        let reader = SpdyReader {
+            handle,
+            keeps: false,
+        };
+        Self { reader, writer }
+    }
+
+    /// Its two directions.
+    #[must_use]
+    pub fn split(self) -> (SpdyReader, SpdyWriter) {
+        (self.reader, self.writer)
+    }
+
+    /// For a stream that is only written to: what the peer sends there is passed over.
+    #[must_use]
+    pub fn into_writer(mut self) -> SpdyWriter {
+        self.reader.keeps = true;
+        self.writer
+    }
+
+    /// Ends both directions at once.
+    pub fn reset(self, status: ResetStatus) {
+        self.reader.reset(status);
+    }
+}
+
+/// What both halves have: the stream is forgotten with the last of them.
+struct Handle {
+    stream: u32,
+    session: Arc<Session>,
+}
+
+impl Handle {
+    fn accept(&self) {
+        self.session.outbound().reply(self.stream);
+    }
+
+    /// Lets the peer send on.
+    fn give(&self, credit: &Credit) {
+        if *credit != Credit::default() {
+            self.session.give(self.stream, credit);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.session.outbound().forget(self.stream);
+        self.session.inbound().forget(self.stream);
+    }
+}
+
+/// What the peer sends. Its end is the peer's end of the stream; a reset and the end of the session
+/// are errors (`ConnectionReset`, `ConnectionAborted`). Dropped before its end, it resets the stream.
+pub struct SpdyReader {
+    handle: Arc<Handle>,
+    /// Dropping it is no reset.
+    keeps: bool,
+}
+
+impl SpdyReader {
+    /// Ends both directions at once.
+    pub fn reset(&self, status: ResetStatus) {
+        self.handle.session.reset(self.handle.stream, status);
+    }
+}
+
+impl AsyncRead for SpdyReader {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let handle = &self.handle;
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let read = handle.session.inbound().poll_read(handle.stream, cx, buf);
+        read.map_ok(|credit| handle.give(&credit))
+    }
+}
+
+impl Drop for SpdyReader {
+    fn drop(&mut self) {
+        let unfinished = self.handle.session.inbound().discard(self.handle.stream);
+        if unfinished && !self.keeps {
+            self.reset(ResetStatus::CANCEL);
+        }
+    }
+}
+
+/// What is sent to the peer. A write takes at most one frame (64 KiB) and is on its way when it is
+/// taken: there is nothing to flush. `shutdown` ends this direction; dropped before that, it resets
+/// the stream.
+pub struct SpdyWriter {
+    handle: Arc<Handle>,
+}
+
+impl SpdyWriter {
+    /// Ends both directions at once.
+    pub fn reset(&self, status: ResetStatus) {
+        self.handle.session.reset(self.handle.stream, status);
+    }
+}
+
+impl AsyncWrite for SpdyWriter {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let mut outbound = self.handle.session.outbound();
+        outbound.poll_data(self.handle.stream, data, cx.waker())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.handle.session.outbound().fin(self.handle.stream))
+    }
+}
+
+impl Drop for SpdyWriter {
+    fn drop(&mut self) {
+        let unfinished = self
+            .handle
+            .session
+            .outbound()
+            .is_unfinished(self.handle.stream);
+        if unfinished {
+            self.reset(ResetStatus::CANCEL);
+        }
+    }
+}
+
+impl Session {
+    /// Opens windows again.
+    pub(super) fn give(&self, stream: u32, credit: &Credit) {
+        let mut outbound = self.outbound();
+        for (stream, bytes) in [(stream, credit.stream), (0, credit.session)] {
+            if let Ok(delta @ 1..) = u32::try_from(bytes) {
+                outbound.send(&Frame::WindowUpdate { stream, delta });
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Windows, back-pressure, and who may write next.
+
+use std::pin::pin;
+
+use futures::poll;
+
+use super::*;
+use crate::stream::spdy::codec::Setting;
+
+const MIB: usize = 1 << 20;
+
+/// Bytes that show where they are.
+fn numbered(length: usize) -> Vec<u8> {
+    let number = |at: usize| u8::try_from(at % 251).expect("less than 251");
+    (0..length).map(number).collect()
+}
+
+#[tokio::test]
+async fn a_peer_without_windows_gets_all() {
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10_000);
+    let (_reader, mut writer) = peer.open(&mut incoming, 1).await;
+    let written = tokio::spawn(async move {
+        writer.write_all(&numbered(MIB)).await.unwrap();
+        writer.shutdown().await.unwrap();
+        writer
+    });
+    assert!(peer.hear_data(1, MIB).await == numbered(MIB));
+    written.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_window_is_obeyed_once_the_peer_has_shown_that_it_keeps_it() {
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10 * MIB);
+    peer.say(&Frame::WindowUpdate {
+        stream: 0,
+        delta: 10_000_000,
+    })
+    .await;
+    let small = Setting {
+        flags: 0,
+        id: Setting::INITIAL_WINDOW,
+        value: 1000,
+    };
+    peer.say(&Frame::Settings(vec![small])).await;
+    let (_reader, mut writer) = peer.open(&mut incoming, 1).await;
+    let mut writing = pin!(writer.write_all(&[1; 3000]));
+    assert!(poll!(&mut writing).is_pending());
+    assert_eq!(peer.hear_data(1, 1000).await, [1; 1000]);
+    peer.say(&Frame::WindowUpdate {
+        stream: 1,
+        delta: 500,
+    })
+    .await;
+    peer.say(&Frame::Ping(1)).await;
+    assert_eq!(peer.hear().await, Some(Heard::Frame(Frame::Ping(1))));
+    assert!(poll!(&mut writing).is_pending());
+    assert_eq!(peer.hear_data(1, 500).await, [1; 500]);
+    let large = Setting {
+        value: 3000,
+        ..small
+    };
+    peer.say(&Frame::Settings(vec![large])).await;
+    writing.await.unwrap();
+    assert_eq!(peer.hear_data(1, 1500).await, [1; 1500]);
+}
+
+#[tokio::test]
+async fn the_sessions_window_holds_back_all_streams() {
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10 * MIB);
+    peer.say(&Frame::WindowUpdate {
+        stream: 0,
+        delta: 1,
+    })
+    .await;
+    let (_first_reader, mut first) = peer.open(&mut incoming, 1).await;
+    let (_second_reader, mut second) = peer.open(&mut incoming, 3).await;
+    first.write_all(&[1; 64 << 10]).await.unwrap();
+    second.write_all(&[2; 1]).await.unwrap();
+    let mut writing = pin!(second.write_all(&[3; 10]));
+    assert!(poll!(&mut writing).is_pending());
+    peer.hear_data(1, 64 << 10).await;
+    assert_eq!(peer.hear().await, Some(data(3, &[2], false)));
+    peer.say(&Frame::WindowUpdate {
+        stream: 0,
+        delta: 100,
+    })
+    .await;
+    writing.await.unwrap();
+    assert_eq!(peer.hear().await, Some(data(3, &[3; 10], false)));
+}
+
+#[tokio::test]
+async fn windows_open_again_as_streams_are_read() {
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10 * MIB);
+    let (mut reader, _writer) = peer.open(&mut incoming, 1).await;
+    peer.send(1, &[0; 40_000], false).await;
+    reader.read_exact(&mut [0; 32_000]).await.unwrap();
+    peer.say(&Frame::Ping(1)).await;
+    assert_eq!(
+        peer.hear().await,
+        Some(Heard::Frame(Frame::Ping(1))),
+        "not for each read"
+    );
+    reader.read_exact(&mut [0; 8000]).await.unwrap();
+    let mut given = [0, 0];
+    for stream in [1, 0] {
+        let Some(Heard::Frame(Frame::WindowUpdate { stream: of, delta })) = peer.hear().await
+        else {
+            panic!("no WINDOW_UPDATE");
+        };
+        assert_eq!(of, stream);
+        given[usize::from(stream == 0)] = delta;
+    }
+    assert_eq!(given[0], given[1]);
+    assert!((32_768..=40_000).contains(&given[0]), "{given:?}");
+}
+
+#[tokio::test]
+async fn who_reads_slowly_holds_back_the_connection_and_loses_nothing() {
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10_000);
+    let (mut reader, _writer) = peer.open(&mut incoming, 1).await;
+    let (mut write, mut hear) = (0, Vec::new());
+    let bytes = [&data_header(1, MIB, true)[..], &numbered(MIB)].concat();
+    // More than the bound and the connection hold is not taken while nobody reads.
+    loop {
+        let most = std::time::Duration::from_millis(200);
+        let part = peer.connection.write(&bytes[write..]);
+        match tokio::time::timeout(most, part).await {
+            Ok(written) => write += written.unwrap(),
+            Err(_) => break,
+        }
+    }
+    assert!(
+        write <= Limits::default().unread + super::super::driver::BUFFER + 10_000,
+        "{write}"
+    );
+    let (mut from, mut to) = tokio::io::split(peer.connection);
+    let rest = tokio::spawn(async move { to.write_all(&bytes[write..]).await.map(|()| to) });
+    // WINDOW_UPDATEs are taken away.
+    tokio::spawn(async move { tokio::io::copy(&mut from, &mut tokio::io::sink()).await });
+    reader.read_to_end(&mut hear).await.unwrap();
+    assert!(hear == numbered(MIB));
+    rest.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn streams_take_turns_when_the_connection_is_full() {
+    const STREAMS: u32 = 4;
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10_000);
+    let (mut open, mut writers) = (Vec::new(), Vec::new());
+    for at in 0..STREAMS {
+        open.push(peer.open(&mut incoming, 2 * at + 1).await);
+    }
+    for (reader, mut writer) in open {
+        writers.push(tokio::spawn(async move {
+            writer.write_all(&numbered(MIB)).await.unwrap();
+            (reader, writer)
+        }));
+    }
+    let mut heard = [const { Vec::new() }; STREAMS as usize];
+    while heard.iter().map(Vec::len).sum::<usize>() < MIB * STREAMS as usize {
+        let Some(Heard::Data { stream, bytes, .. }) = peer.hear().await else {
+            panic!("the session ended");
+        };
+        heard[stream as usize / 2].extend(bytes);
+        let done = heard.iter().map(Vec::len);
+        let (least, most) = (done.clone().min().unwrap(), done.max().unwrap());
+        assert!(most - least <= 4 * (64 << 10), "{least} {most}");
+    }
+    for (heard, writer) in heard.iter().zip(writers) {
+        writer.await.unwrap();
+        assert!(*heard == numbered(MIB));
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_gives_up_in_line_holds_up_nobody() {
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 1000);
+    let (_first_reader, mut first) = peer.open(&mut incoming, 1).await;
+    let (_second_reader, mut second) = peer.open(&mut incoming, 3).await;
+    let (_third_reader, mut third) = peer.open(&mut incoming, 5).await;
+    first.write_all(&[1; 5000]).await.unwrap();
+    assert!(poll!(pin!(second.write_all(&[2; 10]))).is_pending());
+    let third = tokio::spawn(async move {
+        third.write_all(&[3; 10]).await.unwrap();
+        third
+    });
+    assert_eq!(peer.hear_data(1, 5000).await, [1; 5000]);
+    assert_eq!(peer.hear_data(5, 10).await, [3; 10]);
+    third.await.unwrap();
+}
