@@ -61,6 +61,7 @@ pub enum Request {
     ReopenLog,
     /// Joins the container's streams. Answered with [`Reply::Attached`] and the descriptors that
     /// were asked for, in the order stdin, stdout, stderr (with a terminal: one stream socket).
+    /// Answered a second time, with a [`Failure`], when the client is cut off for not reading.
     Attach {
         /// Wants to write to the container's stdin.
         stdin: bool,
@@ -291,8 +292,9 @@ pub struct Health {
 ///
 /// Answered with [`ExecReply::Started`] and, in this order, the daemon's ends of stdin (only where
 /// asked for), stdout and stderr; or with the terminal's master alone. Then, once, with
-/// [`ExecReply::Exited`]. When the socket is closed before that, the process and all that
-/// descend from it are killed.
+/// [`ExecReply::Exited`]. When the socket is closed before that, a terminal is hung up, a process
+/// with a stdin or a terminal has a second to end by itself, then it and all that descend from it
+/// are killed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecRequest {
     /// The container's init.
@@ -446,6 +448,28 @@ pub enum SandboxReply {
     Probed(Result<(), Failure>),
     /// It could not be done; what was made is taken back.
     Failed(Failure),
+}
+
+// === corten-shim dial ===
+
+/// A request to `corten-shim dial`; there may be many at once. One with which a network namespace
+/// travels is to join that, and nothing more: it is the first, where the pod has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialRequest {
+    /// Chosen by the caller, and repeated in the answer.
+    pub id: u64,
+    /// The TCP port, of 127.0.0.1 or else of ::1.
+    pub port: u16,
+}
+
+/// The answer to a [`DialRequest`], in any order. The connected socket, non-blocking, travels with
+/// it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialReply {
+    /// The request's.
+    pub id: u64,
+    /// 0, or why it could not be done; of the two addresses the first one's reason.
+    pub errno: i32,
 }
 
 // === failures ===

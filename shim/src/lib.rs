@@ -7,6 +7,7 @@ pub mod api;
 pub mod bundle;
 pub mod cgroup;
 pub mod cgroups;
+pub mod dial;
 pub mod exec;
 pub mod failpoint;
 pub mod failure;

@@ -14,7 +14,7 @@ use corten_shim::parent::oom_score;
 use corten_shim::server::real::Parent;
 use corten_shim::server::{self, Options, birth};
 use corten_shim::sys::{descriptors, signal};
-use corten_shim::{cgroups, exec, pause, sandbox};
+use corten_shim::{cgroups, dial, exec, pause, sandbox};
 use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,6 +23,7 @@ use std::path::PathBuf;
 const USAGE: &str = "\
 usage: corten-shim run --id ID --socket PATH [--cgroup PATH]
        corten-shim exec
+       corten-shim dial
        corten-shim sandbox
        corten-shim pause
        corten-shim --version
@@ -40,9 +41,10 @@ fn start() -> u8 {
     match verb.to_str() {
         Some("run") => run(&rest),
         Some("exec") if rest.is_empty() => told(take_socket().and_then(|s| exec::run(&s))),
+        Some("dial") if rest.is_empty() => told(take_socket().and_then(|s| dial::run(&s))),
         Some("sandbox") if rest.is_empty() => told(take_socket().and_then(|s| sandbox::run(&s))),
         Some("pause") if rest.is_empty() => told(take_socket().and_then(pause::run)),
-        Some("exec" | "sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
+        Some("exec" | "dial" | "sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
         Some("--version") => {
             println!("corten-shim {}", env!("CARGO_PKG_VERSION"));
             0

@@ -250,6 +250,7 @@ impl<'a> Shim<'a> {
     /// Brings what has begun forward: the container's end, answers that waited for it, and
     /// connections that have closed.
     fn settle(&mut self) {
+        self.tell_cut_off();
         if let Some(kind) = self.container.as_mut().and_then(Container::look_at_memory) {
             self.announce(kind);
         }

@@ -27,12 +27,16 @@ pub struct SandboxCell {
     pub cpu: Mutex<CpuHistory>,
     /// The answer to the call that made it reached its caller.
     pub acknowledged: AtomicBool,
+    /// True once it is not ready any more.
+    over: watch::Sender<bool>,
 }
 
 impl SandboxCell {
     /// A cell for this record.
     pub fn new(record: Sandbox) -> Self {
+        let over = watch::Sender::new(record.state == SandboxState::NotReady);
         Self {
+            over,
             record: Mutex::new(Arc::new(record)),
             gate: tokio::sync::RwLock::new(()),
             teardown: tokio::sync::Mutex::new(()),
@@ -51,7 +55,16 @@ impl SandboxCell {
     pub fn change(&self, change: impl FnOnce(&mut Sandbox)) -> Arc<Sandbox> {
         let mut record = locked(&self.record);
         change(Arc::make_mut(&mut record));
+        if record.state == SandboxState::NotReady {
+            self.over.send_replace(true);
+        }
         Arc::clone(&record)
+    }
+
+    /// Waits until it is not ready any more.
+    pub async fn not_ready(&self) {
+        // The sender is this cell's own, so the wait cannot fail.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
     }
 }
 

@@ -68,6 +68,15 @@ pub enum TaskError {
         #[source]
         source: std::io::Error,
     },
+    /// Nothing listens at a port of the pod, or it cannot be reached.
+    #[error("dial 127.0.0.1:{port} and [::1]:{port}")]
+    Dial {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The container's init has ended.
     #[error("{verb}: the container's first process has ended")]
     Ended {
@@ -93,6 +102,7 @@ impl TaskError {
             },
             Self::Ended { .. } => Kind::FailedPrecondition,
             Self::Slow { .. } => Kind::DeadlineExceeded,
+            Self::Dial { .. } => Kind::Unavailable,
             Self::Spawn { .. }
             | Self::Socket { .. }
             | Self::Gone { .. }

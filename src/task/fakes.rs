@@ -3,8 +3,8 @@
 
 use super::socket::PacketSocket;
 use super::{
-    AttachOrder, Attachment, CreateOrder, Exec, ExecOrder, Launched, Task, TaskError, TaskEvent,
-    TaskEventKind, Tasks, Vacancy,
+    AttachOrder, Attachment, CreateOrder, Dialer, Exec, ExecOrder, Launched, Task, TaskError,
+    TaskEvent, TaskEventKind, Tasks, Vacancy,
 };
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Exit, ResolvedUser};
@@ -15,7 +15,7 @@ use corten_shim::packet;
 use rustix::fd::OwnedFd;
 use rustix::pipe::PipeFlags;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +34,7 @@ struct World {
     execs: Vec<FakeExec>,
     attached: Vec<FakeAttach>,
     sizes: Vec<(u16, u16)>,
+    dialled: Option<Option<PathBuf>>,
 }
 
 /// The process's side of an exec. Dropped, its shim has gone.
@@ -162,6 +163,12 @@ impl ShimTasks {
         self.world().sizes.clone()
     }
 
+    /// The network in which a dialer was started last.
+    #[must_use]
+    pub fn dialled(&self) -> Option<Option<PathBuf>> {
+        self.world().dialled.clone()
+    }
+
     /// A shim is killed: nobody says how its container ended.
     pub fn lose_shim(&self, id: &ContainerId) {
         self.world().alive.remove(id);
@@ -281,6 +288,14 @@ impl Tasks for ShimTasks {
             socket: theirs,
         });
         Ok(Exec::over(socket, 4_000_001, ours))
+    }
+
+    async fn dialer(&self, network: Option<&Path>) -> Result<Dialer, TaskError> {
+        self.check("dialer")?;
+        self.world().dialled = Some(network.map(Path::to_owned));
+        let (socket, theirs) = PacketSocket::pair().unwrap();
+        std::thread::spawn(move || corten_shim::dial::run(&theirs));
+        Ok(Dialer::over(socket))
     }
 }
 

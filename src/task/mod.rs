@@ -8,6 +8,7 @@
 
 pub mod apparmor;
 mod client;
+mod dial;
 mod error;
 mod exec;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub mod seccomp;
 mod shim;
 mod socket;
 
+pub use dial::Dialer;
 pub use error::TaskError;
 pub use exec::{Exec, ExecEnd};
 pub use process::kill_init;
@@ -30,7 +32,7 @@ use crate::model::sandbox::{Namespaces, Sandbox};
 use async_trait::async_trait;
 use corten_shim::api;
 use rustix::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -88,6 +90,13 @@ pub trait Tasks: Send + Sync {
     /// # Errors
     /// Where it cannot be started.
     async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError>;
+
+    /// Starts what connects to ports in the network namespace that is pinned here; `None`: in the
+    /// node's.
+    ///
+    /// # Errors
+    /// Where it cannot be started, or cannot join.
+    async fn dialer(&self, network: Option<&Path>) -> Result<Dialer, TaskError>;
 }
 
 /// A shim that has no container yet. Dropped, it ends.
@@ -175,7 +184,7 @@ pub struct CreateOrder {
 impl CreateOrder {
     /// Where a bundle's exit record is.
     #[must_use]
-    pub fn exit_record(bundle: &std::path::Path) -> PathBuf {
+    pub fn exit_record(bundle: &Path) -> PathBuf {
         bundle.join("exit.json")
     }
 }

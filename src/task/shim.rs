@@ -1,6 +1,7 @@
 //! The real adapter: one `corten-shim run` a container.
 
 use super::client::Client;
+use super::dial::{self, Dialer};
 use super::error::within;
 use super::exec::{self, Exec};
 use super::process::Spawned;
@@ -151,6 +152,15 @@ impl Tasks for ShimTasks {
 
     async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError> {
         exec::start(&self.program, order).await
+    }
+
+    async fn dialer(&self, network: Option<&Path>) -> Result<Dialer, TaskError> {
+        within(
+            ANSWER,
+            "start a dialer",
+            dial::start(&self.program, network),
+        )
+        .await
     }
 }
 

@@ -68,6 +68,6 @@ fn serve(socket: &OwnedFd) -> Result<(), Failure> {
         joined.nested.end();
         return Ok(());
     }
-    supervise::supervise(socket.as_fd(), joined, received.message.timeout_ms);
+    supervise::supervise(socket.as_fd(), joined, &received.message);
     Ok(())
 }

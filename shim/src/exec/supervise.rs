@@ -3,7 +3,7 @@
 //! One `poll` over the client's socket and the pidfd; no thread, no signal handler.
 
 use super::join::Joined;
-use crate::api::{ExecControl, ExecReply};
+use crate::api::{ExecControl, ExecReply, ExecRequest};
 use crate::packet;
 use crate::parent::Stdio;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,6 +12,10 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::time::{Duration, Instant};
+
+/// How long a process whose client has gone may take to end by itself: it has been told, by the end
+/// of its input or of its terminal.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why the watch is over.
 enum End {
@@ -24,8 +28,9 @@ enum End {
 }
 
 /// Watches until the end, and tells the client.
-pub fn supervise(socket: BorrowedFd<'_>, joined: Joined, timeout_ms: u64) {
-    let deadline = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
+pub fn supervise(socket: BorrowedFd<'_>, joined: Joined, request: &ExecRequest) {
+    let timeout = Duration::from_millis(request.timeout_ms);
+    let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
     let Joined {
         process,
         stdio,
@@ -33,6 +38,15 @@ pub fn supervise(socket: BorrowedFd<'_>, joined: Joined, timeout_ms: u64) {
     } = joined;
     let terminal = terminal(stdio);
     let end = watch(socket, &process.pidfd, terminal.as_ref(), deadline);
+    if matches!(end, End::Abandoned) && (request.stdin || terminal.is_some()) {
+        drop(terminal);
+        let mut fds = [PollFd::new(&process.pidfd, PollFlags::IN)];
+        // Whatever comes of it: now it is ended.
+        let _ = poll(
+            &mut fds,
+            time_left(Some(Instant::now() + FAREWELL)).as_ref(),
+        );
+    }
     if !matches!(end, End::Exited) {
         nested.end();
     }

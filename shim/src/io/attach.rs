@@ -17,11 +17,14 @@ pub const BEHIND: usize = 256 * 1024;
 /// The most that is read from a client's keyboard before the terminal has taken it, in bytes.
 const TYPED: usize = 4 * 1024;
 
+/// Who a client is: the numbers of the connection and of the call by which it came.
+pub type Client = (u32, u64);
+
 /// One descriptor of a client: a pipe's write end, or a terminal client's socket.
 #[derive(Debug)]
 pub struct Tap {
     /// Which client it belongs to; one that gets both streams has two taps.
-    pub client: u32,
+    pub client: Client,
     /// What it gets; `None`: nothing (a client that only types).
     pub stream: Option<Stream>,
     fd: OwnedFd,
@@ -57,7 +60,7 @@ pub enum Life {
 impl Tap {
     /// A tap that writes to `fd`, which must be non-blocking.
     #[must_use]
-    pub fn new(client: u32, stream: Option<Stream>, fd: OwnedFd) -> Self {
+    pub fn new(client: Client, stream: Option<Stream>, fd: OwnedFd) -> Self {
         Self {
             client,
             stream,

@@ -12,7 +12,7 @@
 //! Invariant: a stream that has ended is never polled again, and its clients go once they have
 //! had all of it.
 
-use super::attach::{Life, Tap};
+use super::attach::{Client, Life, Tap};
 use super::lines::Lines;
 use super::log::Log;
 use super::{Stream, TURN};
@@ -75,8 +75,9 @@ pub struct Streams {
     sources: Vec<Source>,
     stdin: Stdin,
     taps: Vec<Tap>,
-    clients: u32,
     slow: u64,
+    /// Those of them who have yet to be told.
+    cut: Vec<Client>,
     buffer: Vec<u8>,
 }
 
@@ -134,8 +135,8 @@ impl Streams {
             sources,
             stdin,
             taps: Vec::new(),
-            clients: 0,
             slow: 0,
+            cut: Vec::new(),
             buffer: Vec::new(),
         })
     }
@@ -256,10 +257,10 @@ impl Streams {
     ///
     /// # Errors
     /// [`crate::api::FailureKind::Invalid`] for a stdin that the container does not have.
-    pub fn attach(&mut self, wanted: Wanted) -> Result<Vec<OwnedFd>, Failure> {
-        self.clients += 1;
-        if self.sources.iter().any(|source| source.terminal) {
-            return self.attach_terminal(wanted).map(|socket| vec![socket]);
+    pub fn attach(&mut self, client: Client, wanted: Wanted) -> Result<Vec<OwnedFd>, Failure> {
+        if self.terminal().is_some() {
+            let socket = self.attach_terminal(client, wanted)?;
+            return Ok(vec![socket]);
         }
         let mut theirs = Vec::new();
         if wanted.stdin {
@@ -270,10 +271,15 @@ impl Streams {
             (Stream::Stderr, wanted.stderr),
         ] {
             if wants {
-                theirs.push(self.tap_pipe(stream)?);
+                theirs.push(self.tap_pipe(client, stream)?);
             }
         }
         Ok(theirs)
+    }
+
+    /// A client that was cut off since this was last asked.
+    pub fn cut_off(&mut self) -> Option<Client> {
+        self.cut.pop()
     }
 
     /// Fills in what the streams know of the shim's health.
@@ -283,7 +289,7 @@ impl Streams {
         health.dropped_lines = counts.dropped;
         health.log_errno = counts.errno;
         health.slow_clients = self.slow;
-        let mut clients: Vec<u32> = self.taps.iter().map(|tap| tap.client).collect();
+        let mut clients: Vec<_> = self.taps.iter().map(|tap| tap.client).collect();
         clients.dedup();
         health.attached = u32::try_from(clients.len()).unwrap_or(u32::MAX);
     }
@@ -301,13 +307,13 @@ impl Streams {
             .map(|source| &source.fd)
     }
 
-    fn attach_terminal(&mut self, wanted: Wanted) -> Result<OwnedFd, Failure> {
+    fn attach_terminal(&mut self, client: Client, wanted: Wanted) -> Result<OwnedFd, Failure> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
                 .map_err(|errno| Failure::system("make a client's socket", errno))?;
         let stream = (wanted.stdout || wanted.stderr).then_some(Stream::Stdout);
-        let tap = Tap::new(self.clients, stream, ours);
+        let tap = Tap::new(client, stream, ours);
         self.taps.push(if wanted.stdin {
             tap.with_keyboard()
         } else {
@@ -316,7 +322,7 @@ impl Streams {
         Ok(theirs)
     }
 
-    fn tap_pipe(&mut self, stream: Stream) -> Result<OwnedFd, Failure> {
+    fn tap_pipe(&mut self, client: Client, stream: Stream) -> Result<OwnedFd, Failure> {
         let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|errno| Failure::system("make a client's pipe", errno))?;
         let open = self
@@ -324,7 +330,7 @@ impl Streams {
             .iter()
             .any(|source| source.lines.stream() == stream);
         if open {
-            self.taps.push(Tap::new(self.clients, Some(stream), ours));
+            self.taps.push(Tap::new(client, Some(stream), ours));
         }
         Ok(theirs)
     }
@@ -393,6 +399,7 @@ impl Streams {
             .map(|tap| tap.client);
         if let Some(client) = slow {
             self.slow += 1;
+            self.cut.push(client);
             self.taps.retain(|tap| tap.client != client);
             return self.sweep();
         }

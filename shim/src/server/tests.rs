@@ -1,7 +1,9 @@
 mod peer;
 
 use super::*;
-use crate::api::{Call, CreateRequest, ExitReason, FailureKind, NEWEST, Reply, Request, State};
+use crate::api::{
+    Answer, Call, CreateRequest, ExitReason, FailureKind, NEWEST, Reply, Request, State,
+};
 use crate::fakes::parent::Parent;
 use crate::packet;
 use peer::{Running, script, serve, serve_for};
@@ -260,22 +262,30 @@ fn a_peer_that_does_not_read_is_cut_off_and_others_are_served() {
 fn a_call_is_answered_while_the_container_floods() {
     let mut shim = Running::created(script("exec yes"));
     shim.daemon.ok(Request::Start);
-    let (reply, fds) = shim.daemon.ok(Request::Attach {
+    let call = shim.daemon.send(Request::Attach {
         stdin: false,
         stdout: true,
         stderr: false,
     });
-    assert_eq!(reply, Reply::Attached);
+    let (attached, fds) = shim.daemon.next();
+    let answer = |result| Message::Answer(Answer { id: call, result });
+    assert_eq!(attached, answer(Ok(Reply::Attached)));
     let mut buffer = [0u8; 2];
     let mut fds = fds.into_iter();
     let stdout = fds.next().unwrap();
     rustix::event::poll(&mut [PollFd::new(&stdout, PollFlags::IN)], None).unwrap();
     assert_eq!(rustix::io::read(&stdout, &mut buffer).unwrap(), 2);
     assert_eq!(shim.daemon.health().attached, 1);
-    // Nobody reads on: the client is cut, the log goes on.
-    let before = shim.daemon.health().logged_bytes;
-    while shim.daemon.health().slow_clients == 0 {}
-    while shim.daemon.health().logged_bytes <= before {}
+    // Nobody reads on: the client is cut and told so, the log goes on.
+    let mut other = shim.connect();
+    other.hello();
+    let before = other.health().logged_bytes;
+    while other.health().slow_clients == 0 {}
+    while other.health().logged_bytes <= before {}
+    let Message::Answer(Answer { id, result }) = shim.daemon.next().0 else {
+        panic!("an answer was to come");
+    };
+    assert_eq!((id, result.unwrap_err().kind), (call, FailureKind::State));
     shim.shut();
 }
 

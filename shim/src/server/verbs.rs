@@ -8,6 +8,7 @@ use crate::api::{
     Answer, Call, CreateRequest, Failure, FailureKind, Health, Message, NEWEST, OLDEST, Reply,
     Request, State, Status,
 };
+use crate::io::attach::Client;
 use crate::io::streams::Wanted;
 use rustix::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -63,15 +64,16 @@ impl Shim<'_> {
             let failure = Failure::state("answer", "the first call is to be Hello");
             return self.answer(index, call.id, Err(failure));
         }
-        match self.act(call.request) {
+        let caller = (self.connections[index].id, call.id);
+        match self.act(call.request, caller) {
             Outcome::Answer(result, fds) => {
                 self.connections[index].answer(call.id, result, fds);
             }
             Outcome::Later(kind) => {
-                let connection = self.connections[index].id;
+                let (connection, call) = caller;
                 self.wishes.push(Wish {
                     connection,
-                    call: call.id,
+                    call,
                     kind,
                 });
             }
@@ -110,6 +112,16 @@ impl Shim<'_> {
         }
     }
 
+    /// Answers the calls of those who attached and were cut off, a second time.
+    pub fn tell_cut_off(&mut self) {
+        while let Some(container) = &mut self.container
+            && let Some((connection, call)) = container.streams.cut_off()
+        {
+            let failure = Failure::state("attach", "the client did not read");
+            self.grant(connection, call, Err(failure));
+        }
+    }
+
     fn hello(&mut self, index: usize, id: u64, theirs: std::ops::RangeInclusive<u16>) {
         let version = NEWEST.min(*theirs.end());
         if version < OLDEST || version < *theirs.start() {
@@ -123,7 +135,7 @@ impl Shim<'_> {
         }
     }
 
-    fn act(&mut self, request: Request) -> Outcome {
+    fn act(&mut self, request: Request, caller: Client) -> Outcome {
         match request {
             Request::Hello { .. } => Ok(Reply::Done).into(), // answered before
             Request::Create(request) => self.create(&request),
@@ -148,11 +160,14 @@ impl Shim<'_> {
                 stdin,
                 stdout,
                 stderr,
-            } => self.attach(Wanted {
-                stdin,
-                stdout,
-                stderr,
-            }),
+            } => {
+                let wanted = Wanted {
+                    stdin,
+                    stdout,
+                    stderr,
+                };
+                self.attach(caller, wanted)
+            }
             Request::Update { resources } => self
                 .container("update")
                 .and_then(|container| container.update(&resources))
@@ -212,12 +227,12 @@ impl Shim<'_> {
         Outcome::Answer(Ok(Reply::Status(container.status())), fds)
     }
 
-    fn attach(&mut self, wanted: Wanted) -> Outcome {
+    fn attach(&mut self, client: Client, wanted: Wanted) -> Outcome {
         let attached = self
             .container("attach")
             .and_then(|container| match container.has_ended() {
                 true => Err(Failure::state("attach", "the container has ended")),
-                false => container.streams.attach(wanted),
+                false => container.streams.attach(client, wanted),
             });
         match attached {
             Ok(fds) => Outcome::Answer(Ok(Reply::Attached), fds),

@@ -12,11 +12,13 @@
 //! its container left alone, its dialer gone.
 
 mod attach;
+mod dial;
 mod exec;
 mod process;
 mod streams;
 mod tokens;
 
+pub use dial::Dialer;
 pub use process::{Ended, Joined, Process};
 pub use streams::{Input, Output};
 pub use tokens::{LIFETIME, MOST};

@@ -268,3 +268,33 @@ async fn who_does_not_read_hears_that_it_was_too_slow() {
     bench.tasks.attached().cut.send(()).unwrap();
     assert_eq!(joined.process.wait().await.unwrap(), Ended::TooSlow);
 }
+
+/// The dialer is the real one, on a thread: it dials this host.
+#[tokio::test]
+async fn a_dialer_connects_many_times_until_its_pod_stops() {
+    let bench = Bench::new().await;
+    let sandbox = bench.run(pod("web")).await.unwrap();
+    let dialer = bench.engine.dialer(sandbox.as_str()).await.unwrap();
+    let record = bench.engine.pod_sandbox_status(sandbox.as_str()).unwrap();
+    let network = record.sandbox.namespaces.network.clone();
+    assert_eq!(bench.tasks.dialled(), Some(network));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for _ in 0..3 {
+        let (made, accepted) = tokio::join!(dialer.connect(port), listener.accept());
+        accepted.unwrap().0.write_all(b"hello").await.unwrap();
+        let mut said = String::new();
+        made.unwrap().read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "hello");
+    }
+    drop(listener);
+    let refused = dialer.connect(port).await.unwrap_err().chain();
+    for word in ["pod default/web", &port.to_string(), "refused"] {
+        assert!(refused.contains(word), "{word}: {refused}");
+    }
+    let stopped = bench.engine.stop_pod_sandbox(sandbox.as_str()).await;
+    stopped.unwrap();
+    dialer.gone().await;
+    let over = bench.engine.dialer(sandbox.as_str()).await.err().unwrap();
+    assert_eq!(over.kind(), Kind::FailedPrecondition);
+}

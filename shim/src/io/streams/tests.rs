@@ -5,6 +5,7 @@ use rustix::io::{read, write};
 use rustix::pty::OpenptFlags;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A container's side of its pipes, and the shim's streams over the other side.
 struct Piped {
@@ -54,6 +55,12 @@ fn turn(streams: &mut Streams) {
     streams.turn(&ready);
 }
 
+/// A new client joins.
+fn attach(streams: &mut Streams, wanted: Wanted) -> Result<Vec<OwnedFd>, Failure> {
+    static CALLS: AtomicU64 = AtomicU64::new(1);
+    streams.attach((1, CALLS.fetch_add(1, Ordering::Relaxed)), wanted)
+}
+
 fn health(streams: &Streams) -> Health {
     let mut health = Health::default();
     streams.health(&mut health);
@@ -96,7 +103,7 @@ fn output_goes_to_the_log_and_to_those_attached_from_then_on() {
     let mut all = piped(Some(path.clone()), false);
     write(&all.stdout, b"early\n").unwrap();
     turn(&mut all.streams);
-    let theirs = all.streams.attach(BOTH).unwrap();
+    let theirs = attach(&mut all.streams, BOTH).unwrap();
     write(&all.stdout, b"out\n").unwrap();
     turn(&mut all.streams);
     write(&all.stderr, b"err\n").unwrap();
@@ -114,7 +121,7 @@ fn output_goes_to_the_log_and_to_those_attached_from_then_on() {
 fn a_turn_reads_no_more_than_its_share() {
     let mut all = piped(None, false);
     write(&all.stdout, &vec![b'x'; TURN + 100]).unwrap();
-    let theirs = all.streams.attach(OUT).unwrap();
+    let theirs = attach(&mut all.streams, OUT).unwrap();
     turn(&mut all.streams);
     let mut buffer = vec![0u8; 2 * TURN];
     assert_eq!(read(&theirs[0], &mut buffer).unwrap(), TURN);
@@ -123,8 +130,8 @@ fn a_turn_reads_no_more_than_its_share() {
 #[test]
 fn a_client_that_does_not_read_is_cut_and_counted_and_others_are_not() {
     let mut all = piped(None, false);
-    let idle = all.streams.attach(BOTH).unwrap();
-    let eager = all.streams.attach(OUT).unwrap();
+    let idle = all.streams.attach((3, 7), BOTH).unwrap();
+    let eager = attach(&mut all.streams, OUT).unwrap();
     let chunk = vec![b'x'; TURN];
     let mut buffer = vec![0u8; TURN];
     let mut sent = 0;
@@ -139,6 +146,8 @@ fn a_client_that_does_not_read_is_cut_and_counted_and_others_are_not() {
     }
     assert!(sent > BEHIND);
     assert_eq!(health(&all.streams).attached, 1);
+    assert_eq!(all.streams.cut_off(), Some((3, 7)));
+    assert_eq!(all.streams.cut_off(), None, "told once");
     // Both of its streams have ended for it: stderr at once, stdout after what the pipe holds.
     assert_eq!(said(&idle[1]), b"");
 }
@@ -146,7 +155,7 @@ fn a_client_that_does_not_read_is_cut_and_counted_and_others_are_not() {
 #[test]
 fn a_client_that_has_gone_is_forgotten() {
     let mut all = piped(None, false);
-    drop(all.streams.attach(BOTH).unwrap());
+    drop(attach(&mut all.streams, BOTH).unwrap());
     turn(&mut all.streams);
     assert!(!all.streams.has_clients());
     assert_eq!(health(&all.streams).slow_clients, 0);
@@ -157,7 +166,7 @@ fn the_end_of_a_stream_ends_its_clients_and_flushes_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.log");
     let mut all = piped(Some(path.clone()), false);
-    let theirs = all.streams.attach(BOTH).unwrap();
+    let theirs = attach(&mut all.streams, BOTH).unwrap();
     write(&all.stdout, b"no newline").unwrap();
     drop(all.stdout);
     turn(&mut all.streams);
@@ -180,11 +189,11 @@ fn draining_reads_all_and_tells_whether_someone_holds_a_pipe() {
 #[test]
 fn stdin_is_the_pipe_itself_and_stays_open_for_the_next() {
     let mut all = piped(None, false);
-    let first = all.streams.attach(IN).unwrap();
+    let first = attach(&mut all.streams, IN).unwrap();
     write(&first[0], b"one").unwrap();
     drop(first);
     assert_eq!(said(&all.stdin), b"one");
-    let second = all.streams.attach(IN).unwrap();
+    let second = attach(&mut all.streams, IN).unwrap();
     write(&second[0], b"two").unwrap();
     assert_eq!(said(&all.stdin), b"two");
 }
@@ -192,9 +201,9 @@ fn stdin_is_the_pipe_itself_and_stays_open_for_the_next() {
 #[test]
 fn stdin_once_ends_with_its_first_client() {
     let mut all = piped(None, true);
-    let first = all.streams.attach(IN).unwrap();
+    let first = attach(&mut all.streams, IN).unwrap();
     write(&first[0], b"only").unwrap();
-    let late = all.streams.attach(IN).unwrap();
+    let late = attach(&mut all.streams, IN).unwrap();
     drop(first);
     assert_eq!(said(&all.stdin), b"only");
     assert_eq!(said(&all.stdin), b"", "the container sees the end");
@@ -211,7 +220,7 @@ fn a_stdin_that_is_not_there_cannot_be_asked_for() {
         stderr: err,
     };
     let mut streams = Streams::new(stdio, Log::open(None).unwrap(), false).unwrap();
-    streams.attach(IN).unwrap_err();
+    attach(&mut streams, IN).unwrap_err();
     streams.resize(80, 24).unwrap_err();
 }
 
@@ -235,7 +244,7 @@ fn a_terminals_client_types_and_sees() {
         stdin: true,
         ..BOTH
     };
-    let socket = streams.attach(all).unwrap().remove(0);
+    let socket = attach(&mut streams, all).unwrap().remove(0);
     write(&socket, b"typed\n").unwrap();
     turn(&mut streams); // reads the keyboard
     turn(&mut streams); // gives it to the terminal
@@ -255,7 +264,7 @@ fn what_a_terminals_client_types_last_is_not_lost_when_it_closes() {
         stdin: true,
         ..BOTH
     };
-    let socket = streams.attach(all).unwrap().remove(0);
+    let socket = attach(&mut streams, all).unwrap().remove(0);
     let line = format!("{}\n", "x".repeat(999));
     for _ in 0..6 {
         write(&socket, line.as_bytes()).unwrap();

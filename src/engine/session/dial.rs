@@ -1,0 +1,59 @@
+//! PortForward: connections to ports of a pod, from inside its network.
+
+use super::Engine;
+use crate::engine::objects::SandboxCell;
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::sandbox::SandboxState;
+use crate::task;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// What connects to a pod's ports. Dropped it is gone, and what it has connected lives on.
+pub struct Dialer {
+    dialer: task::Dialer,
+    cell: Arc<SandboxCell>,
+    pod: String,
+}
+
+impl Engine {
+    /// Starts what connects to the ports of a sandbox: one for a whole session.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` where the sandbox is not ready any more; else why its network
+    /// cannot be joined.
+    pub async fn dialer(&self, sandbox: &str) -> Result<Dialer> {
+        let cell = self.objects.sandbox(sandbox)?;
+        let cell = cell.ok_or_else(|| Error::not_found(format!("no sandbox {sandbox}")))?;
+        let record = cell.record();
+        if record.state != SandboxState::Ready {
+            return Err(Error::precondition(format!(
+                "sandbox {sandbox} is not ready"
+            )));
+        }
+        let who = &record.config.metadata;
+        let pod = format!("{}/{}", who.namespace, who.name);
+        let network = record.namespaces.network.as_deref();
+        let started = self.ports.tasks.dialer(network).await;
+        let dialer =
+            started.map_err(|e| Error::from(e).during(format!("reach the ports of pod {pod}")))?;
+        Ok(Dialer { dialer, cell, pod })
+    }
+}
+
+impl Dialer {
+    /// Connects to a port of the pod: of 127.0.0.1, or else of ::1. Many may be made at once.
+    ///
+    /// # Errors
+    /// Why there is no connection; the message names pod, port and cause.
+    pub async fn connect(&self, port: u16) -> Result<TcpStream> {
+        let what = || format!("connect to port {port} of pod {}", self.pod);
+        let socket = self.dialer.connect(port).await;
+        let socket = socket.map_err(|e| Error::from(e).during(what()))?;
+        TcpStream::from_std(socket.into()).context(Kind::Internal, what)
+    }
+
+    /// Waits until the pod is not ready any more: whoever goes on keeps its network from going.
+    pub async fn gone(&self) {
+        self.cell.not_ready().await;
+    }
+}
