@@ -174,6 +174,45 @@ fn root_an_exec_whose_time_is_up_ends_with_all_its_descendants() {
 
 #[test]
 #[ignore = "needs root"]
+fn root_a_process_hears_that_its_client_has_gone_before_it_is_ended() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let script = "trap 'touch /tmp/hung-up; exit' HUP; touch /tmp/up; while :; do sleep 1; done";
+    let mut exec = container.exec(&["sh", "-c", script], &json!({"terminal": true}));
+    until("it runs", || bundle.path("upper/tmp/up").exists());
+    exec.fds.clear();
+    exec.gone();
+    assert!(bundle.path("upper/tmp/hung-up").exists());
+    let script = "cat >/tmp/in; touch /tmp/ended";
+    let mut exec =
+        container.exec_request(&["sh", "-c", script], &json!({}), |exec| exec.stdin = true);
+    rustix::io::write(&exec.fds[0], b"x").unwrap();
+    exec.fds.clear();
+    exec.gone();
+    assert!(bundle.path("upper/tmp/ended").exists());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_who_does_not_listen_is_ended_with_its_client() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    let script = "trap '' HUP; setsid sleep 1000 & touch /tmp/up; while :; do sleep 1000; done";
+    let mut exec = container.exec(&["sh", "-c", script], &json!({"terminal": true}));
+    until("it runs", || bundle.path("upper/tmp/up").exists());
+    let cgroup = Cgroup::find(&format!("/{}", bundle.id())).unwrap();
+    let members = || cgroup.nested().unwrap().len();
+    assert_eq!(members(), 1);
+    exec.fds.clear();
+    exec.gone();
+    assert_eq!(members(), 0, "nobody of it is left");
+    container.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn root_a_background_process_outlives_its_exec() {
     let bundle = Bundle::new("sleep 1000");
     let mut container = bundle.create().unwrap();
