@@ -1,8 +1,8 @@
 //! A container's streams: read once, written to the log, copied to those who are attached.
 //!
 //! Invariant: nothing here waits. Every descriptor that is read is non-blocking and read at most
-//! [`TURN`] bytes a turn; a client that does not read costs at most [`attach::BEHIND`] bytes; a
-//! log that cannot be written is counted, not waited for.
+//! [`TURN`] bytes a turn; a client that does not read costs at most twice [`attach::BEHIND`] bytes,
+//! and its stream a fraction of a second; a log that cannot be written is counted, not waited for.
 
 pub mod attach;
 pub mod lines;

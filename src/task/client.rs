@@ -1,4 +1,9 @@
 //! A connection to one shim: calls and their answers, and the shim's events.
+//!
+//! The end of the connection is how a shim's end is noticed, also by SIGKILL: no other process holds
+//! the socket (what a shim starts lets go of it before it waits for anything), and the kernel closes
+//! the descriptors of who ends before its pidfd becomes readable. So a pidfd would tell nothing more,
+//! and nothing earlier.
 
 use super::socket::PacketSocket;
 use super::{TaskError, TaskEvent, TaskEventKind, exit_of};

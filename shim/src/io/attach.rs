@@ -1,7 +1,9 @@
 //! Those who are attached to a container's streams: each gets what comes from then on.
 //!
-//! A client that does not read is no reason to hold the container up: what it has not taken is
-//! kept up to [`BEHIND`] bytes, then it is disconnected and counted.
+//! What a client has not taken is kept up to [`BEHIND`] bytes. Then the stream is held back, so that
+//! many who read can be as fast together as the container is; but only for [`PATIENCE`], in which the
+//! client must take half of it: one that does not read is no reason to hold a container up, and is
+//! disconnected and counted.
 //!
 //! Invariant: no write to a client waits, and a client that has gone is forgotten with all of its
 //! descriptors.
@@ -11,9 +13,14 @@ use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// How much a client may leave unread, beyond what the kernel's buffer holds, in bytes.
 pub const BEHIND: usize = 256 * 1024;
+/// How much it may be at the very end, when what a pipe still holds is read at once.
+const FAR_BEHIND: usize = 2 * BEHIND;
+/// How long a stream is held back for a client.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// The most that is read from a client's keyboard before the terminal has taken it, in bytes.
 const TYPED: usize = 4 * 1024;
 
@@ -29,6 +36,8 @@ pub struct Tap {
     pub stream: Option<Stream>,
     fd: OwnedFd,
     backlog: VecDeque<u8>,
+    /// Since when it has been too far behind.
+    behind: Option<Instant>,
     keyboard: Keyboard,
     life: Life,
 }
@@ -66,6 +75,7 @@ impl Tap {
             stream,
             fd,
             backlog: VecDeque::new(),
+            behind: None,
             keyboard: Keyboard::Shut,
             life: Life::Flowing,
         }
@@ -83,8 +93,15 @@ impl Tap {
     pub fn life(&self) -> Life {
         match self.life {
             Life::Leaving if !self.has_typed() => Life::Gone,
+            Life::Flowing if self.patience() == Some(Duration::ZERO) => Life::Slow,
             other => other,
         }
+    }
+
+    /// How much longer its stream is held back for it; `None`: it is not.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        Some(PATIENCE.saturating_sub(self.behind?.elapsed()))
     }
 
     /// What to poll for, as long as there is somebody.
@@ -127,6 +144,9 @@ impl Tap {
         };
         self.backlog.extend(&data[written..]);
         if self.backlog.len() > BEHIND {
+            self.behind.get_or_insert_with(Instant::now);
+        }
+        if self.backlog.len() > FAR_BEHIND {
             self.life = Life::Slow;
         }
     }
@@ -165,6 +185,9 @@ impl Tap {
                 Ok(written) => drop(self.backlog.drain(..written)),
                 Err(_) => return self.leave(),
             }
+            if self.backlog.len() <= BEHIND / 2 {
+                self.behind = None;
+            }
         }
         self.backlog = VecDeque::new();
         if self.life == Life::Ending {
@@ -177,6 +200,7 @@ impl Tap {
     fn leave(&mut self) {
         self.life = Life::Leaving;
         self.stream = None;
+        self.behind = None;
         self.backlog = VecDeque::new();
         let Keyboard::Open(typed) = &mut self.keyboard else {
             return;

@@ -150,11 +150,14 @@ impl Streams {
         }
         for (index, source) in self.sources.iter().enumerate() {
             if source.hung_up.is_none_or(|until| until <= Instant::now()) {
-                let mut flags = PollFlags::IN;
+                let mut flags = PollFlags::empty();
+                flags.set(PollFlags::IN, !self.is_held_back(source));
                 if source.terminal && self.taps.iter().any(Tap::has_typed) {
                     flags |= PollFlags::OUT;
                 }
-                add(Part::Source(index), &source.fd, flags);
+                if !flags.is_empty() {
+                    add(Part::Source(index), &source.fd, flags);
+                }
             }
         }
     }
@@ -162,10 +165,20 @@ impl Streams {
     /// How long a poll may last before the streams want to be asked again.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
-        if self.sources.iter().any(|source| source.hung_up.is_some()) {
-            return Some(HUNG_UP);
-        }
-        (self.log.is_warm() || self.buffer.capacity() > 0).then_some(Duration::from_secs(1))
+        let held_back = self.taps.iter().filter_map(Tap::patience).min();
+        let own = if self.sources.iter().any(|source| source.hung_up.is_some()) {
+            Some(HUNG_UP)
+        } else {
+            (self.log.is_warm() || self.buffer.capacity() > 0).then_some(Duration::from_secs(1))
+        };
+        held_back.into_iter().chain(own).min()
+    }
+
+    /// Whether a client that gets this stream is far behind.
+    fn is_held_back(&self, source: &Source) -> bool {
+        let stream = Some(source.lines.stream());
+        let mut taps = self.taps.iter();
+        taps.any(|tap| tap.stream == stream && tap.patience().is_some())
     }
 
     /// Gives memory back that only busy streams need.
@@ -277,8 +290,9 @@ impl Streams {
         Ok(theirs)
     }
 
-    /// A client that was cut off since this was last asked.
+    /// A client that was cut off and has not been told here yet.
     pub fn cut_off(&mut self) -> Option<Client> {
+        self.sweep();
         self.cut.pop()
     }
 

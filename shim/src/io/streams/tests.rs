@@ -35,17 +35,21 @@ fn piped(log: Option<PathBuf>, once: bool) -> Piped {
 
 /// One turn, as the server's loop makes it; waits until something is ready.
 fn turn(streams: &mut Streams) {
+    turn_within(streams, 1);
+}
+
+fn turn_within(streams: &mut Streams, seconds: i64) {
     let mut parts = Vec::new();
     let mut fds = Vec::new();
     streams.poll(|part, fd, flags| {
         parts.push(part);
         fds.push(PollFd::new(fd, flags));
     });
-    let second = Timespec {
-        tv_sec: 1,
+    let limit = Timespec {
+        tv_sec: seconds,
         tv_nsec: 0,
     };
-    poll(&mut fds, Some(&second)).unwrap();
+    poll(&mut fds, Some(&limit)).unwrap();
     let flags: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
     let ready: Vec<_> = parts
         .into_iter()
@@ -127,29 +131,90 @@ fn a_turn_reads_no_more_than_its_share() {
     assert_eq!(read(&theirs[0], &mut buffer).unwrap(), TURN);
 }
 
+/// Writes as much as the container can, and lets the streams have a turn where there is something to
+/// do; how much that was.
+fn flood(all: &mut Piped) -> usize {
+    let written = write(&all.stdout, &[b'x'; TURN]).unwrap_or(0);
+    turn_within(&mut all.streams, 0);
+    written
+}
+
 #[test]
 fn a_client_that_does_not_read_is_cut_and_counted_and_others_are_not() {
     let mut all = piped(None, false);
+    rustix::io::ioctl_fionbio(&all.stdout, true).unwrap();
     let idle = all.streams.attach((3, 7), BOTH).unwrap();
     let eager = attach(&mut all.streams, OUT).unwrap();
-    let chunk = vec![b'x'; TURN];
     let mut buffer = vec![0u8; TURN];
-    let mut sent = 0;
-    while health(&all.streams).slow_clients == 0 {
+    let (mut sent, mut got) = (0, 0);
+    while all.streams.cut_off().is_none() {
         assert!(
-            sent <= BEHIND + 128 * 1024,
-            "a client may not cost more than this"
+            sent <= BEHIND + 256 * 1024,
+            "a client may not cost more than this, and what the pipes hold"
         );
-        sent += write(&all.stdout, &chunk).unwrap();
-        turn(&mut all.streams);
-        assert_eq!(read(&eager[0], &mut buffer).unwrap(), TURN);
+        sent += flood(&mut all);
+        got += read(&eager[0], &mut buffer).unwrap_or(0);
     }
     assert!(sent > BEHIND);
-    assert_eq!(health(&all.streams).attached, 1);
-    assert_eq!(all.streams.cut_off(), Some((3, 7)));
+    let health = health(&all.streams);
+    assert_eq!((health.attached, health.slow_clients), (1, 1));
     assert_eq!(all.streams.cut_off(), None, "told once");
     // Both of its streams have ended for it: stderr at once, stdout after what the pipe holds.
     assert_eq!(said(&idle[1]), b"");
+    while got < sent {
+        turn(&mut all.streams);
+        got += read(&eager[0], &mut buffer).unwrap_or(0);
+    }
+    assert_eq!(got, sent, "and nobody waits any more");
+}
+
+#[test]
+fn who_reads_is_waited_for() {
+    let mut all = piped(None, false);
+    rustix::io::ioctl_fionbio(&all.stdout, true).unwrap();
+    let steady = attach(&mut all.streams, OUT).unwrap();
+    let mut buffer = vec![0u8; TURN];
+    let (mut sent, mut got) = (0, 0);
+    // Half as fast as the container would be.
+    for _ in 0..200 {
+        sent += flood(&mut all) + flood(&mut all);
+        got += read(&steady[0], &mut buffer).unwrap();
+    }
+    assert!(got > 4 * BEHIND);
+    while got < sent {
+        turn(&mut all.streams);
+        got += read(&steady[0], &mut buffer).unwrap_or(0);
+    }
+    assert_eq!(health(&all.streams).slow_clients, 0);
+}
+
+/// At a container's end all that its pipes hold is read at once.
+#[test]
+fn a_client_that_is_behind_at_the_end_gets_the_rest() {
+    let mut all = piped(None, false);
+    rustix::io::ioctl_fionbio(&all.stdout, true).unwrap();
+    let late = attach(&mut all.streams, OUT).unwrap();
+    let mut sent = 0;
+    while all.streams.patience() > Some(Duration::from_millis(200)) || sent < BEHIND {
+        sent += flood(&mut all);
+    }
+    while let Ok(more) = write(&all.stdout, &[b'x'; 4096]) {
+        sent += more;
+    }
+    drop((all.stdout, all.stderr));
+    assert!(all.streams.drain());
+    all.streams.finish();
+    assert_eq!(all.streams.cut_off(), None);
+    let mut got = 0;
+    let mut buffer = vec![0u8; TURN];
+    loop {
+        match read(&late[0], &mut buffer) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(_) => turn(&mut all.streams),
+        }
+    }
+    assert_eq!(got, sent);
 }
 
 #[test]
