@@ -185,12 +185,15 @@ impl Engine {
         image: &Arc<Image>,
     ) -> Result<()> {
         let container = cell.record();
-        self.save_container(Arc::clone(&container)).await?;
-        crate::failpoint!("create_container/recorded");
-        // The shim comes up while its bundle is written: each takes about as long as the other.
-        let (order, shim) = tokio::join!(self.make_bundle(sandbox, &container, image), async {
-            self.ports.tasks.launch(&container.id)
-        });
+        // The shim comes up while its bundle is written: each takes about as long as the other. It may
+        // come before the record: one without a container holds nothing, and ends with its daemon.
+        let recorded = async {
+            self.save_container(Arc::clone(&container)).await?;
+            crate::failpoint!("create_container/recorded");
+            self.make_bundle(sandbox, &container, image).await
+        };
+        let (order, shim) =
+            tokio::join!(recorded, async { self.ports.tasks.launch(&container.id) });
         crate::failpoint!("create_container/bundled");
         let launched = shim?.create(order?).await?;
         crate::failpoint!("create_container/launched");
