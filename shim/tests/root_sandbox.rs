@@ -2,185 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
 
-use corten_shim::api::{
-    Failure, FailureKind, IdMap, IdMaps, PinRequest, Pins, ProcessName, SandboxReply,
-    SandboxRequest,
-};
-use corten_shim::packet;
+#[path = "sandbox/pod.rs"]
+mod pod;
+
+use corten_shim::api::{FailureKind, PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest};
+use pod::{Pod, ask, is_alive, pidfd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::os::fd::AsFd;
+use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-const SHIM: &str = env!("CARGO_BIN_EXE_corten-shim");
-
-fn ask(request: &SandboxRequest) -> (SandboxReply, Vec<OwnedFd>) {
-    let flags = SocketFlags::CLOEXEC;
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-    let mut child = Command::new(SHIM)
-        .arg("sandbox")
-        .stdin(Stdio::from(theirs))
-        .spawn()
-        .unwrap();
-    packet::send(&ours, request, &[]).unwrap();
-    let got = packet::receive(&ours).unwrap().expect("an answer");
-    assert!(child.wait().unwrap().success());
-    (got.message, got.fds)
-}
-
-/// A pod below a directory of the test's own; unpinned when the test ends, however it ends.
-struct Pod {
-    dir: TempDir,
-    pins: Pins,
-}
-
-impl Pod {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| Some(dir.path().join(name));
-        let pins = Pins {
-            network: at("netns/pod"),
-            ipc: at("ns/ipc"),
-            uts: at("ns/uts"),
-            pid: at("ns/pid"),
-            shm: at("shm"),
-            user: None,
-            holder: None,
-        };
-        Self { dir, pins }
-    }
-
-    /// A pod with a user namespace of its own.
-    fn in_user_namespace() -> Self {
-        let mut pod = Self::new();
-        pod.pins.user = Some(pod.dir.path().join("ns/user"));
-        pod
-    }
-
-    fn request(&self, sysctls: &[(&str, &str)]) -> SandboxRequest {
-        let own = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
-        SandboxRequest::Pin(PinRequest {
-            pins: self.pins.clone(),
-            hostname: "pod-host".to_owned(),
-            sysctls: sysctls.iter().map(own).collect(),
-            shm_size: 1 << 20,
-            cgroup: None,
-            ids: self.pins.user.as_ref().map(|_| ids()),
-        })
-    }
-
-    fn pin(&mut self, sysctls: &[(&str, &str)]) -> Vec<OwnedFd> {
-        match ask(&self.request(sysctls)) {
-            (SandboxReply::Pinned { holder }, fds) => {
-                self.pins.holder = holder;
-                fds
-            }
-            (other, _) => panic!("{other:?}"),
-        }
-    }
-
-    fn refused(&self, sysctls: &[(&str, &str)]) -> Failure {
-        match ask(&self.request(sysctls)).0 {
-            SandboxReply::Failed(failure) => failure,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn unpin(&self) {
-        let reply = ask(&SandboxRequest::Unpin(self.pins.clone())).0;
-        assert_eq!(reply, SandboxReply::Unpinned);
-    }
-
-    /// What a command prints inside the pod's network, IPC and UTS namespaces.
-    fn inside(&self, command: &'static [&'static str]) -> String {
-        let namespaces: Vec<_> = [&self.pins.network, &self.pins.ipc, &self.pins.uts]
-            .into_iter()
-            .flatten()
-            .map(|path| std::fs::File::open(path).unwrap())
-            .collect();
-        // A thread of its own: what it enters it does not bring back.
-        let said = std::thread::spawn(move || {
-            for namespace in &namespaces {
-                let any: Option<LinkNameSpaceType> = None;
-                move_into_link_name_space(namespace.as_fd(), any).unwrap();
-            }
-            Command::new(command[0])
-                .args(&command[1..])
-                .output()
-                .unwrap()
-        });
-        String::from_utf8(said.join().unwrap().stdout)
-            .unwrap()
-            .trim()
-            .to_owned()
-    }
-
-    /// Nothing of the pod is mounted, and no file of it is left.
-    fn assert_gone(&self) {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(
-            !mounts.contains(self.dir.path().to_str().unwrap()),
-            "{mounts}"
-        );
-        let pins = &self.pins;
-        let paths = [&pins.network, &pins.ipc, &pins.uts, &pins.pid, &pins.shm];
-        for path in paths.into_iter().chain([&pins.user]).flatten() {
-            assert!(!path.exists(), "{path:?}");
-        }
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        ask(&SandboxRequest::Unpin(self.pins.clone()));
-    }
-}
-
-/// What root inside is outside.
-const FIRST: u32 = 100_000;
-
-fn ids() -> IdMaps {
-    let all = vec![IdMap {
-        inside: 0,
-        outside: FIRST,
-        length: 65_536,
-    }];
-    IdMaps {
-        uids: all.clone(),
-        gids: all,
-    }
-}
-
-/// The inode of the user namespace that owns the namespace pinned here (`NS_GET_USERNS`).
-fn owner(pin: &Path) -> u64 {
-    let ask = "import fcntl, os, sys; print(os.fstat(fcntl.ioctl(os.open(sys.argv[1], 0), 0xb701)).st_ino)";
-    let said = Command::new("python3").args(["-c", ask]).arg(pin).output();
-    let said = String::from_utf8(said.unwrap().stdout).unwrap();
-    said.trim().parse().unwrap()
-}
-
-fn pidfd(name: ProcessName) -> OwnedFd {
-    pidfd_open(Pid::from_raw(name.pid).unwrap(), PidfdFlags::empty()).unwrap()
-}
 
 fn wait(pidfd: &OwnedFd) {
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], None).unwrap();
-}
-
-fn is_alive(pidfd: &OwnedFd) -> bool {
-    let now = rustix::event::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).unwrap() == 0
 }
 
 /// A shell in the pod's PID namespace.
@@ -278,14 +114,7 @@ fn root_sysctls_of_the_host_are_refused_and_nothing_is_left() {
 #[test]
 #[ignore = "needs root"]
 fn root_a_pinning_that_fails_late_is_undone() {
-    let pod = Pod::new();
-    let in_the_way = pod.pins.pid.clone().unwrap();
-    std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
-    std::fs::write(&in_the_way, "").unwrap();
-    let failure = pod.refused(&[]);
-    assert!(failure.step.contains("ns/pid"), "{failure}");
-    std::fs::remove_file(&in_the_way).expect("it was not ours to take away");
-    pod.assert_gone();
+    Pod::new().assert_undone_when_late();
 }
 
 /// The paths of a pod that lives are not another's to take, nor to take away.
@@ -516,115 +345,4 @@ fn root_pins_below_run_netns_are_shared_with_all_who_look_there() {
     assert_eq!(at("/run/netns").len(), 1, "mounted once: {seen}");
     assert!(at("/run/netns")[0].contains(" shared:"), "{seen}");
     assert_eq!((at("/run/netns/a").len(), at("/run/netns/b").len()), (1, 1));
-}
-
-#[test]
-#[ignore = "needs root"]
-fn root_a_pods_user_namespace_owns_all_its_others() {
-    let mut pod = Pod::in_user_namespace();
-    let fds = pod.pin(&[
-        ("kernel.shm_rmid_forced", "1"),
-        ("net.core.somaxconn", "77"),
-    ]);
-    assert_eq!(fds.len(), 2, "the rtnetlink socket and the holder's pidfd");
-    let pins = &pod.pins;
-    let user = std::fs::metadata(pins.user.as_ref().unwrap())
-        .unwrap()
-        .ino();
-    for path in [&pins.network, &pins.ipc, &pins.uts, &pins.pid] {
-        assert_eq!(owner(path.as_ref().unwrap()), user, "{path:?}");
-    }
-    assert_eq!(pod.inside(&["uname", "-n"]), "pod-host");
-    assert_eq!(
-        pod.inside(&["cat", "/proc/sys/kernel/shm_rmid_forced"]),
-        "1"
-    );
-    assert_eq!(pod.inside(&["cat", "/proc/sys/net/core/somaxconn"]), "77");
-    let lo = pod.inside(&["ip", "-o", "link", "show", "lo"]);
-    assert!(lo.contains(",UP"), "{lo}");
-    let shm = std::fs::metadata(pins.shm.as_ref().unwrap()).unwrap();
-    assert_eq!((shm.uid(), shm.gid()), (FIRST, FIRST));
-    let holder = pins.holder.unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", holder.pid)).unwrap();
-    assert!(status.contains(&format!("Uid:\t{FIRST}\t")), "{status}");
-    let alive = pidfd(holder);
-    pod.unpin();
-    assert!(!is_alive(&alive));
-    pod.assert_gone();
-}
-
-#[test]
-#[ignore = "needs root"]
-fn root_a_pinning_in_a_user_namespace_that_fails_is_undone() {
-    let pod = Pod::in_user_namespace();
-    assert_eq!(
-        pod.refused(&[("net.core.no_such", "1")]).kind,
-        FailureKind::Invalid
-    );
-    pod.assert_gone();
-    let in_the_way = pod.pins.pid.clone().unwrap();
-    std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
-    std::fs::write(&in_the_way, "").unwrap();
-    let failure = pod.refused(&[]);
-    assert!(failure.step.contains("ns/pid"), "{failure}");
-    std::fs::remove_file(&in_the_way).expect("it was not ours to take away");
-    pod.assert_gone();
-}
-
-#[test]
-#[ignore = "needs root"]
-fn root_a_pod_with_a_user_namespace_can_keep_the_hosts_network() {
-    let mut pod = Pod::in_user_namespace();
-    pod.pins.network = None;
-    pod.pins.uts = None;
-    assert_eq!(pod.pin(&[]).len(), 1, "the holder's pidfd");
-    let user = std::fs::metadata(pod.pins.user.as_ref().unwrap()).unwrap();
-    assert_eq!(owner(pod.pins.ipc.as_ref().unwrap()), user.ino());
-    pod.unpin();
-    pod.assert_gone();
-}
-
-#[test]
-#[ignore = "needs root"]
-fn root_ids_that_cannot_be_are_refused_by_name() {
-    let pod = Pod::in_user_namespace();
-    let SandboxRequest::Pin(request) = pod.request(&[]) else {
-        unreachable!("it asks for pins")
-    };
-    let with = |ids| {
-        let request = PinRequest {
-            ids,
-            ..request.clone()
-        };
-        match ask(&SandboxRequest::Pin(request)).0 {
-            SandboxReply::Failed(failure) => failure,
-            other => panic!("{other:?}"),
-        }
-    };
-    let mut over = ids();
-    over.gids[0].length = u32::MAX;
-    assert!(with(Some(over)).to_string().contains("group"));
-    assert_eq!(with(None).kind, FailureKind::Invalid);
-    pod.assert_gone();
-}
-
-#[test]
-#[ignore = "needs root"]
-fn root_whether_pods_can_have_a_user_namespace_is_tried_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let probe = |path: &Path| ask(&SandboxRequest::Probe(path.to_owned())).0;
-    assert_eq!(probe(dir.path()), SandboxReply::Probed(Ok(())));
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    // A file system whose owners cannot be mapped, and whose directories go by rmdir alone.
-    let cgroups = Path::new("/sys/fs/cgroup/unified");
-    let reply = probe(cgroups);
-    let place = cgroups.join(".probe");
-    for name in ["lower", "upper", "work", "rootfs", ""] {
-        let _ = std::fs::remove_dir(place.join(name));
-    }
-    assert!(!place.exists());
-    let SandboxReply::Probed(Err(failure)) = reply else {
-        panic!("a cgroup file system was mapped")
-    };
-    assert!(!failure.to_string().is_empty());
 }
