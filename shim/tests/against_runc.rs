@@ -158,6 +158,11 @@ fn normal_mount(line: &str) -> String {
         return line.to_owned();
     }
     words.drain(..3);
+    // A mount's root is told as its file system has it: on a machine whose own root is a part of one,
+    // with that part's path before it.
+    if let Some(at) = words[0].find("BUNDLE") {
+        words[0].drain(..at);
+    }
     for word in &mut words {
         if let Some((name, _)) = word.split_once(':')
             && matches!(name, "shared" | "master" | "propagate_from")
