@@ -1,5 +1,7 @@
 //! What is encoded is decoded, and what is broken is named.
 
+mod golden;
+
 use bytes::{BufMut, BytesMut};
 use flate2::{Compress, Compression, FlushCompress};
 
