@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Streams of several runtimes in turns: see `streams`, which prepares the node."""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "streaming")]
+import leftovers  # noqa: E402
+import registry  # noqa: E402
+from figures import Samples, add, show  # noqa: E402
+from on_streams import PORT, SERVE, SIGNALS, LARGE, Pod  # noqa: E402
+from runtimes import RUNTIMES, Runtime  # noqa: E402
+from service import log_folder  # noqa: E402
+from wait import until  # noqa: E402
+
+
+def main() -> int:
+    options = arguments()
+    SIGNALS.mkdir()
+    registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
+    samples: dict[str, Samples] = {name: {} for name in options.runtimes}
+    for number in range(options.rounds):
+        for name in options.runtimes:
+            print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
+            add(samples[name], measure(RUNTIMES[name](), f"round-{number}-{name}", options))
+    show(samples)
+    outcome = pathlib.Path(log_folder(), "streams.json")
+    outcome.write_text(json.dumps(samples, indent=1))
+    print(f"\nevery sample (ns): {outcome}")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=20, help="sessions in a row, for the first byte")
+    parser.add_argument("--megabytes", type=int, default=500, help="what an exec says")
+    parser.add_argument("--transport", choices=("spdy", "websocket"), default="spdy")
+    parser.add_argument("--runtimes", type=lambda text: text.split(","), default=["containerd", "corten"])
+    return parser.parse_args()
+
+
+def measure(runtime: Runtime, name: str, options: argparse.Namespace) -> Samples:
+    """One run on one runtime, which is there for it alone."""
+    try:
+        leftovers.warm_up(runtime)
+        pod = Pod(runtime, name)
+        served = pod.start("served", SERVE)
+        until(lambda: runtime.crictl("exec", "-s", served, "wget", "-qO-", f"http://127.0.0.1:{PORT}/"), 30, "pages")
+        found = timed(runtime, pod.sandbox, served, options)
+        pod.remove()
+        return found
+    finally:
+        runtime.stop()
+
+
+def timed(runtime: Runtime, sandbox: str, served: str, options: argparse.Namespace) -> Samples:
+    size, count = options.megabytes * 1_000_000, str(options.count)
+    transport = ("--transport", options.transport)
+    say = ("head", "-c", str(size), "/dev/zero")
+    inside = ("--container", served, *transport)
+    ports = ("--sandbox", sandbox, "--port", str(PORT), *transport)
+    return {
+        f"exec, {options.megabytes} MB of stdout": streams(
+            runtime, "rate", "exec", *inside, "--bytes", str(size), "--count", "3", "--", *say),
+        f"forwarded, {LARGE / 1e6:.0f} MB": streams(
+            runtime, "rate", "forward", *ports, "--bytes", str(LARGE), "--count", "3"),
+        "exec, first byte": streams(runtime, "first", "exec", *inside, "--count", count, "--", "echo", "hello"),
+        "forwarded, first byte": streams(runtime, "first", "forward", *ports, "--count", count),
+    }
+
+
+def streams(runtime: Runtime, what: str, verb: str, *words: str) -> list[int]:
+    command = ["streams", what, verb, "--endpoint", runtime.endpoint, *words]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

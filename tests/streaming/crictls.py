@@ -1,0 +1,119 @@
+"""crictl's exec, attach and port-forward, each with each transport, as a person and as a script use them."""
+
+import pathlib
+import subprocess
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+from on_streams import ANSWER, LARGE, PAGE, PORT, SIGNALS, OnStreams, digest_of, noise
+from terminal import Terminal
+from wait import until
+
+MEGABYTES_100 = 100 << 20
+
+
+class Crictl(OnStreams):
+    def test_exec_on_a_terminal_follows_its_size_and_ends_with_its_code(self):
+        for transport in self.each_transport():
+            terminal = Terminal("crictl", "exec", "--transport", transport, "-it", self.served, "sh", rows=40, columns=120)
+            terminal.type("PS1='ready> '\n")
+            terminal.expect("\nready> ")
+            self.sized(terminal, "40 120")
+            terminal.resize(51, 132)
+            self.sized(terminal, "51 132")
+            terminal.type("tty; test -t 0 && test -t 1 && test -t 2 && echo all-''three\n")
+            terminal.expect(r"/dev/pts/\d+")
+            terminal.expect("all-three")
+            terminal.type("exit\n")
+            self.assertEqual(terminal.ended(), 0)
+
+    def sized(self, terminal: Terminal, size: str) -> None:
+        """The size comes a moment after the terminal: it is asked for until it is there."""
+        def asked():
+            terminal.type("stty size\n")
+            return terminal.expect(r"\n(\d+ \d+)\r")[1] == size
+        until(asked, 10, f"the terminal is {size}")
+
+    def test_a_terminal_that_goes_away_takes_its_command_with_it(self):
+        for transport in self.each_transport():
+            # A number of its own: the process is looked for in the pod's own namespace.
+            mark = f"31{transport == 'spdy':d}41592"
+            terminal = Terminal("crictl", "exec", "--transport", transport, "-it", self.served, "sleep", mark)
+            until(lambda: self.runs(mark), 10, "the command runs")
+            terminal.hang_up()
+            until(lambda: not self.runs(mark), 20, "the command has ended")
+
+    def runs(self, mark: str) -> bool:
+        return any(mark.encode() in words.read_bytes() for words in command_lines())
+
+    def test_100_megabytes_go_in_and_come_back(self):
+        source = SIGNALS.parent / "noise"
+        sent = noise(source, MEGABYTES_100)
+        for transport in self.each_transport():
+            with open(source, "rb") as stdin, subprocess.Popen(
+                ["crictl", "exec", "--transport", transport, "-i", self.served, "cat"], stdin=stdin, stdout=subprocess.PIPE,
+            ) as crictl:
+                self.assertEqual(digest_of(crictl.stdout), sent)
+            self.assertEqual(crictl.returncode, 0)
+
+    def test_stdout_and_stderr_are_two(self):
+        for transport in self.each_transport():
+            done = subprocess.run(["crictl", "exec", "--transport", transport, self.served, "sh", "-c", "echo out; echo err >&2"],
+                                  capture_output=True, text=True, check=True)
+            self.assertEqual((done.stdout, done.stderr), ("out\n", "err\n"))
+
+    def test_attach_speaks_with_the_container_and_leaves_it_alone(self):
+        for transport in self.each_transport():
+            container = self.pod.start(f"answers-{transport}", ANSWER, stdin=True)
+            for number in range(2):
+                with subprocess.Popen(["crictl", "attach", "--transport", transport, "-i", container],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crictl:
+                    crictl.stdin.write(f"line {number}\n".encode())
+                    crictl.stdin.flush()
+                    self.assertEqual(crictl.stdout.readline(), f"got line {number}\n".encode())
+                    crictl.kill()
+            state = self.runtime.crictl("ps", "-q", "--no-trunc", "--state", "Running").split()
+            self.assertIn(container, state)
+
+    def test_port_forward_carries_http_by_many_and_much_at_once(self):
+        for transport in self.each_transport():
+            with forwarded(self.pod.sandbox, transport) as port:
+                with ThreadPoolExecutor(16) as clients:
+                    pages = clients.map(lambda _, port=port: fetch(port, "/"), range(200))
+                    self.assertEqual(set(pages), {PAGE.encode()})
+                    sizes = clients.map(lambda _, port=port: len(fetch(port, "/large")), range(3))
+                    self.assertEqual(set(sizes), {LARGE})
+
+
+class forwarded:
+    """`crictl port-forward` while it runs; gives the local port."""
+
+    def __init__(self, sandbox: str, transport: str) -> None:
+        self.process = subprocess.Popen(
+            ["crictl", "port-forward", "--transport", transport, sandbox, f"0:{PORT}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def __enter__(self) -> int:
+        # "Forwarding from 127.0.0.1:NNNN -> 8080"
+        seen = []
+        for line in self.process.stdout:
+            seen.append(line)
+            if "Forwarding from 127.0.0.1:" in line:
+                return int(line.split("127.0.0.1:")[1].split()[0])
+        raise AssertionError(f"crictl port-forward: {''.join(seen)}")
+
+    def __exit__(self, *_) -> None:
+        self.process.terminate()
+        self.process.communicate()
+
+
+def fetch(port: int, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=120) as answer:
+        return answer.read()
+
+
+def command_lines():
+    for words in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        # The client's own words have the mark, too.
+        if words.exists() and not words.read_bytes().startswith(b"crictl"):
+            yield words

@@ -1,0 +1,134 @@
+"""What all cases share: a pod whose container serves pages and idles, and how a client is run."""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import unittest
+
+import leftovers
+from runtimes import Runtime
+from wait import until
+
+TRANSPORTS = ("spdy", "websocket")
+PORT = 8080
+PAGE = "a page\n"
+LARGE = 200 << 20
+SIGNALS = pathlib.Path(os.environ.get("CORTEN_NODE", "/nonexistent"), "signals")
+# Serves pages, and ends when told to. /large is a sparse file.
+SERVE = f"mkdir /www; printf 'a page\\n' >/www/index.html; truncate -s {LARGE} /www/large; exec httpd -f -p {PORT} -h /www"
+# Answers each line, until its input ends.
+ANSWER = "while read line; do echo got $line; done; echo over; sleep 1000"
+
+
+class Pod:
+    """A pod made through crictl; containers by name."""
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self.runtime = runtime
+        self.folder = SIGNALS.parent / name
+        self.folder.mkdir(exist_ok=True)
+        self.config = self._write("pod.json", {
+            "metadata": {"name": name, "namespace": "tests", "uid": name, "attempt": 1},
+            "hostname": name, "log_directory": str(self.folder), "linux": {},
+        })
+        self.sandbox = runtime.crictl("runp", self.config).strip()
+
+    def start(self, name: str, script: str, **more) -> str:
+        config = self._write(f"{name}.json", {
+            "metadata": {"name": name}, "image": {"image": leftovers.IMAGE}, "command": ["sh", "-c", script],
+            "log_path": f"{name}.log", "linux": {"security_context": {"namespace_options": {"pid": 1}}},
+            "mounts": [{"host_path": str(SIGNALS), "container_path": "/signals"}], **more,
+        })
+        container = self.runtime.crictl("create", self.sandbox, config, self.config).strip()
+        self.runtime.crictl("start", container)
+        return container
+
+    def log(self, name: str) -> bytes:
+        """What a container has written, as its log has it: whole lines."""
+        lines = (self.folder / f"{name}.log").read_bytes().splitlines(keepends=True)
+        return b"".join(line.split(b" ", 3)[3] for line in lines)
+
+    def remove(self) -> None:
+        self.runtime.crictl("stopp", self.sandbox)
+        self.runtime.crictl("rmp", self.sandbox)
+
+    def _write(self, name: str, document: dict) -> str:
+        path = self.folder / name
+        path.write_text(json.dumps(document))
+        return str(path)
+
+
+class OnStreams(unittest.TestCase):
+    """`run.py` sets the runtime; each class has a pod of its own."""
+
+    runtime: Runtime
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.pod = Pod(cls.runtime, cls.__name__.lower())
+        cls.addClassCleanup(cls.pod.remove)
+        cls.served = cls.pod.start("served", SERVE)
+        until(lambda: cls.runtime.crictl("exec", "-s", cls.served, "wget", "-qO-", f"http://127.0.0.1:{PORT}/").strip() == PAGE.strip(),
+              30, "the pod serves pages")
+
+    def each_transport(self):
+        """Of a peer, what it has: containerd knows no v5 of WebSocket."""
+        for transport in TRANSPORTS if self.runtime.name == "corten" else TRANSPORTS[:1]:
+            with self.subTest(transport=transport):
+                yield transport
+
+    def streams(self, verb: str, *words: str, **more) -> subprocess.CompletedProcess:
+        """The Go client on the runtime's own URLs."""
+        command = ["streams", *verb.split(), "--endpoint", self.runtime.endpoint, *words]
+        return subprocess.run(command, capture_output=True, timeout=1200, check=False, **more)
+
+    def tally(self, verb: str, *words: str) -> dict:
+        """What the Go client counted; all must have gone well."""
+        done = self.streams(verb, *words)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        tally = json.loads(done.stdout)
+        self.assertEqual((tally["failed"], tally["failures"]), (0, []))
+        return tally
+
+
+class Held:
+    """What the daemon holds: descriptors, memory, and processes of the runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        daemon = pathlib.Path(f"/proc/{runtime.service.pid}")
+        self.descriptors = len(list((daemon / "fd").iterdir()))
+        self.resident = int(re.search(r"^VmRSS:\s+(\d+)", (daemon / "status").read_text(), re.MULTILINE)[1])
+        self.processes = sum(program(folder) in ("corten-shim", "containerd-shim-runc-v2")
+                             for folder in pathlib.Path("/proc").glob("[0-9]*"))
+
+    def __repr__(self) -> str:
+        return f"{self.descriptors} descriptors, {self.processes} processes, {self.resident} kB"
+
+
+def program(folder: pathlib.Path) -> str:
+    try:
+        return os.path.basename(os.readlink(folder / "exe"))
+    except OSError:
+        return ""
+
+
+def noise(path: pathlib.Path, size: int) -> str:
+    """Fills a file with random bytes; gives their digest."""
+    digest = hashlib.sha256()
+    with open(path, "wb") as file:
+        for _ in range(size >> 20):
+            part = os.urandom(1 << 20)
+            digest.update(part)
+            file.write(part)
+    return digest.hexdigest()
+
+
+def digest_of(stream) -> str:
+    digest = hashlib.sha256()
+    while part := stream.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/tools/remotecommand"
+)
+
+// passThrough: this program's own streams are the command's.
+func passThrough(ctx context.Context, verb string, o options, s *source) error {
+	want := streams{stdin: !o.noStdin, stdout: true, stderr: !o.tty, tty: o.tty}
+	executor, err := s.executor(ctx, verb, want)
+	if err != nil {
+		return err
+	}
+	with := remotecommand.StreamOptions{Stdout: os.Stdout, Tty: o.tty}
+	if want.stdin {
+		with.Stdin = os.Stdin
+	}
+	if want.stderr {
+		with.Stderr = os.Stderr
+	}
+	return executor.StreamWithContext(ctx, with)
+}
+
+// run gives what a command writes to stdout.
+func (s *source) run(ctx context.Context, stdout io.Writer) error {
+	executor, err := s.executor(ctx, "exec", streams{stdout: true})
+	if err != nil {
+		return err
+	}
+	return executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: stdout})
+}
+
+// tally counts what went well, and keeps the first failures in words.
+type tally struct {
+	lock     sync.Mutex
+	Done     int      `json:"done"`
+	Failed   int      `json:"failed"`
+	Failures []string `json:"failures"`
+}
+
+func (t *tally) add(err error) {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	if err == nil {
+		t.Done++
+		return
+	}
+	t.Failed++
+	if len(t.Failures) < 5 {
+		t.Failures = append(t.Failures, err.Error())
+	}
+}
+
+// many does work `count` times, so many at once.
+func many(count, atOnce int, work func() error) *tally {
+	t := &tally{Failures: []string{}}
+	turns := make(chan struct{}, count)
+	for range count {
+		turns <- struct{}{}
+	}
+	close(turns)
+	var all sync.WaitGroup
+	for range atOnce {
+		all.Go(func() {
+			for range turns {
+				t.add(work())
+			}
+		})
+	}
+	all.Wait()
+	return t
+}
+
+func execs(ctx context.Context, o options, s *source) (*tally, error) {
+	return many(o.count, o.atOnce, func() error {
+		var said bytes.Buffer
+		if err := s.run(ctx, &said); err != nil {
+			return err
+		}
+		if said.String() != "hello\n" {
+			return fmt.Errorf("it said %q", said.String())
+		}
+		return nil
+	}), nil
+}
+
+// meter counts bytes and knows when the first came.
+type meter struct {
+	count int64
+	first time.Time
+}
+
+func (m *meter) Write(data []byte) (int, error) {
+	if m.count == 0 {
+		m.first = time.Now()
+	}
+	m.count += int64(len(data))
+	return len(data), nil
+}
+
+// times are nanoseconds.
+type times []int64
+
+func rateOfExec(ctx context.Context, o options, s *source) (times, error) {
+	var all times
+	for range o.count {
+		var meter meter
+		start := time.Now()
+		if err := s.run(ctx, &meter); err != nil {
+			return nil, err
+		}
+		if meter.count != o.bytes {
+			return nil, fmt.Errorf("%d bytes came, not %d", meter.count, o.bytes)
+		}
+		all = append(all, time.Since(start).Nanoseconds())
+	}
+	return all, nil
+}
+
+func firstOfExec(ctx context.Context, o options, s *source) (times, error) {
+	var all times
+	for range o.count {
+		var meter meter
+		start := time.Now()
+		if err := s.run(ctx, &meter); err != nil {
+			return nil, err
+		}
+		all = append(all, meter.first.Sub(start).Nanoseconds())
+	}
+	return all, nil
+}

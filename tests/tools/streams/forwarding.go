@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/client-go/tools/portforward"
+)
+
+// forward listens as kubectl does, until this program's input ends.
+func forward(ctx context.Context, o options, s *source) error {
+	forwarder, stop, ended, err := listen(ctx, o, s)
+	if err != nil {
+		return err
+	}
+	ports, err := forwarder.GetPorts()
+	if err != nil {
+		return err
+	}
+	fmt.Println(ports[0].Local)
+	io.Copy(io.Discard, os.Stdin)
+	close(stop)
+	return <-ended
+}
+
+func listen(ctx context.Context, o options, s *source) (*portforward.PortForwarder, chan struct{}, chan error, error) {
+	dialer, err := s.dialer(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	stop, ready, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	ports := []string{fmt.Sprintf("0:%d", o.port)}
+	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, ports, stop, ready, os.Stderr, os.Stderr)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	go func() { ended <- forwarder.ForwardPorts() }()
+	select {
+	case <-ready:
+		return forwarder, stop, ended, nil
+	case err := <-ended:
+		return nil, nil, nil, err
+	}
+}
+
+// session is one port-forward session; its pairs of streams are its connections.
+type session struct {
+	connection httpstream.Connection
+	port       string
+	last       atomic.Int64
+}
+
+// pair is one forwarded connection.
+type pair struct {
+	session      *session
+	data, errors httpstream.Stream
+}
+
+func (s *session) connect() (*pair, error) {
+	headers := http.Header{}
+	headers.Set("streamType", "error")
+	headers.Set("port", s.port)
+	headers.Set("requestID", strconv.FormatInt(s.last.Add(1), 10))
+	errors, err := s.connection.CreateStream(headers)
+	if err != nil {
+		return nil, fmt.Errorf("the error stream: %w", err)
+	}
+	errors.Close()
+	headers.Set("streamType", "data")
+	data, err := s.connection.CreateStream(headers)
+	if err != nil {
+		return nil, fmt.Errorf("the data stream: %w", err)
+	}
+	return &pair{s, data, errors}, nil
+}
+
+// close gives what the other side said of an error.
+func (p *pair) close() error {
+	defer p.session.connection.RemoveStreams(p.data, p.errors)
+	defer p.data.Reset()
+	p.data.Close()
+	said, err := io.ReadAll(p.errors)
+	if err != nil {
+		return err
+	}
+	if len(said) > 0 {
+		return fmt.Errorf("the other side: %s", said)
+	}
+	return nil
+}
+
+// get asks for a page, and reads all of it into `into`.
+func (p *pair) get(path string, into io.Writer) error {
+	if _, err := fmt.Fprintf(p.data, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(bufio.NewReaderSize(p.data, 1<<16), nil)
+	if err != nil {
+		return fmt.Errorf("the answer: %w", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("the answer: %s", answer.Status)
+	}
+	_, err = io.Copy(into, answer.Body)
+	return err
+}
+
+func (s *session) page(path string, into io.Writer) error {
+	pair, err := s.connect()
+	if err != nil {
+		return err
+	}
+	if err := pair.get(path, into); err != nil {
+		pair.data.Reset()
+		return err
+	}
+	return pair.close()
+}
+
+func connections(ctx context.Context, o options, s *source) (*tally, error) {
+	session, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer session.connection.Close()
+	return many(o.count, o.atOnce, func() error { return session.page("/", io.Discard) }), nil
+}
+
+// resets: through a listener as kubectl's, clients that reset in the middle; the session must outlive them.
+func resets(ctx context.Context, o options, s *source) (*tally, error) {
+	forwarder, stop, ended, err := listen(ctx, o, s)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := forwarder.GetPorts()
+	if err != nil {
+		return nil, err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", ports[0].Local)
+	outcome := many(o.count, max(o.atOnce, 1), func() error { return reset(address) })
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 5 {
+		outcome.add(fetch(client, "http://"+address+"/"))
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		outcome.add(err)
+	}
+	return outcome, nil
+}
+
+// reset asks for a page and goes away at once, with a reset instead of an end.
+func reset(address string) error {
+	connection, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	if _, err := fmt.Fprint(connection, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	return connection.(*net.TCPConn).SetLinger(0)
+}
+
+func fetch(client *http.Client, url string) error {
+	answer, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("the answer: %s", answer.Status)
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err
+}
+
+func rateOfForward(ctx context.Context, o options, s *source) (times, error) {
+	session, err := s.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer session.connection.Close()
+	var all times
+	for range o.count {
+		var meter meter
+		start := time.Now()
+		if err := session.page("/large", &meter); err != nil {
+			return nil, err
+		}
+		if meter.count != o.bytes {
+			return nil, fmt.Errorf("%d bytes came, not %d", meter.count, o.bytes)
+		}
+		all = append(all, time.Since(start).Nanoseconds())
+	}
+	return all, nil
+}
+
+// firstOfForward: a session each.
+func firstOfForward(ctx context.Context, o options, s *source) (times, error) {
+	var all times
+	for range o.count {
+		var meter meter
+		start := time.Now()
+		session, err := s.session(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := session.page("/", &meter); err != nil {
+			return nil, err
+		}
+		all = append(all, meter.first.Sub(start).Nanoseconds())
+		session.connection.Close()
+	}
+	return all, nil
+}
