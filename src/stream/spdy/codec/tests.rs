@@ -336,3 +336,11 @@ fn a_block_of_just_the_limit_is_taken() {
     assert!(decode(&compressed(&block), 1000).is_ok());
     assert!(decode(&compressed(&[&block[..], b"c"].concat()), 1000).is_err());
 }
+
+/// spdystream waits for more than its frame otherwise, and then for ever.
+#[test]
+fn a_header_block_ends_with_a_flush() {
+    let mut bytes = BytesMut::new();
+    Stored::default().put(&[0, 0, 0, 0], &mut bytes);
+    assert!(bytes.ends_with(&[0, 0, 0, 0xff, 0xff]));
+}

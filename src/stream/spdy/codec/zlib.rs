@@ -83,6 +83,9 @@ pub(super) struct Stored {
 const HEAD: [u8; 2] = [0x78, 0x20];
 /// A stored block that is not the last one.
 const STORED: u8 = 0;
+/// An empty stored block. Go's inflate gives out what a stored block said only when it comes to the
+/// next one, and takes the end of a frame before that for the end of the stream.
+const FLUSH: [u8; 5] = [STORED, 0, 0, 0xff, 0xff];
 /// The longest that a stored block can be.
 const LONGEST: usize = u16::MAX as usize;
 
@@ -101,5 +104,6 @@ impl Stored {
             out.put_u16_le(!length);
             out.put_slice(part);
         }
+        out.put_slice(&FLUSH);
     }
 }
