@@ -4,7 +4,7 @@
 //! - [`config`]: what the files say, what is true, what this kernel can.
 //! - [`cli`], [`daemon`], [`log`]: the command line, the process and its log.
 //! - [`cri`], [`admin`]: the gRPC edge. Decode, call the engine, encode.
-//! - [`stream`]: the HTTP edge: exec, attach, port-forward.
+//! - [`stream`]: the HTTP edge of exec, attach and port-forward. [`metrics`]: what is counted.
 //! - [`engine`]: the use cases, one verb a file.
 //! - [`model`]: pure data and decisions.
 //! - [`task`], [`network`], [`snapshot`], [`content`], [`registry`], [`store`], [`cgroup`]: ports,
@@ -33,6 +33,7 @@ pub mod error;
 pub mod failpoint;
 pub mod id;
 pub mod log;
+pub mod metrics;
 pub mod model;
 pub mod network;
 pub mod registry;

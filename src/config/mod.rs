@@ -11,12 +11,15 @@ pub mod host;
 mod live;
 pub mod raw;
 pub mod show;
+mod streaming;
 
 pub use crate::model::host::CgroupDriver;
 pub use live::Live;
 use raw::{ConfigError, KEYS, Key, RawConfig, Takes};
 use std::env;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+pub use streaming::{StreamingConfig, TlsFiles};
 
 /// The file that is read where none is named. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/corten/corten.toml";
@@ -46,6 +49,10 @@ pub struct Config {
     pub cgroup_driver: CgroupDriver,
     /// Images.
     pub images: ImagesConfig,
+    /// The server of exec, attach and port-forward.
+    pub streaming: StreamingConfig,
+    /// Where figures and health are told.
+    pub metrics: Option<SocketAddr>,
     /// The program `corten-shim`.
     pub shim: PathBuf,
     /// The files that were read, in order.
@@ -128,6 +135,11 @@ impl Config {
             cgroup_driver: cgroup_driver(&raw)?,
             images: ImagesConfig {
                 pinned: raw.list(&raw::IMAGES_PINNED),
+            },
+            streaming: streaming::resolve(&raw)?,
+            metrics: match raw.text(&raw::METRICS_ADDRESS) {
+                Some(_) => Some(streaming::socket_address(&raw, &raw::METRICS_ADDRESS)?),
+                None => None,
             },
             shim: find_shim(),
             sources: raw.files.clone(),
@@ -282,6 +294,7 @@ mod tests {
         assert_eq!(config.cni.conf_template, None);
         assert_eq!(config.registry.config_path.len(), 3);
         assert!(config.images.pinned.is_empty());
+        assert_eq!(config.metrics, None);
     }
 
     #[test]
@@ -327,6 +340,7 @@ mod tests {
         );
         assert!(refusal("log = 'corten=loud'").contains("`log`"));
         assert!(refusal("[cgroup]\ndriver = 'systemd'").contains("not in this build"));
+        assert!(refusal("[metrics]\naddress = 'here'").contains("`metrics.address`"));
         assert!(refusal("[cgroup]\ndriver = 'x'").contains("must be \"auto\""));
     }
 

@@ -73,6 +73,14 @@ keys! {
     CNI_CONF_TEMPLATE = "cni.conf_template" Text AtStart [];
     CGROUP_DRIVER = "cgroup.driver" Text AtStart ["auto"];
     IMAGES_PINNED = "images.pinned" List AtReload [];
+    STREAMING_ADDRESS = "streaming.address" Text AtStart ["127.0.0.1:0"];
+    STREAMING_TLS_CERT = "streaming.tls_cert" Text AtStart [];
+    STREAMING_TLS_KEY = "streaming.tls_key" Text AtStart [];
+    STREAMING_CLIENT_CA = "streaming.client_ca" Text AtStart [];
+    STREAMING_IDLE_TIMEOUT = "streaming.idle_timeout" Text AtReload ["4h"];
+    STREAMING_CREATION_TIMEOUT = "streaming.creation_timeout" Text AtReload ["30s"];
+    STREAMING_DRAIN = "streaming.drain" Text AtReload ["10s"];
+    METRICS_ADDRESS = "metrics.address" Text AtStart [];
 }
 
 /// Where a value came from.

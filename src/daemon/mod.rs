@@ -1,8 +1,9 @@
 //! The process: what is built at its start, what it does until it is told to end, and how it ends.
 //!
 //! ```text
-//! lock root → cgroups → adapters → Engine (recovers) → socket → READY
-//!           → serve, reload at SIGHUP → SIGTERM: no new calls → drain (10 s) → exit; containers stay
+//! lock root → cgroups → adapters → Engine (recovers) → streaming address, socket → READY
+//!           → serve, reload at SIGHUP → SIGTERM: no new calls and sessions → drain both → exit;
+//!           containers stay
 //! ```
 //!
 //! Invariant: nothing of a container's ends with the daemon.
@@ -12,6 +13,8 @@ mod directories;
 mod home;
 mod lock;
 mod notify;
+mod streaming;
+mod telling;
 
 use crate::admin;
 use crate::config::{Config, Live};
@@ -24,6 +27,8 @@ use lock::RootLock;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
+use streaming::Streaming;
+use telling::Telling;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -38,6 +43,7 @@ pub struct Daemon {
     log: Arc<LogFilter>,
     host: HostFacts,
     built: Built,
+    telling: Telling,
     signals: Option<Signals>,
     _lock: RootLock,
 }
@@ -52,6 +58,7 @@ impl Daemon {
         let config = live.get();
         let lock = RootLock::take(&config.root)?;
         directories::close(&config)?;
+        let telling = Telling::begin(config.metrics).await;
         let mut node = build::node(&config)?;
         build::try_out(&config, &mut node.host).await;
         let host = node.host.clone();
@@ -61,6 +68,7 @@ impl Daemon {
             log: Arc::new(log),
             host,
             built,
+            telling,
             signals,
             _lock: lock,
         })
@@ -73,6 +81,8 @@ impl Daemon {
     pub async fn serve(mut self) -> Result<()> {
         let signals = self.signals.take().map_or_else(Signals::listen, Ok)?;
         let config = self.live.get();
+        let engine = Arc::clone(&self.built.engine);
+        let streaming = Streaming::begin(&config.streaming, engine, self.telling.metrics()).await;
         let listener = cri::server::listen(&config.endpoint)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(cri::server::serve(listener, self.routes(&config), async {
@@ -80,12 +90,20 @@ impl Daemon {
         }));
         let watchdog = tokio::spawn(notify::watchdog(config.endpoint.clone()));
         info!(endpoint = %config.endpoint.display(), "ready");
+        self.telling.metrics().set_ready(true);
         notify::tell(&[NotifyState::Ready]);
-        self.until_told(signals).await;
+        self.until_told(signals, streaming.as_ref()).await;
         notify::tell(&[NotifyState::Stopping]);
+        self.telling.metrics().set_ready(false);
         watchdog.abort();
         let _ = stop.send(());
-        drain(served).await
+        let time = self.live.get().streaming.drain;
+        let sessions = async {
+            if let Some(streaming) = &streaming {
+                streaming.drain(time).await;
+            }
+        };
+        tokio::join!(drain(served), sessions).0
     }
 
     fn routes(&self, config: &Config) -> cri::Routes {
@@ -100,10 +118,15 @@ impl Daemon {
     }
 
     /// Waits for the signal to end, and reloads at each SIGHUP on the way.
-    async fn until_told(&self, mut signals: Signals) {
+    async fn until_told(&self, mut signals: Signals, streaming: Option<&Streaming>) {
         loop {
             tokio::select! {
-                _ = signals.hangup.recv() => self.reload(),
+                _ = signals.hangup.recv() => {
+                    self.reload();
+                    if let Some(streaming) = streaming {
+                        streaming.take(&self.live.get().streaming);
+                    }
+                }
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
             }

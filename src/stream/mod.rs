@@ -1,3 +1,41 @@
 //! The HTTP edge: exec, attach and port-forward for whoever holds a token.
+//!
+//! ```text
+//!            server       TLS, requests, tokens; negotiate: what will be spoken
+//!              │
+//!     ┌────────┴────────┐
+//!  over_spdy      over_websocket    which stream or channel is what
+//!     │    (tunnel) ◀───┤
+//!   spdy            websocket       frames; nothing of Kubernetes
+//!     └────────┬────────┘
+//!   remote_command, port_forward    streams of a client, joined with those of a process or a pod;
+//!              │                    one logic for all transports
+//!            source                 the engine
+//! ```
+//! Beside them: `watch` ends a session from outside of it, `end` is how it ended, `account` tells it
+//! to the log and the figures.
+//!
+//! Invariants: back-pressure goes from end to end: what a client does not take is not read from its
+//! process or pod. A session holds one buffer for each direction and what its transport keeps, less
+//! than 256 KiB together. A session's end is told once.
 
+mod account;
+mod end;
+mod negotiate;
+mod outlet;
+mod over_spdy;
+mod over_websocket;
+mod pairs;
+mod port_forward;
+mod remote_command;
+mod resize;
+mod server;
+mod socket;
+mod source;
 pub mod spdy;
+mod tls;
+mod watch;
+pub mod websocket;
+
+pub use server::{Control, Server, Settings, Times};
+pub use tls::Files;

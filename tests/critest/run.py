@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Runs the CRI validation suite inside a node and holds it against the list of what is expected.
+The specs of streaming run twice, over SPDY and over WebSocket; the name of the second ends in " (websocket)".
 
 Usage: critest/run.py [--runtime corten|containerd] [--show] [--focus PATTERN] [--parallel N]
 `--show` only prints what each spec did, and needs no list.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -27,6 +29,11 @@ from service import log_folder  # noqa: E402
 PUBLISHED_DIGEST = b"9700f9a2f5bf2c45f2f605a0bd3bce7cf37420ec9d3ed50ac2758413308766bf"
 
 
+# The specs that the suite can also run over WebSocket, and how it is told to.
+STREAMING = re.compile(r"\bStreaming runtime\b")
+WEBSOCKET = ["--websocket-exec", "--websocket-attach", "--websocket-portforward"]
+
+
 def main() -> int:
     options = arguments()
     images = pathlib.Path(os.environ["CORTEN_IMAGES"])
@@ -42,8 +49,15 @@ def main() -> int:
 
 def validate(runtime: Runtime, images: pathlib.Path, options: argparse.Namespace) -> None:
     """Runs the suite, or those specs that `options.focus` matches, and records or shows what each of them did."""
-    specs = report.read(run_suite(runtime, patched(images), options))
+    suite = patched(images)
+    focus = [options.focus] if options.focus else []
+    specs = report.read(run_suite(runtime, suite, options.parallel, Run("critest", focus, [])))
     chosen = [spec for spec in specs if re.search(options.focus, spec.text)]
+    again = [re.escape(spec.text) for spec in chosen if STREAMING.search(spec.text) and spec.state != "skip"]
+    if again:
+        specs = report.read(run_suite(runtime, suite, 1, Run("critest-websocket", again, WEBSOCKET)))
+        ran = [spec for spec in specs if spec.state != "skip"]
+        chosen += [dataclasses.replace(spec, text=f"{spec.text} (websocket)") for spec in ran]
     if options.show:
         for spec in chosen:
             print(f"{spec.state}: {spec.text}" + (f"\n  {spec.message}" if spec.message else ""))
@@ -76,19 +90,28 @@ def patched(images: pathlib.Path) -> pathlib.Path:
     return copy
 
 
-def run_suite(runtime: Runtime, program: pathlib.Path, options: argparse.Namespace) -> pathlib.Path:
-    outcome = pathlib.Path(log_folder(), "critest.json")
+@dataclasses.dataclass
+class Run:
+    """One run of the suite: the name of its files, the specs it is about (all, where none is named), further options."""
+
+    name: str
+    focus: list[str]
+    options: list[str]
+
+
+def run_suite(runtime: Runtime, program: pathlib.Path, processes: int, run: Run) -> pathlib.Path:
+    outcome = pathlib.Path(log_folder(), f"{run.name}.json")
+    outcome.unlink(missing_ok=True)
     command = [
         program, "--runtime-endpoint", runtime.endpoint,
         "--ginkgo.no-color", "--ginkgo.seed", "1", "--ginkgo.timeout", "40m",
         "--ginkgo.json-report", outcome,
     ]
-    if options.parallel > 1:
-        command += ["--parallel", str(options.parallel)]
-    if options.focus:
-        command += ["--ginkgo.focus", options.focus]
-    with open(os.path.join(log_folder(), "critest.log"), "wb") as log:
-        subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False)
+    if processes > 1:
+        command += ["--parallel", str(processes)]
+    command += [word for focus in run.focus for word in ("--ginkgo.focus", focus)]
+    with open(os.path.join(log_folder(), f"{run.name}.log"), "wb") as log:
+        subprocess.run([*command, *run.options], stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False)
     if not outcome.exists():
         raise SystemExit(f"critest left no report: see {log.name}")
     return outcome

@@ -188,6 +188,12 @@ impl Engine {
         *current = base.map(Into::into);
     }
 
+    /// Whether a session of this kind waits under the token.
+    #[must_use]
+    pub fn knows_session(&self, kind: Kind, token: &str) -> bool {
+        self.streaming.sessions.knows(kind, token)
+    }
+
     /// The session of a token, which is then used up; `None`: it never was, was taken, is over, or
     /// is of another kind.
     #[must_use]

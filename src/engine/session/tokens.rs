@@ -65,6 +65,13 @@ impl Sessions {
         waiting.remove(token).map(|one| one.session)
     }
 
+    /// Whether a session of this kind waits under the token.
+    pub fn knows(&self, kind: Kind, token: &str) -> bool {
+        let waiting = self.waiting();
+        let one = waiting.get(token);
+        one.is_some_and(|one| one.session.kind() == kind && one.until > Instant::now())
+    }
+
     fn waiting(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +105,9 @@ mod tests {
         assert_ne!(token, sessions.keep(session()).unwrap());
         assert_eq!(sessions.take(Kind::Exec, &token), None);
         assert_eq!(sessions.take(Kind::Attach, &token[1..]), None);
+        assert!(sessions.knows(Kind::Attach, &token) && !sessions.knows(Kind::Exec, &token));
         assert_eq!(sessions.take(Kind::Attach, &token), Some(session()));
+        assert!(!sessions.knows(Kind::Attach, &token));
         assert_eq!(sessions.take(Kind::Attach, &token), None);
     }
 

@@ -1,0 +1,50 @@
+//! A direction to the client, whatever it speaks.
+//!
+//! Invariant: dropped without [`Outlet::finish`], the client hears that it was cut off where the
+//! protocol can say so.
+
+use super::source::Mouth;
+use super::websocket::Sender;
+use std::io;
+use tokio::io::AsyncWriteExt;
+
+/// A direction to the client.
+pub enum Outlet {
+    /// A channel of a WebSocket.
+    Channel(Sender, u8),
+    /// A stream of its own.
+    Stream(Mouth),
+}
+
+impl Outlet {
+    /// Writes all; returns when there is room for more.
+    ///
+    /// # Errors
+    /// Where the client does not take it any more.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Channel(sender, channel) => sender.message(*channel, bytes).await,
+            Self::Stream(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    /// Nothing more will come.
+    ///
+    /// # Errors
+    /// Where the client cannot be told.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Channel(sender, channel) => sender.end(*channel).await,
+            Self::Stream(stream) => stream.shutdown().await,
+        }
+    }
+
+    /// Nothing more will come, and not because all was said: a stream is reset; a channel can only
+    /// end.
+    pub async fn abandon(mut self) {
+        if matches!(self, Self::Channel(..)) {
+            // The client has gone.
+            let _ = self.finish().await;
+        }
+    }
+}

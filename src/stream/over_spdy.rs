@@ -1,0 +1,275 @@
+//! Sessions over SPDY/3.1: which stream is what, told by its headers.
+//!
+//! ```text
+//! exec, attach   streamType: error, stdin, stdout, stderr, resize   (one of each that was asked for)
+//! port-forward   streamType: error, data; port: N; requestID: any   (a pair for each connection)
+//! ```
+//!
+//! Invariant: all streams of a session are gone when its connection says goodbye.
+
+use super::end::{End, Form};
+use super::outlet::Outlet;
+use super::pairs::{Pairs, Refused};
+use super::port_forward;
+use super::remote_command::{self, Streams};
+use super::source::{Dial, Inlet, Joint, Mouth, Steer};
+use super::spdy::{self, Incoming, Limits, ResetStatus, SpdyError};
+use super::watch::Watch;
+use super::websocket::Io;
+use crate::engine::session::Wants;
+use crate::error::{Result, chain};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+
+/// More streams than any command has.
+const COMMAND_STREAMS: usize = 16;
+
+/// A negotiated protocol of exec and attach, `vN.channel.k8s.io`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub u8);
+
+impl Version {
+    fn form(self) -> Form {
+        match self.0 {
+            4.. => Form::Json,
+            _ => Form::Text,
+        }
+    }
+
+    fn has_resize(self) -> bool {
+        self.0 >= 3
+    }
+}
+
+/// What an exec or an attach is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// The protocol.
+    pub version: Version,
+    /// The streams that were asked for.
+    pub wants: Wants,
+    /// How long the client may take to open them.
+    pub creation: Duration,
+}
+
+/// An exec or an attach.
+pub async fn command<P: Steer>(
+    io: Io,
+    terms: Terms,
+    start: impl Future<Output = Result<Joint<P>>>,
+    watch: &mut Watch,
+) -> End {
+    let limits = Limits {
+        streams: COMMAND_STREAMS,
+        ..Limits::default()
+    };
+    let (mut incoming, driver) = spdy::serve(io, limits);
+    let session = async move {
+        let gathered = gather(&mut incoming, terms);
+        let late = End::NoStreams(terms.creation);
+        let gathered = tokio::time::timeout(terms.creation, gathered).await;
+        let mut gathered = match gathered.unwrap_or(Err(late)) {
+            Ok(gathered) => gathered,
+            Err(end) => return end,
+        };
+        let streams = gathered.streams(terms.version);
+        let end = tokio::select! {
+            end = remote_command::run(start, streams, watch) => end,
+            never = refuse_all(&mut incoming) => never,
+        };
+        gathered.finish().await;
+        end
+    };
+    converse(session, driver).await
+}
+
+/// As many connections to a pod's ports as the client opens.
+pub async fn ports<D: Dial>(
+    io: Io,
+    dialer: impl Future<Output = Result<D>> + Send + 'static,
+    creation: Duration,
+    watch: &mut Watch,
+) -> End {
+    let (mut incoming, driver) = spdy::serve(io, Limits::default());
+    let session = async move {
+        let traffic = Arc::clone(&watch.traffic);
+        let dialer = port_forward::dialing(dialer);
+        let gone = port_forward::pod_gone(dialer.clone());
+        tokio::pin!(gone);
+        let mut running = JoinSet::new();
+        let mut pairs = Pairs::new(creation);
+        loop {
+            let whole = tokio::select! {
+                opening = incoming.accept() => match opening {
+                    Some(opening) => pairs.add(opening),
+                    None => break,
+                },
+                () = pairs.expire() => Ok(None),
+                Some(_) = running.join_next() => Ok(None),
+                end = watch.cut() => return end,
+                end = &mut gone => return end,
+            };
+            match whole {
+                Ok(None) => {}
+                Ok(Some(pair)) => {
+                    let (dialer, traffic) = (dialer.clone(), Arc::clone(&traffic));
+                    running.spawn(async move {
+                        port_forward::forward(dialer, pair, &traffic).await;
+                    });
+                }
+                Err(refused) => told_in_the_log(&refused),
+            }
+        }
+        tokio::select! {
+            end = watch.cut() => end,
+            end = gone => end,
+            () = async { while running.join_next().await.is_some() {} } => End::ClientGone,
+        }
+    };
+    converse(session, driver).await
+}
+
+fn told_in_the_log(refused: &Refused) {
+    tracing::debug!(error = chain(refused), "a stream was refused");
+}
+
+/// Runs a session as long as its connection lives, and lets the connection end after it.
+async fn converse(
+    session: impl Future<Output = End>,
+    driver: impl Future<Output = Result<(), SpdyError>>,
+) -> End {
+    tokio::pin!(driver);
+    let end = tokio::select! {
+        end = session => end,
+        over = &mut driver => return of(over),
+    };
+    // The streams are dropped: the driver says goodbye and ends, within a time of its own.
+    let over = driver.await;
+    match end {
+        // It knows better why.
+        End::ClientGone => of(over),
+        end => end,
+    }
+}
+
+fn of(over: Result<(), SpdyError>) -> End {
+    match over {
+        Ok(()) => End::ClientGone,
+        Err(SpdyError::Connection(error)) => End::ClientLost(error.to_string()),
+        Err(error) => End::Wrong(chain(&error)),
+    }
+}
+
+/// More than was asked for is nobody's.
+async fn refuse_all(incoming: &mut Incoming) -> End {
+    while let Some(opening) = incoming.accept().await {
+        opening.refuse(ResetStatus::REFUSED_STREAM);
+    }
+    // No more will come; whether the client has gone is for the connection to say.
+    std::future::pending().await
+}
+
+/// The streams that a client has opened.
+#[derive(Default)]
+struct Gathered {
+    stdin: Option<Inlet>,
+    resize: Option<Inlet>,
+    stdout: Option<Outlet>,
+    stderr: Option<Outlet>,
+    error: Option<Outlet>,
+    /// Directions that are not used, and end with the session.
+    idle: Vec<Mouth>,
+}
+
+impl Gathered {
+    fn has(&self, terms: Terms) -> bool {
+        let Terms { version, wants, .. } = terms;
+        self.error.is_some()
+            && (!wants.stdin || self.stdin.is_some())
+            && (!wants.stdout || self.stdout.is_some())
+            && (!wants.stderr || self.stderr.is_some())
+            && (!(wants.tty && version.has_resize()) || self.resize.is_some())
+    }
+
+    fn streams(&mut self, version: Version) -> Streams {
+        Streams {
+            stdin: self.stdin.take(),
+            resize: self.resize.take(),
+            stdout: self.stdout.take(),
+            stderr: self.stderr.take(),
+            error: self.error.take(),
+            form: version.form(),
+        }
+    }
+
+    async fn finish(&mut self) {
+        for mouth in &mut self.idle {
+            // The client has gone.
+            let _ = mouth.shutdown().await;
+        }
+    }
+}
+
+/// Waits for the streams that were asked for.
+async fn gather(incoming: &mut Incoming, terms: Terms) -> Result<Gathered, End> {
+    let mut gathered = Gathered::default();
+    while !gathered.has(terms) {
+        let opening = incoming.accept().await.ok_or(End::ClientGone)?;
+        let name = opening
+            .headers
+            .get("streamtype")
+            .unwrap_or_default()
+            .to_owned();
+        let place = match name.as_str() {
+            "stdin" => Place::In(&mut gathered.stdin),
+            "resize" => Place::In(&mut gathered.resize),
+            "stdout" => Place::Out(&mut gathered.stdout),
+            "stderr" => Place::Out(&mut gathered.stderr),
+            "error" => Place::Out(&mut gathered.error),
+            _ => {
+                opening.refuse(ResetStatus::PROTOCOL_ERROR);
+                return Err(End::Wrong(format!("a stream of the unknown type {name:?}")));
+            }
+        };
+        if place.is_taken() {
+            opening.refuse(ResetStatus::PROTOCOL_ERROR);
+            return Err(End::Wrong(format!("a second stream of the type {name:?}")));
+        }
+        match place {
+            Place::Out(place) => {
+                let writer = opening.reply().into_writer();
+                *place = Some(Outlet::Stream(Box::new(writer)));
+            }
+            Place::In(place) => {
+                let (reader, mut writer) = opening.reply().split();
+                *place = Some(Box::new(reader));
+                if terms.version == Version(1) {
+                    // Clients of v1 wait for it before they send.
+                    let _ = writer.shutdown().await;
+                }
+                gathered.idle.push(Box::new(writer));
+            }
+        }
+    }
+    Ok(gathered)
+}
+
+/// Where a stream belongs.
+enum Place<'a> {
+    In(&'a mut Option<Inlet>),
+    Out(&'a mut Option<Outlet>),
+}
+
+impl Place<'_> {
+    fn is_taken(&self) -> bool {
+        match self {
+            Self::In(place) => place.is_some(),
+            Self::Out(place) => place.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,354 @@
+use super::super::source::Source;
+use super::super::source::fakes::FakeSource;
+use super::super::spdy::Headers;
+use super::super::spdy::codec::{Decoder, Encoder, Frame, Piece, data_header};
+use super::super::watch::{Phase, Traffic};
+use super::*;
+use crate::engine::session::{ExecSession, PortForwardSession};
+use std::collections::BTreeMap;
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A client, frame by frame.
+struct Client {
+    io: DuplexStream,
+    encoder: Encoder,
+    decoder: Decoder,
+    held: Vec<u8>,
+}
+
+/// All that a client was told, by stream; what it was reset with.
+#[derive(Default)]
+struct Told {
+    data: BTreeMap<u32, Vec<u8>>,
+    ended: Vec<u32>,
+    reset: Vec<u32>,
+}
+
+impl Told {
+    fn text(&self, stream: u32) -> String {
+        let bytes = self.data.get(&stream).cloned().unwrap_or_default();
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+impl Client {
+    async fn frame(&mut self, frame: &Frame) {
+        let mut bytes = bytes::BytesMut::new();
+        self.encoder.put(frame, &mut bytes);
+        // A session that has ended does not read any more.
+        let _ = self.io.write_all(&bytes).await;
+    }
+
+    async fn open(&mut self, stream: u32, headers: &[(&str, &str)]) {
+        let headers = Headers::from_pairs(headers.iter().copied());
+        self.frame(&Frame::SynStream {
+            stream,
+            associated: 0,
+            priority: 0,
+            fin: false,
+            unidirectional: false,
+            headers,
+        })
+        .await;
+    }
+
+    async fn say(&mut self, stream: u32, bytes: &[u8], fin: bool) {
+        let _ = self
+            .io
+            .write_all(&data_header(stream, bytes.len(), fin))
+            .await;
+        let _ = self.io.write_all(bytes).await;
+    }
+
+    /// Hears until `enough`, or to the end.
+    async fn hear(&mut self, enough: impl Fn(&Told) -> bool) -> Told {
+        let mut told = Told::default();
+        while !enough(&told) {
+            if self.io.read_buf(&mut self.held).await.unwrap_or(0) == 0 {
+                break;
+            }
+            while let Some((taken, piece)) = self.decoder.decode(&self.held, usize::MAX).unwrap() {
+                match piece {
+                    Piece::Data { stream, bytes, fin } => {
+                        told.data.entry(stream).or_default().extend(bytes);
+                        told.ended.extend(fin.then_some(stream));
+                    }
+                    Piece::Control(Frame::RstStream { stream, .. }) => told.reset.push(stream),
+                    Piece::Control(_) => {}
+                }
+                self.held.drain(..taken);
+            }
+        }
+        told
+    }
+}
+
+fn watch() -> (Watch, tokio::sync::watch::Sender<Phase>) {
+    let (sender, phase) = tokio::sync::watch::channel(Phase::Serving);
+    let watch = Watch {
+        traffic: Arc::<Traffic>::default(),
+        idle: Duration::from_secs(3600),
+        phase,
+        peer: None,
+    };
+    (watch, sender)
+}
+
+fn client() -> (Client, Io) {
+    let (ours, theirs) = duplex(1 << 20);
+    let client = Client {
+        io: ours,
+        encoder: Encoder::default(),
+        decoder: Decoder::new(Limits::default().codec),
+        held: Vec::new(),
+    };
+    (client, Box::new(theirs))
+}
+
+const WANTS: Wants = Wants {
+    stdin: true,
+    stdout: true,
+    stderr: false,
+    tty: false,
+};
+
+/// `cat`, whose exit code is 7.
+fn exec(version: u8) -> (Client, JoinHandle<End>) {
+    let (client, io) = client();
+    let served = tokio::spawn(async move {
+        let (mut watch, _phase) = watch();
+        let terms = Terms {
+            version: Version(version),
+            wants: WANTS,
+            creation: Duration::from_secs(30),
+        };
+        let ask = ExecSession {
+            container: "c".to_owned(),
+            command: Vec::new(),
+            wants: WANTS,
+        };
+        let source = FakeSource::new(7, None);
+        command(io, terms, source.exec(ask), &mut watch).await
+    });
+    (client, served)
+}
+
+async fn open_three(client: &mut Client) {
+    for (stream, name) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+        client.open(stream, &[("streamType", name)]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_hears_its_client_and_tells_its_code() {
+    for (version, wanted) in [(4, "NonZeroExitCode"), (1, "exit code 7")] {
+        let (mut client, served) = exec(version);
+        open_three(&mut client).await;
+        client.say(3, b"over there", false).await;
+        client.say(3, b" and back", true).await;
+        let told = client.hear(|_| false).await;
+        assert_eq!(told.text(5), "over there and back");
+        assert!(told.text(1).contains(wanted), "{}", told.text(1));
+        let mut ended = told.ended.clone();
+        ended.sort_unstable();
+        assert_eq!((ended, told.reset), (vec![1, 3, 5], vec![]));
+        drop(client);
+        assert!(matches!(served.await.unwrap(), End::Exited(7)));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_ends_its_command() {
+    let (mut client, served) = exec(4);
+    open_three(&mut client).await;
+    client.say(3, b"x", false).await;
+    client.hear(|told| told.data.contains_key(&5)).await;
+    drop(client);
+    assert!(matches!(
+        served.await.unwrap(),
+        End::ClientGone | End::ClientLost(_)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_must_come_in_time() {
+    let (mut client, served) = exec(4);
+    client.open(1, &[("streamType", "error")]).await;
+    client.open(3, &[("streamType", "stdin")]).await;
+    client.hear(|_| false).await;
+    drop(client);
+    assert!(matches!(served.await.unwrap(), End::NoStreams(_)));
+}
+
+#[tokio::test]
+async fn streams_that_make_no_sense_end_the_session() {
+    for wrong in [&[("streamType", "error")][..], &[("streamType", "x")], &[]] {
+        let (mut client, served) = exec(4);
+        client.open(1, &[("streamType", "error")]).await;
+        client.open(3, wrong).await;
+        drop(client.hear(|told| told.reset.contains(&3)).await);
+        drop(client);
+        let end = served.await.unwrap();
+        assert!(matches!(end, End::Wrong(_)), "{wrong:?}: {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_streams_are_not_taken() {
+    let (mut client, served) = exec(4);
+    open_three(&mut client).await;
+    for stream in (7..2007).step_by(2) {
+        client.open(stream, &[("streamType", "stdout")]).await;
+    }
+    client.say(3, b"still here", true).await;
+    let told = client.hear(|_| false).await;
+    drop(client);
+    // Refused one by one, or sent away: nothing of it is kept.
+    match served.await.unwrap() {
+        End::Exited(7) => assert_eq!(told.reset.len(), 1000),
+        End::Wrong(why) => assert!(why.contains("streams"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A pod that sends back what it gets, line by line, and resets whoever says "reset".
+async fn pod() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut buffer = [0; 1024];
+                while let Ok(read @ 1..) = connection.read(&mut buffer).await {
+                    if buffer[..read].starts_with(b"reset") {
+                        connection.set_zero_linger().unwrap();
+                        return;
+                    }
+                    connection.write_all(&buffer[..read]).await.unwrap();
+                }
+                connection.write_all(b"bye").await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+fn forward(pod: Option<std::net::SocketAddr>) -> (Client, JoinHandle<End>) {
+    let (client, io) = client();
+    let served = tokio::spawn(async move {
+        let (mut watch, _phase) = watch();
+        let source = FakeSource::new(0, pod);
+        let ask = PortForwardSession {
+            sandbox: "s".to_owned(),
+            ports: Vec::new(),
+        };
+        let dialer = async move { source.dialer(ask).await };
+        ports(io, dialer, Duration::from_secs(30), &mut watch).await
+    });
+    (client, served)
+}
+
+async fn open_pair(client: &mut Client, first: u32, request: &str) {
+    for (stream, name) in [(first, "error"), (first + 2, "data")] {
+        let headers = [("streamType", name), ("port", "80"), ("requestID", request)];
+        client.open(stream, &headers).await;
+    }
+}
+
+#[tokio::test]
+async fn each_direction_of_a_connection_ends_for_itself() {
+    let (mut client, served) = forward(Some(pod().await));
+    open_pair(&mut client, 1, "0").await;
+    client.say(3, b"hello", true).await;
+    let told = client.hear(|told| told.ended.len() == 2).await;
+    assert_eq!(
+        (told.text(3), told.text(1)),
+        ("hellobye".to_owned(), String::new())
+    );
+    drop(client);
+    assert!(matches!(
+        served.await.unwrap(),
+        End::ClientGone | End::ClientLost(_)
+    ));
+}
+
+#[tokio::test]
+async fn a_storm_of_resets_leaves_the_session_and_its_error_streams_alone() {
+    let (mut client, _served) = forward(Some(pod().await));
+    open_pair(&mut client, 1, "quiet").await;
+    for pair in 1..50 {
+        let first = 1 + pair * 4;
+        open_pair(&mut client, first, &pair.to_string()).await;
+        client.say(first + 2, b"reset", false).await;
+        let told = client
+            .hear(|told| !told.reset.is_empty() && !told.ended.is_empty())
+            .await;
+        assert_eq!(told.reset, [first + 2]);
+        assert_eq!(
+            (told.ended, told.data.get(&first).map_or(0, Vec::len)),
+            (vec![first], 0)
+        );
+    }
+    client.say(3, b"still there", false).await;
+    let told = client.hear(|told| told.data.contains_key(&3)).await;
+    assert_eq!(told.text(3), "still there");
+}
+
+#[tokio::test]
+async fn a_port_that_is_not_reached_is_told_to_its_pair_alone() {
+    let (mut client, served) = forward(None);
+    for pair in 0..3 {
+        open_pair(&mut client, 1 + pair * 4, &pair.to_string()).await;
+        let told = client
+            .hear(|told| told.reset.len() == 1 && told.ended.len() == 1)
+            .await;
+        let text = told.text(1 + pair * 4);
+        assert!(text.contains("port 80 of pod ns/p: refused"), "{text}");
+    }
+    assert!(!served.is_finished());
+}
+
+#[tokio::test]
+async fn halves_that_are_none_are_refused_and_the_session_goes_on() {
+    let (mut client, served) = forward(Some(pod().await));
+    let wrong: [&[(&str, &str)]; 4] = [
+        &[("streamType", "data"), ("requestID", "1")],
+        &[("streamType", "data"), ("requestID", "1"), ("port", "0")],
+        &[
+            ("streamType", "data"),
+            ("requestID", "1"),
+            ("port", "65536"),
+        ],
+        &[("streamType", "x"), ("requestID", "1"), ("port", "80")],
+    ];
+    for (at, headers) in (0..).zip(wrong) {
+        let stream = 1 + at * 2;
+        client.open(stream, headers).await;
+        let told = client.hear(|told| !told.reset.is_empty()).await;
+        assert_eq!(told.reset, [stream], "{headers:?}");
+    }
+    // Streams without a request belong together by their numbers, as old clients open them.
+    client
+        .open(21, &[("streamType", "error"), ("port", "80")])
+        .await;
+    client
+        .open(23, &[("streamType", "data"), ("port", "80")])
+        .await;
+    client.say(23, b"old", false).await;
+    let told = client.hear(|told| told.data.contains_key(&23)).await;
+    assert_eq!(told.text(23), "old");
+    assert!(!served.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_of_a_pair_is_let_go() {
+    let (mut client, served) = forward(None);
+    let headers = [("streamType", "error"), ("port", "80"), ("requestID", "1")];
+    client.open(1, &headers).await;
+    let told = client.hear(|told| !told.ended.is_empty()).await;
+    assert!(told.text(1).contains("no data stream"), "{}", told.text(1));
+    assert!(!served.is_finished());
+}

@@ -1,0 +1,207 @@
+//! Sessions over WebSocket: which channel is what, and how a connection begins and ends.
+//!
+//! ```text
+//! exec, attach   0 stdin ▶   1 ◀ stdout   2 ◀ stderr   3 ◀ error   4 resize ▶
+//! port-forward   2i ◀▶ data   2i+1 ◀ error   of the i-th port; each server's channel begins with
+//!                the port, 16 bits, little-endian
+//! tunnel         SPDY/3.1 in binary messages
+//! ```
+//!
+//! Invariant: a session's last word is sent before its connection is closed.
+
+use super::end::{End, Form};
+use super::outlet::Outlet;
+use super::port_forward::{self, Pair};
+use super::remote_command::{self, Streams};
+use super::source::{Dial, Inlet, Joint, Steer};
+use super::watch::Watch;
+use super::websocket::{Close, Io, Over, Receiver, Sender, channels::Coding, open};
+use crate::engine::session::Wants;
+use crate::error::Result;
+use futures::future::join_all;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: usize = 4;
+
+/// What waits between the connection and who reads a channel, in bytes.
+const QUEUE: usize = 32 * 1024;
+/// The same for sizes of a terminal.
+const SIZES: usize = 1024;
+/// How long a client may take to say goodbye too. Until then what it sends is read: closing a
+/// connection with unread bytes would take back what was sent to it.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A negotiated protocol of exec and attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spoken {
+    /// How messages are written.
+    pub coding: Coding,
+    /// How the error channel is.
+    pub form: Form,
+}
+
+/// An exec or an attach.
+pub async fn command<P: Steer>(
+    io: Io,
+    spoken: Spoken,
+    wants: Wants,
+    start: impl Future<Output = Result<Joint<P>>>,
+    watch: &mut Watch,
+) -> End {
+    let (receiver, sender) = open(io, spoken.coding);
+    let mut routes: Vec<Option<DuplexStream>> = (0..=RESIZE).map(|_| None).collect();
+    let mut route = |channel: usize, room| {
+        let (ours, theirs) = duplex(room);
+        routes[channel] = Some(ours);
+        Box::new(theirs) as Inlet
+    };
+    let outlet = |channel| Outlet::Channel(sender.clone(), channel);
+    let streams = Streams {
+        stdin: wants.stdin.then(|| route(usize::from(STDIN), QUEUE)),
+        resize: wants.tty.then(|| route(RESIZE, SIZES)),
+        stdout: wants.stdout.then(|| outlet(STDOUT)),
+        stderr: wants.stderr.then(|| outlet(STDERR)),
+        error: Some(outlet(ERROR)),
+        form: spoken.form,
+    };
+    let ready = match wants {
+        Wants { stdout: true, .. } => STDOUT,
+        Wants { stderr: true, .. } => STDERR,
+        _ => ERROR,
+    };
+    let session = async {
+        match sender.message(ready, &[]).await {
+            Ok(()) => remote_command::run(start, streams, watch).await,
+            Err(error) => End::ClientLost(error.to_string()),
+        }
+    };
+    converse(receiver, &sender, routes, session).await
+}
+
+/// Forwards each of these ports once.
+pub async fn ports<D: Dial>(
+    io: Io,
+    coding: Coding,
+    ports: &[u16],
+    dialer: impl Future<Output = Result<D>> + Send + 'static,
+    watch: &mut Watch,
+) -> End {
+    let (receiver, sender) = open(io, coding);
+    let mut routes = Vec::new();
+    let mut pairs = Vec::new();
+    for (port, data) in ports.iter().zip((0..=254).step_by(2)) {
+        let (ours, theirs) = duplex(QUEUE);
+        routes.extend([Some(ours), None]);
+        pairs.push(Pair {
+            port: *port,
+            from: Box::new(theirs),
+            to: Outlet::Channel(sender.clone(), data),
+            error: Outlet::Channel(sender.clone(), data + 1),
+        });
+    }
+    let traffic = Arc::clone(&watch.traffic);
+    let forwarded = async {
+        for (port, channel) in ports
+            .iter()
+            .zip(0..)
+            .flat_map(|(p, i)| [(p, 2 * i), (p, 2 * i + 1)])
+        {
+            if let Err(error) = sender.message(channel, &port.to_le_bytes()).await {
+                return End::ClientLost(error.to_string());
+            }
+        }
+        let dialer = port_forward::dialing(dialer);
+        let each = |pair| port_forward::forward(dialer.clone(), pair, &traffic);
+        let all = join_all(pairs.into_iter().map(each));
+        tokio::select! {
+            _ = all => End::Done,
+            end = port_forward::pod_gone(dialer.clone()) => end,
+        }
+    };
+    let session = async {
+        tokio::select! {
+            end = forwarded => end,
+            end = watch.cut() => end,
+        }
+    };
+    converse(receiver, &sender, routes, session).await
+}
+
+/// Runs a session while the connection is read, and closes it after the session's end.
+async fn converse(
+    mut receiver: Receiver,
+    sender: &Sender,
+    mut routes: Vec<Option<DuplexStream>>,
+    session: impl Future<Output = End>,
+) -> End {
+    let end = tokio::select! {
+        end = session => end,
+        over = receiver.pass_on(&mut routes, sender) => of(over),
+    };
+    let close = match end {
+        End::Wrong(_) => Close::Protocol,
+        _ => Close::Normal,
+    };
+    routes.clear();
+    let goodbye = async {
+        // The client has gone without one.
+        let _ = sender.close(close).await;
+        if !matches!(end, End::ClientGone | End::ClientLost(_) | End::Wrong(_)) {
+            receiver.pass_on(&mut [], sender).await;
+        }
+    };
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    end
+}
+
+fn of(over: Over) -> End {
+    match over {
+        Over::Closed => End::ClientGone,
+        Over::Broken(error) => End::ClientLost(error.to_string()),
+        Over::Wrong(error) => End::Wrong(crate::error::chain(&error)),
+    }
+}
+
+/// The bytes of another protocol inside of a WebSocket, and what carries them there and back until
+/// that protocol is over.
+pub fn tunnel(io: Io) -> (Io, impl Future<Output = io::Result<()>> + Send) {
+    let (mut receiver, sender) = open(io, Coding::Tunnel);
+    let (inward, read) = duplex(QUEUE);
+    let (write, mut outward) = duplex(QUEUE);
+    let carry = async move {
+        let out = async {
+            let mut buffer = vec![0; QUEUE];
+            loop {
+                match outward.read(&mut buffer).await? {
+                    0 => return sender.close(Close::Normal).await,
+                    read => sender.message(0, &buffer[..read]).await?,
+                }
+            }
+        };
+        let mut routes = [Some(inward)];
+        let into = async {
+            let over = receiver.pass_on(&mut routes, &sender).await;
+            // The protocol inside hears the end.
+            drop(over);
+        };
+        tokio::pin!(out, into);
+        tokio::select! {
+            done = &mut out => {
+                let _ = tokio::time::timeout(GOODBYE, into).await;
+                done
+            }
+            () = &mut into => Ok(()),
+        }
+    };
+    (Box::new(tokio::io::join(read, write)), carry)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Exec and attach: a process's streams and a client's, joined. What the client speaks is known to
+//! whoever brings its [`Streams`].
+//!
+//! ```text
+//! client ─ stdin ──▶ process ─ stdout, stderr ──▶ client
+//!        └ resize ─▶         └ its end ─ error ─▶
+//! ```
+//!
+//! Invariant: what a client does not take is not read from its process. Nothing is kept but one
+//! buffer for each direction.
+
+use super::end::{End, Form};
+use super::outlet::Outlet;
+use super::resize::Sizes;
+use super::source::{Inlet, Joint, Mouth, Steer};
+use super::watch::{Traffic, Watch};
+use crate::engine::session::Ended;
+use crate::error::Result;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+/// What a pipe holds: one read empties it.
+const OUTPUT: usize = 64 * 1024;
+/// One read of what a client types or sends.
+const INPUT: usize = 32 * 1024;
+/// How long a client that was cut off may take for what it was given before.
+const LAST_OUTPUT: Duration = Duration::from_secs(10);
+/// How long a client may take for the last word.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
+/// A client's streams.
+pub struct Streams {
+    /// What it sends to the process.
+    pub stdin: Option<Inlet>,
+    /// The sizes of its terminal.
+    pub resize: Option<Inlet>,
+    /// Where the process's stdout goes.
+    pub stdout: Option<Outlet>,
+    /// Where the process's stderr goes.
+    pub stderr: Option<Outlet>,
+    /// Where it hears how the session ended.
+    pub error: Option<Outlet>,
+    /// How it is told.
+    pub form: Form,
+}
+
+/// Joins the streams with those of a process, until one of them ends or the session is cut.
+pub async fn run<P: Steer>(
+    start: impl Future<Output = Result<Joint<P>>>,
+    mut streams: Streams,
+    watch: &mut Watch,
+) -> End {
+    let traffic = std::sync::Arc::clone(&watch.traffic);
+    let end = tokio::select! {
+        end = join(start, &mut streams, &traffic) => end,
+        end = watch.cut() => end,
+    };
+    // Who does not take what it was given will not take this either.
+    let _ = tokio::time::timeout(LAST_WORD, tell(&mut streams, &end)).await;
+    end
+}
+
+/// Tells a client how the session ended.
+pub async fn tell(streams: &mut Streams, end: &End) {
+    let told = end.told(streams.form);
+    if let Some(error) = &mut streams.error
+        && !told.is_empty()
+    {
+        // The client has gone: it is told nothing.
+        let _ = error.write(&told).await;
+    }
+    let outlets = [&mut streams.stdout, &mut streams.stderr, &mut streams.error];
+    for outlet in outlets.into_iter().flatten() {
+        // As above.
+        let _ = outlet.finish().await;
+    }
+}
+
+async fn join<P: Steer>(
+    start: impl Future<Output = Result<Joint<P>>>,
+    streams: &mut Streams,
+    traffic: &Traffic,
+) -> End {
+    let joint = match start.await {
+        Ok(joint) => joint,
+        Err(error) => return End::Failed(error),
+    };
+    let said = Notify::new();
+    let outputs = async {
+        let stdout = say(joint.stdout, &mut streams.stdout, traffic);
+        let stderr = say(joint.stderr, &mut streams.stderr, traffic);
+        let said_all = tokio::try_join!(stdout, stderr).map(drop);
+        said.notify_one();
+        said_all
+    };
+    let both = async { tokio::try_join!(end_of(&joint.process, &said), outputs) };
+    let others = async {
+        let input = hear(streams.stdin.take(), joint.stdin, traffic);
+        let sizes = follow_sizes(streams.resize.take(), &joint.process);
+        tokio::join!(input, sizes);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        done = both => done.map_or_else(|end| end, |(end, ())| end),
+        () = others => End::ClientGone,
+    }
+}
+
+/// Waits for the process. One that goes on without its client leaves it the rest of what it was
+/// given.
+async fn end_of<P: Steer>(process: &P, said: &Notify) -> Result<End, End> {
+    match process.wait().await {
+        Ok(Ended::Exited { code }) => Ok(End::Exited(code)),
+        Ok(Ended::Gone) => Ok(End::Gone),
+        Ok(Ended::TooSlow) => {
+            let _ = tokio::time::timeout(LAST_OUTPUT, said.notified()).await;
+            Err(End::TooSlow)
+        }
+        Err(error) => Err(End::Failed(error)),
+    }
+}
+
+/// What a process says goes to the client, to its end.
+async fn say(from: Option<Inlet>, to: &mut Option<Outlet>, traffic: &Traffic) -> Result<(), End> {
+    let (Some(mut from), Some(to)) = (from, to) else {
+        return Ok(());
+    };
+    let mut buffer = vec![0; OUTPUT];
+    loop {
+        let read = from.read(&mut buffer).await;
+        let read = read.map_err(|e| {
+            End::Failed(crate::error::Error::internal("read what the process says").caused_by(e))
+        })?;
+        if read == 0 {
+            return Ok(());
+        }
+        let written = to.write(&buffer[..read]).await;
+        written.map_err(|e| End::ClientLost(e.to_string()))?;
+        traffic.send(read);
+    }
+}
+
+/// What a client sends goes to the process, to its end. A process that has closed its stdin holds
+/// nobody up.
+async fn hear(from: Option<Inlet>, to: Option<Mouth>, traffic: &Traffic) {
+    let Some(mut from) = from else { return };
+    let mut to = to;
+    let mut buffer = vec![0; INPUT];
+    // A stream that breaks is one that ends.
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        traffic.receive(read);
+        if let Some(open) = &mut to
+            && open.write_all(&buffer[..read]).await.is_err()
+        {
+            to = None;
+        }
+    }
+    if let Some(mut open) = to {
+        // It has ended then.
+        let _ = open.shutdown().await;
+        // A terminal's is hung up by dropping it: not before the session ends.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Each size that is not overtaken by another becomes the terminal's.
+async fn follow_sizes<P: Steer>(from: Option<Inlet>, process: &P) {
+    let Some(from) = from else { return };
+    let mut sizes = Sizes::new(from);
+    while let Some(size) = sizes.next().await {
+        if let Err(error) = process.resize(size.width, size.height).await {
+            tracing::debug!(error = %error.chain(), "a terminal keeps its size");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

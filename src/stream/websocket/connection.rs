@@ -1,0 +1,260 @@
+//! The two directions of a WebSocket after its handshake: frames go out one at a time, what comes in
+//! goes to where its channel leads.
+//!
+//! There is no flow control between the channels of a WebSocket: while one is not read, the
+//! connection is not read. A client that is held back so hears a pong from time to time, since those
+//! of its own pings stand in the queue behind its bytes.
+//!
+//! Invariant: a frame is written whole or the connection is given up.
+
+use super::channels::{ChannelError, Channels, Coding, Said};
+use super::frames::{Header, LEAST_ROOM};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
+};
+use tokio::sync::Mutex;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// How much is read at once, in bytes.
+const READ: usize = 32 * 1024;
+const _: () = assert!(READ >= LEAST_ROOM);
+/// How often a client that is held back hears of us. kubectl gives up after a minute of silence.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// A connection of any kind.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection whose handshake is over.
+pub type Io = Box<dyn Duplex>;
+
+/// Why a connection closes (RFC 6455, 7.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// All was said.
+    Normal,
+    /// The client does not speak the protocol.
+    Protocol,
+}
+
+impl Close {
+    fn code(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::Protocol => 1002,
+        }
+    }
+}
+
+/// Why no more comes.
+#[derive(Debug)]
+pub enum Over {
+    /// The client closed, or has gone.
+    Closed,
+    /// The connection broke.
+    Broken(io::Error),
+    /// The client does not speak the protocol.
+    Wrong(ChannelError),
+}
+
+/// Splits a connection into its directions.
+#[must_use]
+pub fn open(io: Io, coding: Coding) -> (Receiver, Sender) {
+    let (read, write) = tokio::io::split(io);
+    let receiver = Receiver {
+        io: read,
+        held: vec![0; READ],
+        filled: 0,
+        channels: Channels::new(coding),
+    };
+    let sending = Sending {
+        io: write,
+        torn: false,
+    };
+    let sender = Sender {
+        sending: Arc::new(Mutex::new(sending)),
+        coding,
+    };
+    (receiver, sender)
+}
+
+/// The direction to the client; all copies write to the same connection.
+#[derive(Clone)]
+pub struct Sender {
+    sending: Arc<Mutex<Sending>>,
+    coding: Coding,
+}
+
+struct Sending {
+    io: WriteHalf<Io>,
+    /// A frame was begun and not ended: nothing can follow it.
+    torn: bool,
+}
+
+impl Sender {
+    /// A message for a channel.
+    ///
+    /// # Errors
+    /// Where the connection is broken, or was given up in the middle of a frame.
+    pub async fn message(&self, channel: u8, payload: &[u8]) -> io::Result<()> {
+        match self.coding {
+            Coding::Base64 => {
+                let text = STANDARD.encode(payload);
+                let digit = channel.wrapping_add(b'0');
+                self.frame(OpCode::Data(Data::Text), &[digit], text.as_bytes())
+                    .await
+            }
+            Coding::Tunnel => self.frame(OpCode::Data(Data::Binary), &[], payload).await,
+            Coding::Binary | Coding::BinaryHalfClose => {
+                self.frame(OpCode::Data(Data::Binary), &[channel], payload)
+                    .await
+            }
+        }
+    }
+
+    /// Tells that a channel has no more, where the protocol has a way to.
+    ///
+    /// # Errors
+    /// As [`Sender::message`].
+    pub async fn end(&self, channel: u8) -> io::Result<()> {
+        match self.coding {
+            Coding::BinaryHalfClose => {
+                self.frame(OpCode::Data(Data::Binary), &[255], &[channel])
+                    .await
+            }
+            Coding::Binary | Coding::Base64 | Coding::Tunnel => Ok(()),
+        }
+    }
+
+    async fn pong(&self, payload: &[u8]) -> io::Result<()> {
+        self.frame(OpCode::Control(Control::Pong), &[], payload)
+            .await
+    }
+
+    /// Says goodbye.
+    ///
+    /// # Errors
+    /// As [`Sender::message`].
+    pub async fn close(&self, why: Close) -> io::Result<()> {
+        let code = why.code().to_be_bytes();
+        self.frame(OpCode::Control(Control::Close), &[], &code)
+            .await?;
+        self.sending.lock().await.io.shutdown().await
+    }
+
+    async fn frame(&self, opcode: OpCode, first: &[u8], payload: &[u8]) -> io::Result<()> {
+        let header = Header::new(opcode, first.len() + payload.len());
+        let mut sending = self.sending.lock().await;
+        if sending.torn {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        sending.torn = true;
+        let mut parts = [header.bytes(), first, payload].map(IoSlice::new);
+        write_all(&mut sending.io, &mut parts).await?;
+        sending.io.flush().await?;
+        sending.torn = false;
+        Ok(())
+    }
+}
+
+async fn write_all(io: &mut WriteHalf<Io>, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Leaves out empty ones, so that something is left as long as there is something to write.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match io.write_vectored(parts).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => IoSlice::advance_slices(&mut parts, written),
+        }
+    }
+    Ok(())
+}
+
+/// The direction from the client.
+pub struct Receiver {
+    io: ReadHalf<Io>,
+    held: Vec<u8>,
+    filled: usize,
+    channels: Channels,
+}
+
+impl Receiver {
+    /// Reads until the client closes, and passes on what it says: channel N to the N-th route, as
+    /// far as there is one and somebody reads it.
+    pub async fn pass_on(&mut self, routes: &mut [Option<DuplexStream>], sender: &Sender) -> Over {
+        loop {
+            match self.passed(routes, sender).await {
+                Ok(true) => {}
+                Ok(false) => return Over::Closed,
+                Err(over) => return over,
+            }
+            match self.io.read(&mut self.held[self.filled..]).await {
+                Ok(0) => return Over::Closed,
+                Ok(read) => self.filled += read,
+                Err(error) => return Over::Broken(error),
+            }
+        }
+    }
+
+    /// Passes on all that is held and whole; whether the client goes on.
+    async fn passed(
+        &mut self,
+        routes: &mut [Option<DuplexStream>],
+        sender: &Sender,
+    ) -> Result<bool, Over> {
+        let mut at = 0;
+        loop {
+            let said = self.channels.next(&mut self.held[at..self.filled]);
+            let Some((taken, said)) = said.map_err(Over::Wrong)? else {
+                break;
+            };
+            match said {
+                Said::Bytes(channel, bytes) => {
+                    if let Some(route) = routes.get_mut(usize::from(channel)) {
+                        feed(route, bytes, sender).await;
+                    }
+                }
+                Said::End(channel) => {
+                    if let Some(route) = routes.get_mut(usize::from(channel)) {
+                        shut(route).await;
+                    }
+                }
+                Said::Ping(payload) => sender.pong(payload).await.map_err(Over::Broken)?,
+                Said::Nothing => {}
+                Said::Close => return Ok(false),
+            }
+            at += taken;
+        }
+        self.held.copy_within(at..self.filled, 0);
+        self.filled -= at;
+        Ok(true)
+    }
+}
+
+/// Waits until a channel has taken the bytes; one that nobody reads any more takes all.
+async fn feed(route: &mut Option<DuplexStream>, bytes: &[u8], sender: &Sender) {
+    let Some(open) = route else { return };
+    let mut taken = std::pin::pin!(open.write_all(bytes));
+    let outcome = loop {
+        match tokio::time::timeout(SIGN_OF_LIFE, &mut taken).await {
+            Ok(outcome) => break outcome,
+            // Where it cannot be sent the connection is broken, which the next read finds.
+            Err(_) => drop(sender.pong(&[]).await),
+        }
+    };
+    if outcome.is_err() {
+        *route = None;
+    }
+}
+
+/// The reader of the channel hears its end; what it says itself still comes.
+async fn shut(route: &mut Option<DuplexStream>) {
+    if let Some(open) = route {
+        // Nobody is there to hear it.
+        let _ = open.shutdown().await;
+    }
+}
