@@ -64,7 +64,9 @@ class Cell:
         """What the process that passes the point does itself; the other one is killed while it waits."""
         if self.fault == points.ERROR:
             return "error"
-        itself = points.SHIM if points.is_shims(self.point) else points.DAEMON
+        itself = points.DAEMON
+        if points.is_shims(self.point):
+            itself = points.SHIM if self.point not in points.CLONES else None
         return "kill" if self.fault == itself else "pause"
 
     def arm(self) -> None:
@@ -80,10 +82,13 @@ class Cell:
         if self.fault == points.DAEMON:
             self.runtime.service.kill()
         else:
+            clones = verbs.clones()
             victims = verbs.all_shims() or verbs.holders()
             verbs.check(bool(victims), "no shim is there to be killed")
             for pid in victims:
                 os.kill(pid, signal.SIGKILL)
+            # They wait at the point for ever, as at a volume that does not answer: somebody ends them.
+            until(lambda: not any(pid in verbs.all_shims() for pid in clones), REACHED, "what the shim had cloned is gone")
         self.hit.unlink()
 
     def come_back(self) -> None:

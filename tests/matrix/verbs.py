@@ -313,5 +313,11 @@ def holders() -> list[int]:
     return [pid for pid, verb, _ in shim_processes() if verb == "pause"]
 
 
+def clones() -> list[int]:
+    """Processes of shims that are no shims themselves: the stage of a create, and its init before the program."""
+    resident = all_shims()
+    return [pid for pid, verb, _ in shim_processes() if verb == "run" and pid not in resident]
+
+
 def all_shims() -> list[int]:
     return [pid for pid, _ in shims()]

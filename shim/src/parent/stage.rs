@@ -17,11 +17,14 @@ use crate::root::Root;
 use crate::seccomp::Filter;
 use crate::sync::{FromInit, FromStage, Made};
 use crate::sys::clone::{self, Process, flags};
+use crate::sys::descriptors;
 use crate::user::{self, Account, Home};
 use crate::userns::{self, UserNamespace};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// What the stage has to give: the message and the descriptors that go with it.
@@ -44,6 +47,11 @@ fn create(
     socket: &OwnedFd,
     init: &mut Option<i32>,
 ) -> Outcome {
+    // The shim's ends of its sockets are the shim's alone, by whose end it is missed, and without it
+    // there is nobody to be at work for.
+    descriptors::close_all_but(&[socket.as_fd()])
+        .and_then(|()| set_parent_process_death_signal(Some(Signal::KILL)))
+        .at(FailureKind::System, || "begin the stage".to_owned())?;
     // A container's process that finds a way to look at this one must not get at its program.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .at(FailureKind::System, || "hide the stage".to_owned())?;
