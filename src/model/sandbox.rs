@@ -292,6 +292,25 @@ pub struct Sandbox {
     pub ips: Vec<IpAddr>,
 }
 
+impl Sandbox {
+    /// The sysctls of its namespaces: those asked for, and what images expect of a network that is
+    /// nobody else's: any user may listen on any port, and ping. (A user namespace does not have all
+    /// the groups that ping's range names.)
+    #[must_use]
+    pub fn sysctls(&self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        let mut set = |name: &str, value: &str| all.insert(name.to_owned(), value.to_owned());
+        if self.namespaces.network.is_some() {
+            set("net.ipv4.ip_unprivileged_port_start", "0");
+            if self.namespaces.user.is_none() {
+                set("net.ipv4.ping_group_range", "0 2147483647");
+            }
+        }
+        all.extend(self.config.sysctls.clone());
+        all
+    }
+}
+
 /// Which sandboxes a list is to hold; what is empty asks for nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SandboxFilter {
@@ -319,4 +338,23 @@ impl SandboxFilter {
 #[must_use]
 pub fn has_labels(have: &BTreeMap<String, String>, want: &BTreeMap<String, String>) -> bool {
     want.iter().all(|(key, value)| have.get(key) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_network_of_its_own_is_open_to_every_user_unless_the_pod_says_otherwise() {
+        let mut pod = crate::model::spec::tests::sandbox();
+        pod.namespaces.network = Some("/run/netns/a".into());
+        let port = "net.ipv4.ip_unprivileged_port_start";
+        assert_eq!(pod.sysctls()[port], "0");
+        assert_eq!(pod.sysctls().len(), 2);
+        pod.config.sysctls.insert(port.into(), "1024".into());
+        assert_eq!(pod.sysctls()[port], "1024");
+        pod.namespaces.user = Some("/run/ns/user".into());
+        assert_eq!(pod.sysctls().len(), 1, "not all groups are in there");
+        pod.namespaces.network = None;
+        pod.config.sysctls.clear();
+        assert!(pod.sysctls().is_empty(), "the node's network");
+    }
 }

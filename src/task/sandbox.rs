@@ -24,7 +24,7 @@ pub async fn pin(
     let request = SandboxRequest::Pin(PinRequest {
         pins: pins(&pod.namespaces),
         hostname: pod.config.hostname.clone(),
-        sysctls: pod.config.sysctls.clone().into_iter().collect(),
+        sysctls: pod.sysctls().into_iter().collect(),
         shm_size: SHM_SIZE,
         cgroup: Some(cgroup.to_owned()),
         ids: pod.config.security.namespaces.user.as_ref().map(ids),

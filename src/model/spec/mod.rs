@@ -28,7 +28,7 @@ mod visible;
 mod volumes;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use annotations::GROUPS_POLICY;
 pub use devices::{DeviceKind, ResolvedDevice};

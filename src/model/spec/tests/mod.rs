@@ -52,7 +52,7 @@ fn host() -> HostFacts {
     }
 }
 
-fn sandbox() -> Sandbox {
+pub fn sandbox() -> Sandbox {
     Sandbox {
         id: SandboxId::random(),
         config: SandboxConfig {
