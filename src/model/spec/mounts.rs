@@ -5,30 +5,34 @@ use crate::error::Result;
 use oci_spec::runtime::Mount;
 use std::path::{Path, PathBuf};
 
-/// In the order in which they are to be mounted. A path that the container's own mounts give takes
-/// the place of what would be there (a memory volume at `/dev/shm`); one at `/dev` takes the place
-/// of all below it.
+/// In the order in which they are to be mounted: the kernel's, then the pod's among the container's
+/// own, those nearer to the root first, so that a volume at `/etc` does not hide the pod's files. A
+/// path that the container's own mounts give takes the place of what would be there (a memory volume
+/// at `/dev/shm`); one at `/dev` takes the place of the kernel's below it.
 pub fn all(inputs: &SpecInputs<'_>) -> Result<Vec<Mount>> {
     let asked = volumes::all(inputs)?;
-    let replaced = |mount: &Mount| {
-        asked.iter().any(|own| {
-            own.destination() == mount.destination()
-                || (own.destination() == Path::new("/dev")
-                    && mount.destination().starts_with("/dev"))
-        })
-    };
-    let mut all = defaults(inputs);
-    all.retain(|mount| !replaced(mount));
-    all.extend(asked);
+    let asked_at = |path: &Path| asked.iter().any(|own| own.destination() == path);
+    let has_dev = asked_at(Path::new("/dev"));
+    let mut all = kernels(inputs);
+    all.retain(|mount| {
+        let at = mount.destination();
+        !(asked_at(at) || (has_dev && at.starts_with("/dev")))
+    });
+    let mut theirs = vec![shared_memory(inputs)];
+    theirs.extend(pod_files(inputs));
+    theirs.retain(|mount| !asked_at(mount.destination()));
+    theirs.extend(asked);
+    theirs.sort_by_key(|mount| mount.destination().components().count());
+    all.extend(theirs);
     Ok(all)
 }
 
-fn defaults(inputs: &SpecInputs<'_>) -> Vec<Mount> {
+fn kernels(inputs: &SpecInputs<'_>) -> Vec<Mount> {
     let privileged = inputs.config.security.privileged;
     let or_writable = if privileged { "rw" } else { "ro" };
     let own = ["nosuid", "noexec", "nodev"];
     let kernel = |at, kind, more: &[&str]| mount(at, kind, kind, &[&own[..], more].concat());
-    let mut all = vec![
+    vec![
         kernel("/proc", "proc", &[]),
         mount(
             "/dev",
@@ -52,10 +56,7 @@ fn defaults(inputs: &SpecInputs<'_>) -> Vec<Mount> {
         kernel("/dev/mqueue", "mqueue", &[]),
         sysfs(inputs).unwrap_or_else(|| kernel("/sys", "sysfs", &[or_writable])),
         kernel("/sys/fs/cgroup", "cgroup", &["relatime", or_writable]),
-    ];
-    all.push(shared_memory(inputs));
-    all.extend(pod_files(inputs));
-    all
+    ]
 }
 
 /// The node's, where the pod has a user namespace and not the network that it would own: only a

@@ -11,17 +11,15 @@ use std::path::{Component, Path, PathBuf};
 /// What CRI's `mount_options` may say.
 const OPTIONS: [&str; 3] = ["nodev", "noexec", "nosuid"];
 
-/// As bind mounts, those nearer to the root first: a volume inside another is mounted after it.
+/// As bind mounts, in the order in which they were asked for.
 pub fn all(inputs: &SpecInputs<'_>) -> Result<Vec<oci_spec::runtime::Mount>> {
-    let mut all = inputs
+    inputs
         .config
         .mounts
         .iter()
         .zip(inputs.mounts)
         .map(|(mount, resolved)| volume(mount, resolved, inputs.host))
-        .collect::<Result<Vec<_>>>()?;
-    all.sort_by_key(|mount| mount.destination().components().count());
-    Ok(all)
+        .collect()
 }
 
 fn volume(

@@ -55,11 +55,11 @@ fn volumes_are_bound_outermost_first() {
     }
     let spec = asked.spec();
     let mounts = spec.mounts().as_ref().unwrap();
-    let tail: Vec<_> = mounts[mounts.len() - 3..]
+    let places = mounts
         .iter()
-        .map(|mount| mount.destination().to_string_lossy().into_owned())
-        .collect();
-    assert_eq!(tail, ["/data", "/data/a", "/data/a/b"]);
+        .map(|mount| mount.destination().to_string_lossy().into_owned());
+    let volumes: Vec<_> = places.filter(|place| place.starts_with("/data")).collect();
+    assert_eq!(volumes, ["/data", "/data/a", "/data/a/b"]);
     for bad in ["", "/", "/a/..", "/a\0b"] {
         let mut asked = self::asked();
         asked.mount(Mount {
@@ -68,6 +68,29 @@ fn volumes_are_bound_outermost_first() {
         });
         assert!(asked.build().is_err(), "{bad:?} was taken");
     }
+}
+
+#[test]
+fn a_volume_does_not_hide_the_pods_files_and_memory() {
+    let mut asked = asked();
+    for at in ["/etc", "/dev"] {
+        asked.mount(Mount {
+            container_path: at.into(),
+            host_path: "/volume".into(),
+            ..Mount::default()
+        });
+    }
+    let spec = asked.spec();
+    let mounts = spec.mounts().as_ref().unwrap();
+    let at = |path: &str| {
+        let mut places = mounts.iter().map(oci_spec::runtime::Mount::destination);
+        places.position(|place| place == Path::new(path)).unwrap()
+    };
+    for below in ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname"] {
+        assert!(at("/etc") < at(below), "{below}");
+    }
+    assert!(at("/dev") < at("/dev/shm"));
+    assert!(asked.mount_at("/dev/pts").is_none(), "the volume's own");
 }
 
 #[test]
