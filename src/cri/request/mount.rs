@@ -33,14 +33,19 @@ impl TryFrom<v1::Mount> for Mount {
     }
 }
 
-/// Exactly one of a host path and an image is mounted, and an image only to be read, whatever was
-/// asked: the kubelet does not ask for it.
+/// Exactly one of a host path and an image is mounted, and an image only to be read.
 fn with_one_source(mut mount: Mount) -> Result<Mount> {
     let field = "config.mounts.host_path";
     let path = std::mem::take(&mut mount.host_path);
     match (&mount.image, path.is_empty()) {
         (Some(_), false) => return Err(refuse(field, "excludes image")),
-        (Some(_), true) => mount.readonly = true,
+        (Some(_), true) if !mount.readonly => {
+            return Err(refuse(
+                "config.mounts.readonly",
+                "must be set for an image: nobody writes to one",
+            ));
+        }
+        (Some(_), true) => {}
         (None, _) => mount.host_path = absolute(path, field)?,
     }
     Ok(mount)
