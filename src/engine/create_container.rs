@@ -4,7 +4,7 @@ use super::objects::{ContainerCell, SandboxCell};
 use super::run_pod_sandbox::known_handler;
 use super::{Engine, blocking, events, mounts, now, pod_files};
 use crate::error::{Context, Error, Kind, Result, Sentinel};
-use crate::id::{ChainId, ContainerId, ImageId};
+use crate::id::{ChainId, ContainerId, ImageId, ImageRef};
 use crate::model::container::{Container, ContainerConfig, ContainerState};
 use crate::model::image::Image;
 use crate::model::sandbox::{NamespaceMode, Sandbox, SandboxState};
@@ -162,6 +162,7 @@ impl Engine {
             cgroup: spec::cgroup_path(sandbox, &id)?,
             log_path: log_path(sandbox, &config),
             sandbox_id: sandbox.id.clone(),
+            image_ref: image_ref(image, &config),
             image_id: image.record.id.clone(),
             image_volumes: self.image_volumes(&config)?,
             resources: config.resources.clone(),
@@ -370,6 +371,20 @@ fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     let failed = || format!("write {}", path.display());
     let text = serde_json::to_vec(value).context(Kind::Internal, failed)?;
     std::fs::write(path, text).context(Kind::Internal, failed)
+}
+
+/// Of the digests that an image has, that of the repository which was asked for.
+fn image_ref(image: &Image, config: &ContainerConfig) -> String {
+    let asked: Option<ImageRef> = config.user_specified_image.parse().ok();
+    let same = |name: &&ImageRef| {
+        let asked = asked.as_ref();
+        asked.is_some_and(|asked| {
+            (asked.registry(), asked.repository()) == (name.registry(), name.repository())
+        })
+    };
+    let digests = &image.record.digests;
+    let found = digests.iter().find(same).or_else(|| digests.first());
+    found.map_or_else(|| image.record.id.to_string(), ImageRef::to_string)
 }
 
 fn log_path(sandbox: &Sandbox, config: &ContainerConfig) -> Option<PathBuf> {

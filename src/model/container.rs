@@ -243,6 +243,9 @@ pub struct Container {
     pub config: ContainerConfig,
     /// The image that it runs.
     pub image_id: ImageId,
+    /// That image's name with a digest, by which others find it as well; its id where it has none.
+    #[serde(default)]
+    pub image_ref: String,
     /// The images that it sees, each by the place of its mount in the configuration.
     #[serde(default)]
     pub image_volumes: BTreeMap<usize, ImageId>,

@@ -16,13 +16,21 @@ impl From<&Container> for v1::Container {
             pod_sandbox_id: container.sandbox_id.to_string(),
             metadata: Some((&container.config.metadata).into()),
             image: Some(image(&container.config)),
-            image_ref: image_id.clone(),
+            image_ref: image_ref(container),
             state: state(&container.state).into(),
             created_at: container.created_at,
             labels: map(&container.config.labels),
             annotations: map(&container.config.annotations),
             image_id,
         }
+    }
+}
+
+/// Containers of earlier daemons have none on record.
+fn image_ref(container: &Container) -> String {
+    match container.image_ref.as_str() {
+        "" => container.image_id.to_string(),
+        name => name.to_owned(),
     }
 }
 
@@ -40,7 +48,7 @@ impl From<&Container> for v1::ContainerStatus {
             finished_at: exit.finished_at,
             exit_code: exit.code,
             image: Some(image(config)),
-            image_ref: image_id.clone(),
+            image_ref: image_ref(container),
             reason: exit.reason,
             message: exit.message,
             labels: map(&config.labels),

@@ -62,6 +62,7 @@ fn container(state: ContainerState) -> Container {
         stop_signal: 15,
         cgroup: String::new(),
         log_path: Some("/var/log/pods/x/app/3.log".into()),
+        image_ref: String::new(),
         user: None,
         resources: Resources {
             memory_limit: 5,
@@ -157,13 +158,19 @@ fn stats() -> ContainerStats {
 
 #[test]
 fn an_image_has_its_name_and_one_id_everywhere() {
-    let record = container(ContainerState::Running);
+    let mut record = container(ContainerState::Running);
     let id = format!("sha256:{}", "a".repeat(64));
     let status = v1::ContainerStatus::from(&record);
     let listed = v1::Container::from(&record);
     assert_eq!((&status.image_id, &status.image_ref), (&id, &id));
     assert_eq!((&listed.image_id, &listed.image_ref), (&id, &id));
     assert_eq!(status.image.unwrap().image, "busybox:1");
+    record.image_ref = format!("docker.io/library/busybox@{id}");
+    let named = v1::ContainerStatus::from(&record);
+    assert_eq!(
+        (&named.image_id, &named.image_ref),
+        (&id, &record.image_ref)
+    );
 }
 
 #[test]

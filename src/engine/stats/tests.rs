@@ -24,6 +24,7 @@ fn container(sandbox: &Sandbox, state: ContainerState) -> Arc<ContainerCell> {
         start_time: 0,
         stop_signal: 15,
         log_path: None,
+        image_ref: String::new(),
         user: None,
         resources: Resources::default(),
     }))
