@@ -1,36 +1,38 @@
-//! Seccomp filters, ready to be loaded: a profile is compiled once here, so that no container start
-//! pays for it (10 ms with libseccomp's tree).
+//! Seccomp filters, ready to be loaded: a profile is compiled once, and no start of a container pays
+//! for it.
 //!
 //! ```text
 //! LinuxSeccomp → hash ─known─▶ DIRECTORY/HASH.bpf
-//!                  └─new──▶ libseccomp → program → ENOSYS prelude before it → DIRECTORY/HASH.bpf
+//!                  └─new──▶ compile (abi: numbers; rules: arguments) → layout → DIRECTORY/HASH.bpf
 //! ```
 //!
 //! Invariant: a file in the directory is whole and never changes: it was written beside its name,
-//! synced and renamed, and its name is the hash of all that it was made from, the versions of the
-//! compilers included.
+//! synced and renamed, and its name is the hash of all that it was made from, the compiler's version
+//! and its table of numbers included.
 
+mod abi;
+mod assemble;
 mod compile;
-mod prelude;
+mod layout;
+mod rules;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, Kind};
-use libseccomp::error::SeccompError;
+use abi::Abi;
+use assemble::INSTRUCTION;
 use oci_spec::runtime::LinuxSeccomp;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The length of one instruction, a `sock_filter` of the kernel's filter.h.
-const INSTRUCTION: usize = 8;
 /// The most instructions that the kernel takes (`BPF_MAXINSNS`).
 const MOST_INSTRUCTIONS: usize = 4096;
-/// Changes when this module makes another program of the same profile.
-const FORMAT: u32 = 1;
+/// Changes when this module makes another program of the same profile; a test holds the two together.
+const FORMAT: u32 = 2;
 
 /// Compiled filters, kept on disk.
 #[derive(Debug)]
@@ -49,8 +51,8 @@ impl Filters {
         }
     }
 
-    /// The file of the filter: an array of `sock_filter` in the machine's byte order. Compiles on
-    /// first use and may then take tens of milliseconds: to be called on a thread for that.
+    /// The file of the filter: an array of `sock_filter` in the machine's byte order. Compiles and
+    /// writes on first use: to be called where a disk may be waited for.
     ///
     /// # Errors
     /// Where the profile cannot be compiled, or the disk refuses.
@@ -71,9 +73,14 @@ impl Filters {
 
 /// The bytes of the filter of this section.
 fn program(seccomp: &LinuxSeccomp) -> Result<Vec<u8>, SeccompFilterError> {
-    let compiled = compile::compile(seccomp)?;
-    let mut program = prelude::before(seccomp);
-    program.extend(compiled);
+    let native = Abi::native().ok_or_else(|| SeccompFilterError::Unsupported {
+        what: format!("a machine of {}", std::env::consts::ARCH),
+    })?;
+    program_for(seccomp, native)
+}
+
+fn program_for(seccomp: &LinuxSeccomp, native: Abi) -> Result<Vec<u8>, SeccompFilterError> {
+    let program = compile::compile(seccomp, native)?;
     match program.len() / INSTRUCTION {
         length if length > MOST_INSTRUCTIONS => Err(SeccompFilterError::TooLong { length }),
         _ => Ok(program),
@@ -84,11 +91,19 @@ fn file_name(seccomp: &LinuxSeccomp) -> Result<String, SeccompFilterError> {
     let section = serde_json::to_vec(seccomp).map_err(|e| SeccompFilterError::Section {
         source: io::Error::other(e),
     })?;
-    let mut hash = Sha256::new();
-    hash.update(format!("{FORMAT} {}\n", compile::version()?));
+    let mut hash = compiler().clone();
     hash.update(section);
     let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     Ok(format!("{hex}.bpf"))
+}
+
+/// All that a filter depends on beside its section, hashed once.
+fn compiler() -> &'static Sha256 {
+    static COMPILER: OnceLock<Sha256> = OnceLock::new();
+    COMPILER.get_or_init(|| {
+        let machine = std::env::consts::ARCH;
+        Sha256::new_with_prefix(format!("{FORMAT} {machine}\n{}", abi::NUMBERS))
+    })
 }
 
 fn is_whole(path: &Path) -> bool {
@@ -111,14 +126,11 @@ fn save(path: &Path, program: &[u8]) -> io::Result<()> {
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompFilterError {
-    /// libseccomp refuses.
-    #[error("compile the seccomp profile: {step}")]
-    Compile {
-        /// At which step.
-        step: String,
-        /// What it says.
-        #[source]
-        source: SeccompError,
+    /// Two rules ask the same of a call and answer differently.
+    #[error("the seccomp profile has two actions for the same arguments of {call}")]
+    Contradiction {
+        /// The call.
+        call: String,
     },
     /// The profile names what this build does not know.
     #[error("seccomp profile: {what} is not supported")]
@@ -159,8 +171,10 @@ impl SeccompFilterError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unsupported { .. } | Self::TooLong { .. } => Kind::InvalidArgument,
-            Self::Compile { .. } | Self::Section { .. } | Self::Io { .. } => Kind::Internal,
+            Self::Contradiction { .. } | Self::Unsupported { .. } | Self::TooLong { .. } => {
+                Kind::InvalidArgument
+            }
+            Self::Section { .. } | Self::Io { .. } => Kind::Internal,
         }
     }
 
