@@ -293,7 +293,7 @@ pub struct Health {
 /// Answered with [`ExecReply::Started`] and, in this order, the daemon's ends of stdin (only where
 /// asked for), stdout and stderr; or with the terminal's master alone. Then, once, with
 /// [`ExecReply::Exited`]. When the socket is closed before that, a terminal is hung up, a process
-/// with a stdin or a terminal has a second to end by itself, then it and all that descend from it
+/// with a stdin or a terminal has three seconds to end by itself, then it and all that descend from it
 /// are killed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecRequest {

@@ -178,13 +178,13 @@ fn root_a_process_hears_that_its_client_has_gone_before_it_is_ended() {
     let bundle = Bundle::new("sleep 1000");
     let mut container = bundle.create().unwrap();
     container.start().unwrap();
-    let script = "trap 'touch /tmp/hung-up; exit' HUP; touch /tmp/up; while :; do sleep 1; done";
+    let script = "trap ': >/tmp/hung-up; exit' HUP; : >/tmp/up; while :; do sleep 1; done";
     let mut exec = container.exec(&["sh", "-c", script], &json!({"terminal": true}));
     until("it runs", || bundle.path("upper/tmp/up").exists());
     exec.fds.clear();
     exec.gone();
     assert!(bundle.path("upper/tmp/hung-up").exists());
-    let script = "cat >/tmp/in; touch /tmp/ended";
+    let script = "while read line; do :; done; : >/tmp/ended";
     let mut exec =
         container.exec_request(&["sh", "-c", script], &json!({}), |exec| exec.stdin = true);
     rustix::io::write(&exec.fds[0], b"x").unwrap();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How long a process whose client has gone may take to end by itself: it has been told, by the end
 /// of its input or of its terminal.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Why the watch is over.
 enum End {

@@ -20,7 +20,7 @@ pub const BEHIND: usize = 256 * 1024;
 /// How much it may be at the very end, when what a pipe still holds is read at once.
 const FAR_BEHIND: usize = 2 * BEHIND;
 /// How long a stream is held back for a client.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// The most that is read from a client's keyboard before the terminal has taken it, in bytes.
 const TYPED: usize = 4 * 1024;
 

@@ -195,7 +195,12 @@ fn a_client_that_is_behind_at_the_end_gets_the_rest() {
     rustix::io::ioctl_fionbio(&all.stdout, true).unwrap();
     let late = attach(&mut all.streams, OUT).unwrap();
     let mut sent = 0;
-    while all.streams.patience() > Some(Duration::from_millis(200)) || sent < BEHIND {
+    // Until the stream is held back for it.
+    while all
+        .streams
+        .patience()
+        .is_none_or(|limit| limit > Duration::from_millis(500))
+    {
         sent += flood(&mut all);
     }
     while let Ok(more) = write(&all.stdout, &[b'x'; 4096]) {
