@@ -27,6 +27,7 @@ mod node;
 mod pods;
 mod processes;
 mod wait;
+mod websocket;
 
 mod creates;
 mod ends;
@@ -42,6 +43,7 @@ mod namespaces;
 mod network_stays;
 mod pod_network;
 mod restart;
+mod sessions;
 mod shim_lost;
 mod stats;
 mod userns;

@@ -22,7 +22,8 @@ fn ids(host_id: u32) -> Vec<IdMapping> {
     }]
 }
 
-fn own_users() -> NamespaceOption {
+/// The namespaces of such a pod.
+pub fn own_users() -> NamespaceOption {
     NamespaceOption {
         pid: NamespaceMode::Container.into(),
         userns_options: Some(UserNamespace {
