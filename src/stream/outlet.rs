@@ -10,8 +10,11 @@ use tokio::io::AsyncWriteExt;
 
 /// A direction to the client.
 pub enum Outlet {
-    /// A channel of a WebSocket.
+    /// A channel of a WebSocket that lasts as long as its session: clients of exec and attach half-close
+    /// theirs (v5), and take the same from a server for noise that they complain about.
     Channel(Sender, u8),
+    /// A channel of a WebSocket that ends for itself, where the protocol can say so.
+    Port(Sender, u8),
     /// A stream of its own.
     Stream(Mouth),
 }
@@ -23,7 +26,9 @@ impl Outlet {
     /// Where the client does not take it any more.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Channel(sender, channel) => sender.message(*channel, bytes).await,
+            Self::Channel(sender, channel) | Self::Port(sender, channel) => {
+                sender.message(*channel, bytes).await
+            }
             Self::Stream(stream) => stream.write_all(bytes).await,
         }
     }
@@ -34,7 +39,8 @@ impl Outlet {
     /// Where the client cannot be told.
     pub async fn finish(&mut self) -> io::Result<()> {
         match self {
-            Self::Channel(sender, channel) => sender.end(*channel).await,
+            Self::Channel(..) => Ok(()),
+            Self::Port(sender, channel) => sender.end(*channel).await,
             Self::Stream(stream) => stream.shutdown().await,
         }
     }
@@ -42,7 +48,7 @@ impl Outlet {
     /// Nothing more will come, and not because all was said: a stream is reset; a channel can only
     /// end.
     pub async fn abandon(mut self) {
-        if matches!(self, Self::Channel(..)) {
+        if matches!(self, Self::Port(..)) {
             // The client has gone.
             let _ = self.finish().await;
         }

@@ -102,8 +102,8 @@ pub async fn ports<D: Dial>(
         pairs.push(Pair {
             port: *port,
             from: Box::new(theirs),
-            to: Outlet::Channel(sender.clone(), data),
-            error: Outlet::Channel(sender.clone(), data + 1),
+            to: Outlet::Port(sender.clone(), data),
+            error: Outlet::Port(sender.clone(), data + 1),
         });
     }
     let traffic = Arc::clone(&watch.traffic);
