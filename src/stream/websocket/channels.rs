@@ -182,13 +182,14 @@ impl Channels {
             return Err(ChannelError::Base64);
         }
         let (groups, rest) = text.split_at(text.len() / 4 * 4);
-        if last && !rest.is_empty() {
+        let padded = groups.ends_with(b"=");
+        if (last || padded) && !rest.is_empty() {
             return Err(ChannelError::Base64);
         }
         self.decoded.clear();
         let decoded = STANDARD.decode_vec(groups, &mut self.decoded);
         decoded.map_err(|_| ChannelError::Base64)?;
-        self.padded = !last && groups.ends_with(b"=");
+        self.padded = padded && !last;
         self.rest.extend_from_slice(rest);
         Ok(())
     }
