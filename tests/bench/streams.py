@@ -60,15 +60,17 @@ def measure(runtime: Runtime, name: str, options: argparse.Namespace) -> Samples
 
 
 def timed(runtime: Runtime, sandbox: str, served: str, options: argparse.Namespace) -> Samples:
-    size, count = options.megabytes * 1_000_000, str(options.count)
+    blocks, count = options.megabytes * 16, str(options.count)
+    size = blocks << 16
     transport = ("--transport", options.transport)
-    say = ("head", "-c", str(size), "/dev/zero")
+    # Blocks as large as a pipe: what speaks is not to be what is measured.
+    say = ("sh", "-c", f"dd if=/dev/zero bs=64k count={blocks} 2>/dev/null")
     inside = ("--container", served, *transport)
     ports = ("--sandbox", sandbox, "--port", str(PORT), *transport)
     return {
-        f"exec, {options.megabytes} MB of stdout": streams(
+        f"exec, {options.megabytes} MiB of stdout": streams(
             runtime, "rate", "exec", *inside, "--bytes", str(size), "--count", "3", "--", *say),
-        f"forwarded, {LARGE / 1e6:.0f} MB": streams(
+        f"forwarded, {LARGE >> 20} MiB": streams(
             runtime, "rate", "forward", *ports, "--bytes", str(LARGE), "--count", "3"),
         "exec, first byte": streams(runtime, "first", "exec", *inside, "--count", count, "--", "echo", "hello"),
         "forwarded, first byte": streams(runtime, "first", "forward", *ports, "--count", count),

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,8 +62,8 @@ type session struct {
 
 // pair is one forwarded connection.
 type pair struct {
-	session      *session
-	data, errors httpstream.Stream
+	session        *session
+	data, failures httpstream.Stream
 }
 
 func (s *session) connect() (*pair, error) {
@@ -70,25 +71,25 @@ func (s *session) connect() (*pair, error) {
 	headers.Set("streamType", "error")
 	headers.Set("port", s.port)
 	headers.Set("requestID", strconv.FormatInt(s.last.Add(1), 10))
-	errors, err := s.connection.CreateStream(headers)
+	failures, err := s.connection.CreateStream(headers)
 	if err != nil {
 		return nil, fmt.Errorf("the error stream: %w", err)
 	}
-	errors.Close()
+	failures.Close()
 	headers.Set("streamType", "data")
 	data, err := s.connection.CreateStream(headers)
 	if err != nil {
 		return nil, fmt.Errorf("the data stream: %w", err)
 	}
-	return &pair{s, data, errors}, nil
+	return &pair{s, data, failures}, nil
 }
 
 // close gives what the other side said of an error.
 func (p *pair) close() error {
-	defer p.session.connection.RemoveStreams(p.data, p.errors)
+	defer p.session.connection.RemoveStreams(p.data, p.failures)
 	defer p.data.Reset()
 	p.data.Close()
-	said, err := io.ReadAll(p.errors)
+	said, err := io.ReadAll(p.failures)
 	if err != nil {
 		return err
 	}
@@ -120,11 +121,11 @@ func (s *session) page(path string, into io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := pair.get(path, into); err != nil {
-		pair.data.Reset()
-		return err
+	failed := pair.get(path, into)
+	if said := pair.close(); said != nil {
+		return errors.Join(failed, said)
 	}
-	return pair.close()
+	return failed
 }
 
 func connections(ctx context.Context, o options, s *source) (*tally, error) {
