@@ -207,7 +207,7 @@ impl Engine {
         });
         self.save_container(created).await?;
         crate::failpoint!("create_container/created-recorded");
-        if cell.shim_lost.load(Ordering::SeqCst) {
+        if cell.lacks_shim() {
             // The news came while it was being made, and nobody took it in.
             events::shim_lost(self, Arc::clone(cell));
         }

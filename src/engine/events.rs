@@ -1,20 +1,23 @@
 //! News of containers: an end becomes the state that everyone sees; a lost shim becomes an end.
 
 use super::objects::ContainerCell;
+use super::stop_container::KILL;
 use super::{Engine, blocking, now};
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::id::SandboxId;
 use crate::model::container::{Container, ContainerState, Exit};
 use crate::model::sandbox::{Release, SandboxState};
-use crate::task::{CreateOrder, TaskEvent, TaskEventKind, exit_of, kill_init};
+use crate::task::{CreateOrder, TaskEvent, TaskEventKind, exit_of};
 use corten_shim::api::{ExitReason, ExitRecord};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The code of an end that nobody saw.
 const UNSEEN: i32 = 255;
+const WITHOUT_SHIM: &str =
+    "the container's shim was killed, so the container was ended; nobody saw its exit code";
 
 /// Takes in news until the adapter that sends them has gone.
 pub async fn follow(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver<TaskEvent>) {
@@ -72,17 +75,17 @@ fn acknowledge(cell: &ContainerCell, seq: u64) {
     }
 }
 
-/// After an end a shim goes by itself. Before one it was killed: then its container is ended too,
-/// for nobody would take its output or see its end.
+/// After an end a shim goes by itself. Before one it was killed, or only the connection has ended, as
+/// where a packet could not be taken in: so it is sought. Where there is none its container is ended
+/// too, for nobody would take its output or see its end.
 pub(super) fn shim_lost(engine: &Arc<Engine>, cell: Arc<ContainerCell>) {
-    cell.shim_lost.store(true, Ordering::SeqCst);
     // One that is still being made is looked at again when it has been.
     if cell.record().state == ContainerState::Creating {
         return;
     }
-    cell.set_task(None);
+    cell.drop_lost_task();
     let engine = Arc::clone(engine);
-    tokio::spawn(async move { engine.end_lost(&cell).await });
+    tokio::spawn(async move { engine.seek_shim(&cell, Duration::ZERO).await });
 }
 
 impl Engine {
@@ -98,17 +101,27 @@ impl Engine {
 
     /// The end of a container that has no shim: as its record says, or else made and written now.
     async fn exit_without_shim(&self, container: &Arc<Container>) -> Exit {
-        let ended = Arc::clone(container);
-        let killed = blocking(move || Ok(kill_init(ended.pid, ended.start_time)?)).await;
+        let init = (container.pid, container.start_time);
+        let killed = self
+            .ports
+            .tasks
+            .signal_init(init, KILL)
+            .map_err(Error::from);
         if let Err(error) = killed.and(self.end_without_shim(container).await) {
             tracing::error!(container.id = %container.id, error = error.chain(), "a container without a shim could not be ended");
         }
+        self.exit_unseen(container, WITHOUT_SHIM).await
+    }
+
+    /// The end of a container that nobody saw, as its record says. Where there is none it is written
+    /// with this message, so that the end is the same for ever.
+    pub(super) async fn exit_unseen(&self, container: &Container, message: &str) -> Exit {
         let path = CreateOrder::exit_record(&self.ports.store.container_dir(&container.id));
         let read = path.clone();
         if let Ok(Some(exit)) = blocking(move || Ok(recorded(&read))).await {
             return exit;
         }
-        let record = unseen(container);
+        let record = unseen(container, message);
         let exit = exit_of(&record);
         if let Err(error) = blocking(move || write(&path, &record)).await {
             tracing::warn!(container.id = %container.id, error = error.chain(), "an exit record could not be written");
@@ -117,15 +130,13 @@ impl Engine {
     }
 }
 
-fn unseen(container: &Container) -> ExitRecord {
+fn unseen(container: &Container, message: &str) -> ExitRecord {
     ExitRecord {
         pid: container.pid,
         code: UNSEEN,
         signal: None,
         reason: ExitReason::Unknown,
-        message:
-            "the container's shim was killed, so the container was ended; nobody saw its exit code"
-                .to_owned(),
+        message: message.to_owned(),
         started_at: container.started_at,
         finished_at: now(),
     }

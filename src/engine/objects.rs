@@ -80,8 +80,8 @@ pub struct ContainerCell {
     task: Mutex<Option<Arc<dyn Task>>>,
     /// True once it has ended.
     pub exited: watch::Sender<bool>,
-    /// Its shim has gone, perhaps before the answer of its create was taken in.
-    pub shim_lost: AtomicBool,
+    /// Held by who seeks its shim: who lost it meanwhile leaves that to them.
+    pub seeking: tokio::sync::Mutex<()>,
     /// Held by who ends it without a shim.
     pub last_rites: tokio::sync::Mutex<()>,
     /// It was asked to end once already.
@@ -101,7 +101,7 @@ impl ContainerCell {
             layer: Layer::default(),
             task: Mutex::new(None),
             exited,
-            shim_lost: AtomicBool::new(false),
+            seeking: tokio::sync::Mutex::new(()),
             last_rites: tokio::sync::Mutex::new(()),
             stop_signalled: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
@@ -140,6 +140,16 @@ impl ContainerCell {
     /// Its shim is this, or there is none.
     pub fn set_task(&self, task: Option<Arc<dyn Task>>) {
         *locked(&self.task) = task;
+    }
+
+    /// Lets go of a shim whose connection has ended, unless another has come in its place.
+    pub fn drop_lost_task(&self) {
+        locked(&self.task).take_if(|task| task.is_lost());
+    }
+
+    /// It lives, and nobody tells of it.
+    pub fn lacks_shim(&self) -> bool {
+        !self.record().has_exited() && self.task().is_none_or(|task| task.is_lost())
     }
 
     /// Waits until it has ended.

@@ -21,11 +21,11 @@
 
 use super::objects::{ContainerCell, SandboxCell};
 use super::stop_pod_sandbox::NETWORK_TAKES;
-use super::{Engine, blocking, now};
+use super::{Engine, blocking};
 use crate::error::Result;
-use crate::model::container::{Container, ContainerState, Exit};
+use crate::model::container::{Container, ContainerState};
 use crate::model::sandbox::{Namespaces, Release, Sandbox, SandboxState};
-use crate::task::{CreateOrder, Launched};
+use crate::task::Launched;
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,6 +35,7 @@ use std::time::Duration;
 const UNDO_TAKES: Duration = Duration::from_secs(3);
 /// The pause before a shim that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+const EARLIER_BOOT: &str = "the node was started anew while the container ran";
 /// How many objects are looked after at once.
 const AT_ONCE: usize = 16;
 
@@ -131,17 +132,24 @@ impl Engine {
         if let Err(error) = self.find_again(&cell).await {
             tracing::error!(container.id = %id, error = error.chain(), "a container's shim does not answer; it is asked again");
             let engine = Arc::clone(self);
-            tokio::spawn(async move { engine.find_again_later(&cell).await });
+            tokio::spawn(async move { engine.seek_shim(&cell, ASK_AGAIN).await });
         }
     }
 
-    /// Until its shim answers, or is found to have gone, or the container was ended by a request.
-    async fn find_again_later(self: &Arc<Self>, cell: &Arc<ContainerCell>) {
-        while !cell.record().has_exited() {
-            tokio::time::sleep(ASK_AGAIN).await;
-            if self.find_again(cell).await.is_ok() {
+    /// After a pause, until its shim answers, or is found to have gone, or the container was ended by
+    /// a request. Looked at once more when nobody is kept from seeking any longer: a shim may be lost
+    /// as soon as it was found.
+    pub(super) async fn seek_shim(self: &Arc<Self>, cell: &Arc<ContainerCell>, pause: Duration) {
+        let mut pause = pause;
+        while cell.lacks_shim() {
+            let Ok(_alone) = cell.seeking.try_lock() else {
                 return;
+            };
+            tokio::time::sleep(pause).await;
+            if let Err(error) = self.find_again(cell).await {
+                tracing::warn!(container.id = %cell.record().id, error = error.chain(), "a container's shim does not answer; it is asked again");
             }
+            pause = ASK_AGAIN;
         }
     }
 
@@ -151,26 +159,18 @@ impl Engine {
             return Ok(());
         }
         if container.boot_id != self.node.boot_id {
-            let exit = self.exit_of_an_earlier_boot(&container).await;
+            let exit = self.exit_unseen(&container, EARLIER_BOOT).await;
             cell.change(|container| container.state = ContainerState::Exited(exit));
             return Ok(());
         }
         match self.ports.tasks.reconnect(&container.id).await? {
-            Some(launched) => take_up(cell, launched),
+            Some(launched) => {
+                tracing::info!(container.id = %container.id, "a container's shim is found again");
+                take_up(cell, launched);
+            }
             None => self.end_lost(cell).await,
         }
         Ok(())
-    }
-
-    async fn exit_of_an_earlier_boot(&self, container: &Container) -> Exit {
-        let path = CreateOrder::exit_record(&self.ports.store.container_dir(&container.id));
-        let recorded = blocking(move || Ok(super::events::recorded(&path))).await;
-        recorded.ok().flatten().unwrap_or_else(|| Exit {
-            code: 255,
-            reason: "Unknown".to_owned(),
-            message: "the node was started anew while the container ran".to_owned(),
-            finished_at: now(),
-        })
     }
 }
 

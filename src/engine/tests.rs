@@ -1,6 +1,7 @@
 //! The use cases over fakes: what is joined, what is undone, what is remembered.
 
 mod image_volumes;
+mod lost_shims;
 mod resources;
 mod sessions;
 mod teardown;

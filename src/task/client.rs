@@ -3,7 +3,8 @@
 //! The end of the connection is how a shim's end is noticed, also by SIGKILL: no other process holds
 //! the socket (what a shim starts lets go of it before it waits for anything), and the kernel closes
 //! the descriptors of who ends before its pidfd becomes readable. So a pidfd would tell nothing more,
-//! and nothing earlier.
+//! and nothing earlier. A connection may also end although its shim lives, as where a packet cannot be
+//! taken in for want of descriptors: who hears of the end seeks the shim first.
 
 use super::socket::PacketSocket;
 use super::{TaskError, TaskEvent, TaskEventKind, exit_of};
@@ -99,6 +100,11 @@ impl Client {
             (Reply::Hello { .. }, _) => Ok(client),
             _ => Err(TaskError::Protocol { verb }),
         }
+    }
+
+    /// It has ended. Told before the news of it is sent.
+    pub fn is_lost(&self) -> bool {
+        self.line.waiting().is_none()
     }
 
     /// Asks, and waits for the answer.

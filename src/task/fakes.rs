@@ -17,6 +17,7 @@ use rustix::pipe::PipeFlags;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// SIGTERM and SIGKILL end a fake container; anything else it ignores.
@@ -27,6 +28,10 @@ const DEADLY: [i32; 2] = [15, 9];
 struct World {
     pinned: BTreeSet<PathBuf>,
     alive: BTreeMap<ContainerId, bool>,
+    /// How often the connection to a shim was cut.
+    cuts: BTreeMap<ContainerId, usize>,
+    /// How often a shim was sought.
+    sought: usize,
     refused: Option<&'static str>,
     ignores_term: bool,
     signals: Vec<i32>,
@@ -35,6 +40,18 @@ struct World {
     attached: Vec<FakeAttach>,
     sizes: Vec<(u16, u16)>,
     dialled: Option<Option<PathBuf>>,
+}
+
+impl World {
+    fn cuts(&self, id: &ContainerId) -> usize {
+        self.cuts.get(id).copied().unwrap_or_default()
+    }
+
+    /// One of its signals has ended the only container.
+    fn is_killed(&self) -> bool {
+        let deadly = |signal| DEADLY.contains(signal) && !(*signal == 15 && self.ignores_term);
+        self.signals.iter().any(deadly)
+    }
 }
 
 /// The process's side of an exec. Dropped, its shim has gone.
@@ -175,6 +192,18 @@ impl ShimTasks {
         self.tell(id, TaskEventKind::ShimLost);
     }
 
+    /// The connection to a shim ends; the shim lives.
+    pub fn cut_off(&self, id: &ContainerId) {
+        *self.world().cuts.entry(id.clone()).or_default() += 1;
+        self.tell(id, TaskEventKind::ShimLost);
+    }
+
+    /// How often a shim was sought.
+    #[must_use]
+    pub fn sought(&self) -> usize {
+        self.world().sought
+    }
+
     /// The process that holds a sandbox's PID namespace is killed.
     pub fn end_holder(&self, sandbox: &SandboxId) {
         let _ = self.events.send(TaskEvent::HolderEnded(sandbox.clone()));
@@ -210,6 +239,7 @@ impl ShimTasks {
         Launched {
             task: Arc::new(FakeTask {
                 id: id.clone(),
+                cuts: self.world().cuts(id),
                 tasks: self.clone(),
             }),
             pid: 4_000_000,
@@ -269,9 +299,22 @@ impl Tasks for ShimTasks {
     }
 
     async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError> {
+        self.world().sought += 1;
         self.check("reconnect")?;
         let started = self.world().alive.get(id).copied();
         Ok(started.map(|started| self.launched(id, i64::from(started))))
+    }
+
+    fn signal_init(&self, _init: (i32, u64), signal: i32) -> Result<(), TaskError> {
+        self.world().signals.push(signal);
+        Ok(())
+    }
+
+    async fn init_ended(&self, _init: (i32, u64)) -> Result<(), TaskError> {
+        while !self.world().is_killed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     fn forget(&self, _id: &ContainerId) -> Result<(), TaskError> {
@@ -312,6 +355,8 @@ impl Vacancy for FakeVacancy {
 
 struct FakeTask {
     id: ContainerId,
+    /// How often it had been cut off when this connection was made.
+    cuts: usize,
     tasks: ShimTasks,
 }
 
@@ -379,6 +424,11 @@ impl Task for FakeTask {
         self.tasks.check("shutdown")?;
         self.tasks.world().alive.remove(&self.id);
         Ok(())
+    }
+
+    fn is_lost(&self) -> bool {
+        let world = self.tasks.world();
+        !world.alive.contains_key(&self.id) || world.cuts(&self.id) > self.cuts
     }
 
     async fn acknowledge(&self, _seq: u64) {}

@@ -22,7 +22,6 @@ mod socket;
 pub use dial::Dialer;
 pub use error::TaskError;
 pub use exec::{Exec, ExecEnd};
-pub use process::kill_init;
 pub use sandbox::probe as probe_user_namespaces;
 pub use shim::ShimTasks;
 
@@ -77,6 +76,19 @@ pub trait Tasks: Send + Sync {
     /// # Errors
     /// Where it is there and cannot be spoken with.
     async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError>;
+
+    /// Sends a signal to a container's init, a pid and its start time, past a shim that does not
+    /// answer. One that has ended is no error.
+    ///
+    /// # Errors
+    /// Where only the shim could send it, or the kernel refuses.
+    fn signal_init(&self, init: (i32, u64), signal: i32) -> Result<(), TaskError>;
+
+    /// Waits until a container's init, a pid and its start time, has ended.
+    ///
+    /// # Errors
+    /// Where it cannot be watched.
+    async fn init_ended(&self, init: (i32, u64)) -> Result<(), TaskError>;
 
     /// Takes away what the shim of a container that is gone may have left: one that was killed
     /// leaves its socket.
@@ -159,6 +171,9 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// Where the shim does not answer.
     async fn shutdown(&self) -> Result<(), TaskError>;
+
+    /// The connection has ended: no answer and no news will come by it, though the shim may live.
+    fn is_lost(&self) -> bool;
 
     /// Every event up to this one was taken in.
     async fn acknowledge(&self, seq: u64);
@@ -273,7 +288,7 @@ pub enum TaskEventKind {
         /// The event's number.
         seq: u64,
     },
-    /// Its shim has gone without having been asked to.
+    /// The connection to its shim has ended without having been asked to; perhaps the shim has.
     ShimLost,
 }
 

@@ -112,18 +112,20 @@ pub fn signal(pidfd: &OwnedFd, signal: Signal) -> Result<(), TaskError> {
     }
 }
 
-/// Kills the process that has this pid and start time; one that has ended is fine.
+/// Sends a signal to the process that has this pid and start time; one that has ended is fine.
 ///
 /// # Errors
-/// Where the kernel refuses.
-pub fn kill_init(pid: i32, started: u64) -> Result<(), TaskError> {
+/// Where the signal has no name, or the kernel refuses.
+pub fn signal_by_pid((pid, started): (i32, u64), number: i32) -> Result<(), TaskError> {
     let failed = |source| TaskError::Signal {
-        signal: Signal::KILL.as_raw(),
+        signal: number,
         source,
     };
+    let unnamed = || failed(rustix::io::Errno::INVAL.into());
+    let named = named(number).ok_or_else(unnamed)?;
     open(pid, started)
         .map_err(failed)?
-        .map_or(Ok(()), |pidfd| signal(&pidfd, Signal::KILL))
+        .map_or(Ok(()), |pidfd| signal(&pidfd, named))
 }
 
 /// Waits until a process has ended.

@@ -142,6 +142,19 @@ impl Tasks for ShimTasks {
         within(ANSWER, verb, found).await
     }
 
+    fn signal_init(&self, init: (i32, u64), signal: i32) -> Result<(), TaskError> {
+        process::signal_by_pid(init, signal)
+    }
+
+    async fn init_ended(&self, (pid, started): (i32, u64)) -> Result<(), TaskError> {
+        let verb = "watch the container's init";
+        let failed = |source| TaskError::Socket { verb, source };
+        match process::open(pid, started).map_err(failed)? {
+            Some(init) => process::ended(init).await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+
     fn forget(&self, id: &ContainerId) -> Result<(), TaskError> {
         let verb = "remove the shim's socket";
         match std::fs::remove_file(self.socket(id)) {
@@ -316,6 +329,10 @@ impl Task for ShimTask {
             Err(TaskError::Gone { .. }) => Ok(()),
             other => other,
         }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.client.is_lost()
     }
 
     async fn acknowledge(&self, seq: u64) {
