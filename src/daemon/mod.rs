@@ -13,6 +13,7 @@ mod directories;
 mod home;
 mod lock;
 mod notify;
+mod open_files;
 mod streaming;
 mod telling;
 
@@ -56,6 +57,9 @@ impl Daemon {
     pub async fn build(live: Live, log: LogFilter) -> Result<Self> {
         let signals = Some(Signals::listen()?);
         let config = live.get();
+        if let Err(error) = open_files::raise() {
+            warn!(%error, "the limit of open files stays low");
+        }
         let lock = RootLock::take(&config.root)?;
         directories::close(&config)?;
         let telling = Telling::begin(config.metrics).await;
