@@ -223,7 +223,7 @@ impl Engine {
         image: &Arc<Image>,
     ) -> Result<CreateOrder> {
         let bundle = self.ports.store.container_dir(&container.id);
-        let sources = mounts::resolve(&container.config, &bundle).await?;
+        let sources = mounts::resolve(&container.config, &bundle, &self.looks).await?;
         let work = BundleWork {
             target_pid: self.target_pid(container)?,
             files: pod_files::at(&self.pod_dir(&sandbox.id)),

@@ -28,6 +28,7 @@ mod images;
 mod import_image;
 mod list;
 mod list_images;
+mod looks;
 mod mounts;
 mod objects;
 mod pod_files;
@@ -63,7 +64,7 @@ pub use status::{Condition, Handler, NodeStatus};
 pub use update_runtime_config::ConfTemplate;
 
 use crate::cgroup::Cgroups;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Kind, Result};
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::Container;
 use crate::model::host::HostFacts;
@@ -74,12 +75,13 @@ use crate::store::Store;
 use crate::task::{TaskEvent, Tasks};
 use crate::task::{apparmor, seccomp};
 use claim::Claims;
+use looks::Looks;
 use objects::Objects;
 use session::Streaming;
 use stats::Measuring;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use teardown::Teardowns;
 use tokio::sync::mpsc;
 
@@ -124,6 +126,7 @@ pub struct Engine {
     sandbox_claims: Claims<(String, String, u32), SandboxId>,
     container_claims: Claims<(SandboxId, String, u32), ContainerId>,
     teardowns: Teardowns,
+    looks: Looks,
     measuring: Measuring,
     streaming: Streaming,
 }
@@ -145,6 +148,7 @@ impl Engine {
             sandbox_claims: Claims::default(),
             container_claims: Claims::default(),
             teardowns: Teardowns::default(),
+            looks: Looks::default(),
             measuring: Measuring::default(),
             streaming: Streaming::default(),
         });
@@ -196,21 +200,6 @@ async fn detached<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::spawn(work).await;
     done.context(Kind::Internal, || "the operation ended early".to_owned())?
-}
-
-/// Like [`blocking`], with a deadline: a thread that hangs on a dead mount is left behind, and told.
-async fn blocking_within<T: Send + 'static>(
-    limit: Duration,
-    what: &str,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::time::timeout(limit, blocking(work)).await {
-        Ok(done) => done,
-        Err(_) => Err(Error::new(
-            Kind::DeadlineExceeded,
-            format!("{what}: no answer from the file system within {limit:?}; is a mount dead?"),
-        )),
-    }
 }
 
 /// Nanoseconds since the epoch.

@@ -1,7 +1,7 @@
 //! What a container's mounts and devices are on the node: paths that a user chose, so each look at
 //! them has a deadline.
 
-use super::blocking_within;
+use super::looks::{Looker, Looks};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{ContainerConfig, Device, Mount};
 use crate::model::sandbox::Profile;
@@ -37,34 +37,32 @@ pub fn image_volume(bundle: &Path, place: usize) -> PathBuf {
 /// made a directory, as the field does; an image's is a place in the bundle.
 ///
 /// # Errors
-/// `DeadlineExceeded` where a path does not answer; else which path is wrong, and how.
-pub async fn resolve(config: &ContainerConfig, bundle: &Path) -> Result<Sources> {
+/// Which path is wrong, or does not answer, and how.
+pub async fn resolve(config: &ContainerConfig, bundle: &Path, looks: &Looks) -> Result<Sources> {
     let (config, bundle) = (config.clone(), bundle.to_owned());
-    blocking_within(
-        LIMIT,
-        "look at the container's mounts and devices",
-        move || {
+    looks
+        .within(LIMIT, move |looker| {
             let all = config.mounts.iter().enumerate();
             let mounts = all
                 .map(|(place, mount)| match mount.image {
                     Some(_) => Ok(ResolvedMount {
                         host_path: image_volume(&bundle, place),
                     }),
-                    None => found(mount),
+                    None => found(mount, looker),
                 })
                 .collect::<Result<_>>()?;
             Ok(Sources {
                 mounts,
-                devices: devices(&config)?,
-                seccomp_profile: seccomp_profile(&config)?,
+                devices: devices(&config, looker)?,
+                seccomp_profile: seccomp_profile(&config, looker)?,
             })
-        },
-    )
-    .await
+        })
+        .await
 }
 
-fn found(mount: &Mount) -> Result<ResolvedMount> {
+fn found(mount: &Mount, looker: &Looker) -> Result<ResolvedMount> {
     let path = Path::new(&mount.host_path);
+    looker.at(path)?;
     let failed = || {
         format!(
             "mount {}: look at {}",
@@ -83,9 +81,10 @@ fn found(mount: &Mount) -> Result<ResolvedMount> {
     })
 }
 
-fn seccomp_profile(config: &ContainerConfig) -> Result<Option<String>> {
+fn seccomp_profile(config: &ContainerConfig, looker: &Looker) -> Result<Option<String>> {
     match &config.security.seccomp {
         Profile::Localhost(path) if !config.security.privileged => {
+            looker.at(Path::new(path))?;
             let text = fs::read_to_string(path);
             text.map(Some).context(Kind::Internal, || {
                 format!("read the seccomp profile {path}")
@@ -95,13 +94,14 @@ fn seccomp_profile(config: &ContainerConfig) -> Result<Option<String>> {
     }
 }
 
-fn devices(config: &ContainerConfig) -> Result<Vec<ResolvedDevice>> {
+fn devices(config: &ContainerConfig, looker: &Looker) -> Result<Vec<ResolvedDevice>> {
     let mut all = Vec::new();
     if config.security.privileged {
         below(Path::new("/dev"), Path::new("/dev"), "rwm", &mut all)
             .context(Kind::Internal, || "list the node's devices".to_owned())?;
     }
     for device in &config.devices {
+        looker.at(Path::new(&device.host_path))?;
         let found = named(device)?;
         all.retain(|old| {
             !found
@@ -214,10 +214,14 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let found = resolve(&with_mount(&link), dir.path()).await.unwrap();
+        let found = resolve(&with_mount(&link), dir.path(), &Looks::default())
+            .await
+            .unwrap();
         assert_eq!(found.mounts[0].host_path, fs::canonicalize(&real).unwrap());
         let absent = dir.path().join("a/b");
-        resolve(&with_mount(&absent), dir.path()).await.unwrap();
+        resolve(&with_mount(&absent), dir.path(), &Looks::default())
+            .await
+            .unwrap();
         assert!(absent.is_dir());
     }
 
@@ -230,14 +234,18 @@ mod tests {
             permissions: "rw".to_owned(),
         };
         config.devices = vec![device("/dev/null")];
-        let found = resolve(&config, Path::new("/bundle")).await.unwrap();
+        let found = resolve(&config, Path::new("/bundle"), &Looks::default())
+            .await
+            .unwrap();
         let null = &found.devices[0];
         assert_eq!(
             (null.major, null.minor, null.permissions.as_str()),
             (1, 3, "rw")
         );
         config.devices = vec![device("/proc/self/status")];
-        let error = resolve(&config, Path::new("/bundle")).await.unwrap_err();
+        let error = resolve(&config, Path::new("/bundle"), &Looks::default())
+            .await
+            .unwrap_err();
         assert!(
             error.chain().contains("/proc/self/status"),
             "{}",
