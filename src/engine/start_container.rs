@@ -1,9 +1,11 @@
 //! StartContainer: the shim executes the program.
 
 use super::objects::ContainerCell;
+use super::stop_container::KILL;
 use super::{Engine, detached};
 use crate::error::{Error, Kind, Result};
 use crate::model::container::{Container, ContainerState};
+use crate::task::TaskError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,10 @@ impl Engine {
         let started_at = match task.start().await {
             Ok(time) => time,
             Err(error) => {
+                if let TaskError::Slow { .. } = error {
+                    // A program whose start was reported to have failed must not run later.
+                    let _ = task.signal(KILL).await;
+                }
                 // The news of the end is on its way: who asks for the status next is to find it.
                 let _ = tokio::time::timeout(NEWS_TAKES, cell.ended()).await;
                 let name = &container.config.metadata.name;

@@ -119,9 +119,9 @@ fn stuck(pid: i32) -> Error {
         waits.as_str()
     };
     Error::new(
-        Kind::DeadlineExceeded,
+        Kind::Internal,
         format!(
-            "process {pid} does not end {KILL_TAKES:?} after SIGKILL: the kernel holds it in {place}; \
+            "stop the container: process {pid} does not end {KILL_TAKES:?} after SIGKILL: the kernel holds it in {place}; \
              look for a dead network mount or a failing disk"
         ),
     )

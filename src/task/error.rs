@@ -101,11 +101,11 @@ impl TaskError {
                 | FailureKind::Version => Kind::Internal,
             },
             Self::Ended { .. } => Kind::FailedPrecondition,
-            Self::Slow { .. } => Kind::DeadlineExceeded,
             Self::Dial { .. } => Kind::Unavailable,
             Self::Spawn { .. }
             | Self::Socket { .. }
             | Self::Gone { .. }
+            | Self::Slow { .. }
             | Self::Protocol { .. }
             | Self::Signal { .. } => Kind::Internal,
         }

@@ -33,6 +33,7 @@ struct World {
     /// How often a shim was sought.
     sought: usize,
     refused: Option<&'static str>,
+    slow: Option<&'static str>,
     ignores_term: bool,
     signals: Vec<i32>,
     updates: Vec<String>,
@@ -133,6 +134,11 @@ impl ShimTasks {
         self.world().refused = Some(verb);
     }
 
+    /// From now on this verb is not answered in time.
+    pub fn slow_down(&self, verb: &'static str) {
+        self.world().slow = Some(verb);
+    }
+
     /// From now on containers ignore SIGTERM.
     pub fn ignore_term(&self) {
         self.world().ignores_term = true;
@@ -219,6 +225,10 @@ impl ShimTasks {
     }
 
     fn check(&self, verb: &'static str) -> Result<(), TaskError> {
+        if self.world().slow == Some(verb) {
+            let limit = Duration::ZERO;
+            return Err(TaskError::Slow { verb, limit });
+        }
         match self.world().refused == Some(verb) {
             true => Err(TaskError::Refused {
                 verb,

@@ -27,6 +27,14 @@ use tokio::sync::{mpsc, oneshot};
 const ANSWER: Duration = Duration::from_secs(10);
 /// A create looks at paths that a user chose, and the kubelet waits two minutes.
 const CREATE: Duration = Duration::from_secs(60);
+/// The program may lie on a volume of the user's, from which the kernel reads it.
+const START: Duration = Duration::from_secs(60);
+/// A log's disk may be slow.
+const LOG: Duration = Duration::from_secs(30);
+/// The kernel may have to give memory up.
+const LIMITS: Duration = Duration::from_secs(30);
+/// The container is killed first.
+const END: Duration = Duration::from_secs(30);
 
 /// Starts and finds shims.
 pub struct ShimTasks {
@@ -256,8 +264,23 @@ struct ShimTask {
 }
 
 impl ShimTask {
-    async fn do_call(&self, verb: &'static str, request: Request) -> Result<(), TaskError> {
-        self.client.call(verb, request).await.map(|_| ())
+    async fn call(
+        &self,
+        verb: &'static str,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Reply, TaskError> {
+        let answer = within(limit, verb, self.client.call(verb, request)).await;
+        answer.map(|(reply, _)| reply)
+    }
+
+    async fn do_call(
+        &self,
+        verb: &'static str,
+        request: Request,
+        limit: Duration,
+    ) -> Result<(), TaskError> {
+        self.call(verb, request, limit).await.map(|_| ())
     }
 }
 
@@ -265,8 +288,8 @@ impl ShimTask {
 impl Task for ShimTask {
     async fn start(&self) -> Result<i64, TaskError> {
         let verb = "start the container";
-        match self.client.call(verb, Request::Start).await? {
-            (Reply::Status(status), _) => Ok(status.started_at),
+        match self.call(verb, Request::Start, START).await? {
+            Reply::Status(status) => Ok(status.started_at),
             _ => Err(TaskError::Protocol { verb }),
         }
     }
@@ -277,24 +300,25 @@ impl Task for ShimTask {
             (Some(pidfd), Some(named)) => process::signal(pidfd, named),
             (Some(_), None) => {
                 let verb = "send a signal to the container";
-                self.do_call(verb, Request::Signal { signal }).await
+                self.do_call(verb, Request::Signal { signal }, ANSWER).await
             }
         }
     }
 
     async fn reopen_log(&self) -> Result<(), TaskError> {
-        self.do_call("reopen the log", Request::ReopenLog).await
+        self.do_call("reopen the log", Request::ReopenLog, LOG)
+            .await
     }
 
     async fn update(&self, resources: String) -> Result<(), TaskError> {
-        self.do_call("set limits", Request::Update { resources })
+        self.do_call("set limits", Request::Update { resources }, LIMITS)
             .await
     }
 
     async fn health(&self) -> Result<api::Health, TaskError> {
         let verb = "ask the shim how it fares";
-        match self.client.call(verb, Request::Health).await? {
-            (Reply::Health(health), _) => Ok(health),
+        match self.call(verb, Request::Health, ANSWER).await? {
+            Reply::Health(health) => Ok(health),
             _ => Err(TaskError::Protocol { verb }),
         }
     }
@@ -312,7 +336,8 @@ impl Task for ShimTask {
             stderr,
         };
         let (again, cut) = oneshot::channel();
-        match self.client.call_twice(verb, request, again).await? {
+        let answer = self.client.call_twice(verb, request, again);
+        match within(ANSWER, verb, answer).await? {
             (Reply::Attached, streams) => Ok(Attachment { streams, cut }),
             _ => Err(TaskError::Protocol { verb }),
         }
@@ -320,11 +345,11 @@ impl Task for ShimTask {
 
     async fn resize(&self, width: u16, height: u16) -> Result<(), TaskError> {
         let size = Request::Resize { width, height };
-        self.do_call("set the terminal's size", size).await
+        self.do_call("set the terminal's size", size, ANSWER).await
     }
 
     async fn shutdown(&self) -> Result<(), TaskError> {
-        match self.do_call("end the shim", Request::Shutdown).await {
+        match self.do_call("end the shim", Request::Shutdown, END).await {
             // Ended by itself: what was wanted.
             Err(TaskError::Gone { .. }) => Ok(()),
             other => other,
@@ -337,10 +362,51 @@ impl Task for ShimTask {
 
     async fn acknowledge(&self, seq: u64) {
         let acknowledged = self
-            .do_call("acknowledge", Request::Acknowledge { up_to: seq })
+            .do_call("acknowledge", Request::Acknowledge { up_to: seq }, ANSWER)
             .await;
         if let Err(error) = acknowledged {
             tracing::debug!(%error, "an event was not acknowledged; it will be told again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corten_shim::api::{Answer, Call, Message};
+    use corten_shim::packet::{self, Received};
+
+    /// A shim that greets, and then says nothing.
+    async fn silent() -> (ShimTask, OwnedFd) {
+        let (ours, theirs) = PacketSocket::pair().unwrap();
+        let greeter = std::thread::spawn(move || {
+            let call: Received<Call> = packet::receive(&theirs).unwrap().unwrap();
+            let hello = Reply::Hello { version: 1, pid: 1 };
+            let (id, result) = (call.message.id, Ok(hello));
+            packet::send(&theirs, &Message::Answer(Answer { id, result }), &[]).unwrap();
+            theirs
+        });
+        let (events, _) = mpsc::unbounded_channel();
+        let client = Client::open(ours, ContainerId::random(), events).await;
+        let client = client.unwrap();
+        let pidfd = None;
+        (ShimTask { client, pidfd }, greeter.join().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_verb_waits_for_ever_for_a_shim_that_is_silent() {
+        let (shim, _theirs) = silent().await;
+        let told = [
+            shim.start().await.map(|_| ()),
+            shim.update(String::new()).await,
+            shim.reopen_log().await,
+            shim.shutdown().await,
+            shim.attach(AttachOrder::default()).await.map(|_| ()),
+            shim.resize(1, 1).await,
+            shim.health().await.map(|_| ()),
+        ];
+        for error in told.map(Result::unwrap_err) {
+            assert!(matches!(error, TaskError::Slow { .. }), "{error}");
         }
     }
 }

@@ -90,3 +90,13 @@ async fn an_end_by_a_reboot_has_one_time_for_ever() {
     let bench = bench.restart().await;
     assert_eq!(bench.finished_at(&id), finished);
 }
+
+#[tokio::test]
+async fn a_container_whose_start_took_too_long_does_not_run_later() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    bench.tasks.slow_down("start");
+    let error = bench.engine.start_container(id.as_str()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal);
+    assert_eq!(bench.exit(&id), (137, "Error".to_owned()));
+}
