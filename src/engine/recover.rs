@@ -35,6 +35,9 @@ use std::time::Duration;
 const UNDO_TAKES: Duration = Duration::from_secs(3);
 /// The pause before a shim that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// The same for one whose connection has just ended: while a process is killed its sockets are closed
+/// one after the other.
+const SOON: Duration = Duration::from_millis(100);
 const EARLIER_BOOT: &str = "the node was started anew while the container ran";
 /// How many objects are looked after at once.
 const AT_ONCE: usize = 16;
@@ -149,7 +152,7 @@ impl Engine {
             if let Err(error) = self.find_again(cell).await {
                 tracing::warn!(container.id = %cell.record().id, error = error.chain(), "a container's shim does not answer; it is asked again");
             }
-            pause = ASK_AGAIN;
+            pause = if pause.is_zero() { SOON } else { ASK_AGAIN };
         }
     }
 
