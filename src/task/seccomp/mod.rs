@@ -71,8 +71,11 @@ impl Filters {
     }
 }
 
-/// The bytes of the filter of this section.
-fn program(seccomp: &LinuxSeccomp) -> Result<Vec<u8>, SeccompFilterError> {
+/// The bytes of the filter of this section, for this machine.
+///
+/// # Errors
+/// Where the section asks for what there is not, contradicts itself, or is too long.
+pub fn program(seccomp: &LinuxSeccomp) -> Result<Vec<u8>, SeccompFilterError> {
     let native = Abi::native().ok_or_else(|| SeccompFilterError::Unsupported {
         what: format!("a machine of {}", std::env::consts::ARCH),
     })?;
