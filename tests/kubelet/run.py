@@ -30,8 +30,8 @@ from results import record  # noqa: E402
 from runtimes import RUNTIMES, Runtime  # noqa: E402
 from wait import Late, until  # noqa: E402
 
-# The kubelet collects dead sandboxes, then their logs, once a minute each.
-COLLECTION = 150
+# The kubelet collects dead sandboxes, then their logs, once a minute each; a kill may fall on one of them.
+COLLECTION = 210
 # In the order of their cases. The restarts look at what those before have left, and are not the last: the kubelet's
 # minute begins with its start, and at the end of all it is waited for.
 ROOMS = (starts, security, volumes, ends, rotation, restarts, cases)
