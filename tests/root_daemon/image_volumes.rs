@@ -35,9 +35,10 @@ fn named(image: &str) -> ImageSpec {
     }
 }
 
-/// As the kubelet sends it: without a word about writing.
+/// As the kubelet sends it.
 fn volume(at: &str, image: &str, sub_path: &str) -> Mount {
     Mount {
+        readonly: true,
         container_path: at.to_owned(),
         image: Some(ImageSpec {
             user_specified_image: "data".to_owned(),
