@@ -125,9 +125,7 @@ impl Root {
 
     /// Mostly only the last directory is missing.
     fn make_last(&self, path: &str, mode: Mode) -> Result<OwnedFd, Errno> {
-        let mut all = parts(path);
-        let name = all.pop().filter(|name| name != "..").ok_or(Errno::INVAL)?;
-        let parent = format!("/{}", all.join("/"));
+        let (parent, name) = split(path)?;
         let parent = self.open(&parent, OFlags::PATH | OFlags::DIRECTORY)?;
         rustix::fs::mkdirat(&parent, &*name, mode)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -199,9 +197,7 @@ impl Root {
     /// # Errors
     /// What the kernel says; `INVAL` for a path without a last part.
     pub fn parent(&self, path: &str) -> Result<(OwnedFd, String), Errno> {
-        let mut all = parts(path);
-        let name = all.pop().filter(|name| name != "..").ok_or(Errno::INVAL)?;
-        let parent = format!("/{}", all.join("/"));
+        let (parent, name) = split(path)?;
         let directory = match self.open(&parent, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => self.make_directory(&parent, Mode::from_raw_mode(0o755)),
             other => other,
@@ -225,6 +221,13 @@ fn reopen(found: &OwnedFd) -> Result<OwnedFd, Errno> {
 fn parts(path: &str) -> Vec<String> {
     let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
     parts.map(str::to_owned).collect()
+}
+
+/// The path of what is above, and the last part's name.
+fn split(path: &str) -> Result<(String, String), Errno> {
+    let mut all = parts(path);
+    let name = all.pop().filter(|name| name != "..").ok_or(Errno::INVAL)?;
+    Ok((format!("/{}", all.join("/")), name))
 }
 
 fn join(parent: &str, name: &str) -> String {

@@ -12,7 +12,7 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "lib"))
 import leftovers  # noqa: E402
 import registry  # noqa: E402
-from figures import Samples, add, show  # noqa: E402
+from figures import Samples, in_turns  # noqa: E402
 from runtimes import RUNTIMES  # noqa: E402
 from service import log_folder  # noqa: E402
 
@@ -23,15 +23,7 @@ DATA = ("container_benchmark_data.json", "pod_benchmark_data.json", "image_lifec
 def main() -> int:
     options = arguments()
     registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
-    samples: dict[str, Samples] = {name: {} for name in options.runtimes}
-    for number in range(options.rounds):
-        for name in options.runtimes:
-            print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
-            add(samples[name], measure(name, number, options))
-    show(samples)
-    outcome = pathlib.Path(log_folder(), "critest-benchmark.json")
-    outcome.write_text(json.dumps(samples, indent=1))
-    print(f"\nevery sample (ns): {outcome}")
+    in_turns(options.runtimes, options.rounds, lambda name, number: measure(name, number, options), "critest-benchmark")
     return 0
 
 

@@ -1,9 +1,27 @@
 """Samples by operation, and the table of their medians side by side."""
 
+import json
+import pathlib
 import statistics
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
+
+from service import log_folder
 
 Samples = dict[str, list[int]]
+
+
+def in_turns(runtimes: Iterable[str], rounds: int, measure: Callable[[str, int], Samples], name: str) -> None:
+    """Measures every runtime once a round, by its name and the round's number; shows the medians and writes every sample."""
+    samples: dict[str, Samples] = {runtime: {} for runtime in runtimes}
+    for number in range(rounds):
+        for runtime, so_far in samples.items():
+            print(f"round {number + 1}: {runtime}", file=sys.stderr, flush=True)
+            add(so_far, measure(runtime, number))
+    show(samples)
+    outcome = pathlib.Path(log_folder(), f"{name}.json")
+    outcome.write_text(json.dumps(samples, indent=1))
+    print(f"\nevery sample (ns, bytes): {outcome}")
 
 
 def add(samples: Samples, more: Mapping[str, list[int]], suffix: str = "") -> None:

@@ -13,9 +13,8 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "lib"))
 import leftovers  # noqa: E402
 import registry  # noqa: E402
-from figures import Samples, add, show  # noqa: E402
+from figures import Samples, add, in_turns  # noqa: E402
 from runtimes import CNI_CONF, PLUGINS, RUNTIMES, Runtime  # noqa: E402
-from service import log_folder  # noqa: E402
 
 # Every process that a runtime owns, by the end of its program's path.
 OWN = {
@@ -28,15 +27,7 @@ COLD = "50ms"
 def main() -> int:
     options = arguments()
     registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
-    samples: dict[str, Samples] = {name: {} for name in options.runtimes}
-    for number in range(options.rounds):
-        for name in options.runtimes:
-            print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
-            add(samples[name], measure(name, options))
-    show(samples)
-    outcome = pathlib.Path(log_folder(), "loop.json")
-    outcome.write_text(json.dumps(samples, indent=1))
-    print(f"\nevery sample (ns, bytes): {outcome}")
+    in_turns(options.runtimes, options.rounds, lambda name, _: measure(name, options), "loop")
     return 0
 
 

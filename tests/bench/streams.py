@@ -12,10 +12,9 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "streaming")]
 import leftovers  # noqa: E402
 import registry  # noqa: E402
-from figures import Samples, add, show  # noqa: E402
+from figures import Samples, in_turns  # noqa: E402
 from on_streams import PORT, SERVE, SIGNALS, LARGE, Pod  # noqa: E402
 from runtimes import RUNTIMES, Runtime  # noqa: E402
-from service import log_folder  # noqa: E402
 from wait import until  # noqa: E402
 
 
@@ -23,15 +22,8 @@ def main() -> int:
     options = arguments()
     SIGNALS.mkdir()
     registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
-    samples: dict[str, Samples] = {name: {} for name in options.runtimes}
-    for number in range(options.rounds):
-        for name in options.runtimes:
-            print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
-            add(samples[name], measure(RUNTIMES[name](), f"round-{number}-{name}", options))
-    show(samples)
-    outcome = pathlib.Path(log_folder(), "streams.json")
-    outcome.write_text(json.dumps(samples, indent=1))
-    print(f"\nevery sample (ns): {outcome}")
+    in_turns(options.runtimes, options.rounds,
+             lambda name, number: measure(RUNTIMES[name](), f"round-{number}-{name}", options), "streams")
     return 0
 
 

@@ -64,10 +64,8 @@ class Cell:
         """What the process that passes the point does itself; the other one is killed while it waits."""
         if self.fault == points.ERROR:
             return "error"
-        itself = points.DAEMON
-        if points.is_shims(self.point):
-            itself = points.SHIM if self.point not in points.CLONES else None
-        return "kill" if self.fault == itself else "pause"
+        itself = points.SHIM if points.is_shims(self.point) else points.DAEMON
+        return "kill" if self.fault == itself and self.point not in points.CLONES else "pause"
 
     def arm(self) -> None:
         self.switch.parent.mkdir(parents=True, exist_ok=True)
