@@ -1,7 +1,16 @@
-//! Pulls from a real registry: Debian's `docker-registry` on a loopback port, with and without
+//! Pulls from a registry that breaks in every way (`images/fault_registry.rs`), and from a real one: Debian's `docker-registry` on a loopback port, with and without
 //! htpasswd, and as a mirror. `cargo test --test images -- --ignored`.
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
+
+#[path = "images/fault_registry.rs"]
+mod fault_registry;
+#[path = "images/faults.rs"]
+mod faults;
+#[path = "images/node.rs"]
+mod node;
+#[path = "images/tls.rs"]
+mod tls;
 
 use std::{
     fs,
@@ -41,7 +50,7 @@ fn http() -> reqwest::Client {
 struct Served {
     process: Child,
     address: String,
-    root: TempDir,
+    root: Arc<TempDir>,
 }
 
 impl Drop for Served {
@@ -53,25 +62,33 @@ impl Drop for Served {
 
 impl Served {
     async fn start(auth: bool) -> Self {
-        let root = TempDir::new().unwrap();
+        let root = Arc::new(TempDir::new().unwrap());
+        fs::write(root.path().join("htpasswd"), HTPASSWD).unwrap();
+        let htpasswd = root.path().join("htpasswd").display().to_string();
+        let auth = match auth {
+            true => format!("auth: {{htpasswd: {{realm: r, path: '{htpasswd}'}}}}\n"),
+            false => String::new(),
+        };
+        Self::serve(root, "", &auth).await
+    }
+
+    /// The same images from a registry that is set up in another way.
+    async fn again(&self, http: &str) -> Self {
+        Self::serve(Arc::clone(&self.root), http, "").await
+    }
+
+    async fn serve(root: Arc<TempDir>, http: &str, more: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .to_string();
-        fs::write(root.path().join("htpasswd"), HTPASSWD).unwrap();
-        let auth = match auth {
-            true => format!(
-                "auth: {{htpasswd: {{realm: r, path: '{}/htpasswd'}}}}\n",
-                root.path().display()
-            ),
-            false => String::new(),
-        };
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: '{}/data'}}}}\nhttp: {{addr: '{address}'}}\n{auth}",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: '{}/data'}}}}\nhttp: {{addr: '{address}'{http}}}\n{more}",
             root.path().display()
         );
-        let path = root.path().join("config.yml");
+        let port = address.rsplit(':').next().unwrap();
+        let path = root.path().join(format!("{port}.yml"));
         fs::write(&path, config).unwrap();
         let mut command = Command::new("docker-registry");
         command
@@ -84,9 +101,7 @@ impl Served {
             address,
             root,
         };
-        while http()
-            .get(format!("http://{}/v2/", served.address))
-            .send()
+        while tokio::net::TcpStream::connect(&served.address)
             .await
             .is_err()
         {
@@ -175,7 +190,7 @@ fn layer(name: &str) -> Vec<u8> {
 fn images(root: &Path) -> Arc<Images> {
     let settings = Settings {
         config_paths: vec![root.join("certs.d")],
-        progress_timeout: Duration::from_secs(30),
+        ..Settings::default()
     };
     let content = Arc::new(Content::open(&root.join("images")).unwrap());
     let layers = Arc::new(Layers::open(&root.join("layers"), "boot").unwrap());
@@ -184,6 +199,7 @@ fn images(root: &Path) -> Arc<Images> {
         content,
         layers,
         vec![],
+        8,
     )
     .unwrap()
 }

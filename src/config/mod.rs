@@ -10,12 +10,14 @@
 pub mod host;
 mod live;
 pub mod raw;
+mod registry;
 pub mod show;
 mod streaming;
 
 pub use crate::model::host::CgroupDriver;
 pub use live::Live;
 use raw::{ConfigError, KEYS, Key, RawConfig, Takes};
+pub use registry::RegistryConfig;
 use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,13 +61,6 @@ pub struct Config {
     pub sources: Vec<PathBuf>,
     /// What the files said, for showing it.
     pub settings: RawConfig,
-}
-
-/// How registries are found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegistryConfig {
-    /// Trees of `hosts.toml` files; the first that knows a registry counts.
-    pub config_path: Vec<PathBuf>,
 }
 
 /// Where the pods' network comes from.
@@ -128,9 +123,7 @@ impl Config {
             root: path(&raw, &raw::ROOT)?,
             state: path(&raw, &raw::STATE)?,
             log: log_filter(&raw)?,
-            registry: RegistryConfig {
-                config_path: paths(&raw, &raw::REGISTRY_CONFIG_PATH)?,
-            },
+            registry: registry::resolve(&raw)?,
             cni: cni(&raw)?,
             cgroup_driver: cgroup_driver(&raw)?,
             images: ImagesConfig {

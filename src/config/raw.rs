@@ -20,6 +20,8 @@ pub enum Shape {
     Text,
     /// A list of strings. A later file's list takes the place of an earlier one.
     List,
+    /// One whole number.
+    Count,
 }
 
 /// When a changed value takes effect.
@@ -67,6 +69,9 @@ keys! {
     LOG = "log" Text AtReload ["info"];
     REGISTRY_CONFIG_PATH = "registry.config_path" List AtReload
         ["/etc/corten/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"];
+    REGISTRY_MAX_CONCURRENT_DOWNLOADS = "registry.max_concurrent_downloads" Count AtStart ["8"];
+    REGISTRY_BANDWIDTH_LIMIT = "registry.bandwidth_limit" Text AtReload [];
+    REGISTRY_PROGRESS_TIMEOUT = "registry.progress_timeout" Text AtReload ["60s"];
     CNI_CONF_DIR = "cni.conf_dir" Text AtStart ["/etc/cni/net.d"];
     CNI_BIN_DIRS = "cni.bin_dirs" List AtStart ["/opt/cni/bin", "/usr/lib/cni"];
     CNI_CACHE_DIR = "cni.cache_dir" Text AtStart ["/var/lib/cni"];
@@ -286,6 +291,7 @@ impl Source<'_> {
         let values = match key.shape {
             Shape::Text => value.get_ref().as_str().map(|text| vec![text.to_owned()]),
             Shape::List => value.get_ref().as_array().and_then(texts),
+            Shape::Count => value.get_ref().as_integer().and_then(count),
         };
         let origin = Origin {
             file: self.file.to_owned(),
@@ -316,6 +322,12 @@ fn texts(array: &toml::de::DeArray<'_>) -> Option<Vec<String>> {
     array.iter().map(text).collect()
 }
 
+/// As it is shown; a negative one counts nothing.
+fn count(integer: &toml::de::DeInteger<'_>) -> Option<Vec<String>> {
+    let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok()?;
+    Some(vec![number.to_string()])
+}
+
 fn wrong_type(key: &Key, value: &DeValue<'_>, origin: Origin) -> ConfigError {
     ConfigError::WrongType {
         file: origin.file,
@@ -333,6 +345,7 @@ fn wrong_type(key: &Key, value: &DeValue<'_>, origin: Origin) -> ConfigError {
         wanted: match key.shape {
             Shape::Text => "a string",
             Shape::List => "a list of strings",
+            Shape::Count => "a whole number",
         },
     }
 }
@@ -420,6 +433,11 @@ mod tests {
         assert!(refusal("[images]\npinned = 'x'\n").contains("must be a list of strings"));
         assert!(refusal("[images]\npinned = ['x', 1]\n").contains("must be a list of strings"));
         assert!(refusal("registry = 1\n").contains("unknown key `registry`"));
+        let count = |value| format!("[registry]\nmax_concurrent_downloads = {value}\n");
+        assert!(refusal(&count("'3'")).contains("must be a whole number"));
+        assert!(refusal(&count("-3")).contains("must be a whole number"));
+        let read = read(&count("0x10")).unwrap();
+        assert_eq!(read.list(&REGISTRY_MAX_CONCURRENT_DOWNLOADS), ["16"]);
     }
 
     #[test]

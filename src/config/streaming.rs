@@ -77,7 +77,7 @@ pub(super) fn socket_address(raw: &RawConfig, key: &Key) -> Result<SocketAddr, C
     text.parse().map_err(|_| raw.refuse(key, reason))
 }
 
-fn duration(raw: &RawConfig, key: &Key) -> Result<Duration, ConfigError> {
+pub(super) fn duration(raw: &RawConfig, key: &Key) -> Result<Duration, ConfigError> {
     let text = raw.text(key).unwrap_or_default();
     let refuse = |reason| raw.refuse(key, reason);
     match parse_duration(&text) {

@@ -14,11 +14,7 @@ use crate::store::FileStore;
 use crate::task::{ShimTasks, apparmor, probe_user_namespaces, seccomp};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// A registry that sends nothing for this long is given up.
-const NO_PROGRESS: Duration = Duration::from_secs(60);
 
 /// What was built.
 pub struct Built {
@@ -39,10 +35,7 @@ pub async fn engine(config: &Config, node: Node) -> Result<Built> {
     let (sender, events) = mpsc::unbounded_channel();
     let tasks = ShimTasks::new(&config.shim, &config.state, &shims, sender);
     let layers = Arc::new(Layers::open(&config.root.join("layers"), &node.boot_id)?);
-    let registry = HttpRegistry::new(Settings {
-        config_paths: config.registry.config_path.clone(),
-        progress_timeout: NO_PROGRESS,
-    });
+    let registry = HttpRegistry::new(registries(config));
     let ports = Ports {
         store: Arc::new(FileStore::open(&config.root)?),
         tasks: Arc::new(tasks.context(Kind::Internal, || in_state(config))?),
@@ -122,10 +115,24 @@ fn networks(config: &Config) -> CniNetworks {
     )
 }
 
+/// How registries are reached, as the configuration says.
+#[must_use]
+pub fn registries(config: &Config) -> Settings {
+    let registry = &config.registry;
+    Settings {
+        config_paths: registry.config_path.clone(),
+        progress_timeout: registry.progress_timeout,
+        bandwidth_limit: registry.bandwidth_limit,
+        ..Settings::default()
+    }
+}
+
 fn images(config: &Config, layers: Arc<Layers>, registry: HttpRegistry) -> Result<Arc<Images>> {
     let content = Content::open(&config.root.join("images"))?;
     let pinned = config.images.pinned.clone();
-    Images::open(Arc::new(registry), Arc::new(content), layers, pinned)
+    let downloads = config.registry.max_concurrent_downloads;
+    let content = Arc::new(content);
+    Images::open(Arc::new(registry), content, layers, pinned, downloads)
 }
 
 fn in_state(config: &Config) -> String {

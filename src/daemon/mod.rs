@@ -152,8 +152,7 @@ impl Daemon {
         if let Err(e) = self.log.set(&config.log) {
             error!(error = %e.chain(), "the log's filter is not changed");
         }
-        let registries = &self.built.registry;
-        registries.set_config_paths(config.registry.config_path.clone());
+        self.built.registry.set(build::registries(&config));
         let images = self.built.engine.images();
         images.set_pinned(config.images.pinned.clone());
         info!(changed = ?changes.applied, "reloaded");

@@ -29,9 +29,6 @@ use crate::{
     snapshot::Layers,
 };
 
-/// Layers that are fetched and unpacked at the same time; the rest waits.
-const LAYERS_AT_ONCE: usize = 8;
-
 /// The image side of the runtime.
 pub struct Images {
     pub(super) registry: Arc<dyn Registry>,
@@ -66,7 +63,8 @@ impl Drop for Pins {
 
 impl Images {
     /// Takes up the images that are on disk. Nothing is reclaimed before [`Images::reclaim`] is
-    /// called, so that containers can be given their [`Images::hold`] again first.
+    /// called, so that containers can be given their [`Images::hold`] again first. So many
+    /// `downloads` run at the same time, of all pulls together; the rest waits.
     ///
     /// # Errors
     /// Where the records cannot be listed.
@@ -75,6 +73,7 @@ impl Images {
         content: Arc<Content>,
         layers: Arc<Layers>,
         pinned: Vec<String>,
+        downloads: usize,
     ) -> Result<Arc<Self>> {
         let images = Arc::new(Self {
             registry,
@@ -83,7 +82,7 @@ impl Images {
             platform: Platform::host(),
             pulls: Flights::default(),
             unpacks: Flights::default(),
-            slots: Arc::new(Semaphore::new(LAYERS_AT_ONCE)),
+            slots: Arc::new(Semaphore::new(downloads)),
             state: RwLock::new(Index::new(pinned)),
             changes: Mutex::default(),
             syncing: Mutex::default(),

@@ -124,12 +124,12 @@ impl Bench {
 fn images(dir: &Path) -> Arc<Images> {
     let settings = Settings {
         config_paths: Vec::new(),
-        progress_timeout: Duration::from_secs(1),
+        ..Settings::default()
     };
     let registry = Arc::new(HttpRegistry::new(settings));
     let content = Arc::new(Content::open(&dir.join("images")).unwrap());
     let layers = Arc::new(Layers::open(&dir.join("layers"), "boot").unwrap());
-    Images::open(registry, content, layers, Vec::new()).unwrap()
+    Images::open(registry, content, layers, Vec::new(), 8).unwrap()
 }
 
 /// Stores an image without layers whose containers run `sleep`.

@@ -18,8 +18,9 @@ use super::{
     Error,
     challenge::{self, Challenge},
     client::{self, place, with_authorization},
+    patience::retry_after,
 };
-use crate::model::credentials::{Credentials, Secret};
+use crate::model::credentials::Secret;
 
 /// Token servers that do not say how long a token lives mean this.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
@@ -28,15 +29,22 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// A token server's answer is not longer than this.
 const LARGEST_ANSWER: u64 = 1 << 20;
 
+/// Who asks whom.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Asker {
+    /// Scheme, host and port of the registry.
+    pub origin: String,
+    /// What proves who asks.
+    pub secret: Secret,
+}
+
 /// For whom and what a header is good.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Scope {
-    /// Scheme, host and port of the registry.
-    pub origin: String,
+    /// Who asks whom.
+    pub asker: Asker,
     /// The repository.
     pub repository: String,
-    /// Who asks.
-    pub credentials: Credentials,
 }
 
 /// Headers that worked, until they expire.
@@ -72,6 +80,7 @@ impl Authorizations {
         client: &Client,
         refused: &Response,
         scope: Scope,
+        patience: Duration,
     ) -> Result<Option<HeaderValue>, Error> {
         let headers = refused.headers().get_all(WWW_AUTHENTICATE);
         let texts: Vec<_> = headers
@@ -84,10 +93,10 @@ impl Authorizations {
             .collect();
         let find = |scheme: &str| challenges.iter().find(|one| one.scheme == scheme);
         let (value, life) = if let Some(bearer) = find("bearer") {
-            let token = bearer_token(client, refused.url(), bearer, &scope).await?;
+            let token = bearer_token(client, refused.url(), bearer, &scope, patience).await?;
             (authorization("Bearer", &token.value)?, token.life)
         } else if find("basic").is_some() {
-            let Secret::Password(user, password) = &scope.credentials.secret else {
+            let Secret::Password(user, password) = &scope.asker.secret else {
                 return Ok(None);
             };
             (basic(user, password)?, Duration::from_secs(3600))
@@ -123,8 +132,9 @@ async fn bearer_token(
     registry: &Url,
     challenge: &Challenge,
     scope: &Scope,
+    patience: Duration,
 ) -> Result<Token, Error> {
-    if let Secret::RegistryToken(token) = &scope.credentials.secret {
+    if let Secret::RegistryToken(token) = &scope.asker.secret {
         return Ok(Token {
             value: token.clone(),
             life: DEFAULT_LIFE,
@@ -132,9 +142,19 @@ async fn bearer_token(
     }
     let realm = realm(registry, challenge)?;
     let failed = |reason: String| token_error(registry, &realm, reason);
-    let response = request_token(client, realm.clone(), challenge, scope).await?;
+    let asked = request_token(client, realm.clone(), challenge, scope);
+    let response = client::within(patience, &realm, asked).await?;
     let status = response.status();
-    let bytes = super::http::body(response, LARGEST_ANSWER).await?;
+    let retry_after = retry_after(&response);
+    let bytes = super::http::body(response, LARGEST_ANSWER, patience).await?;
+    if matches!(status.as_u16(), 429 | 500..=599) {
+        return Err(Error::Status {
+            place: place(&realm),
+            status: status.as_u16(),
+            message: super::http::error_text(&bytes),
+            retry_after,
+        });
+    }
     if !status.is_success() {
         return Err(failed(format!(
             "it answered {} {}",
@@ -202,7 +222,7 @@ async fn request_token(
         .get("service")
         .map(String::as_str)
         .unwrap_or_default();
-    if let Secret::IdentityToken(refresh) = &scope.credentials.secret {
+    if let Secret::IdentityToken(refresh) = &scope.asker.secret {
         let fields = [
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh),
@@ -225,7 +245,7 @@ async fn request_token(
         .query_pairs_mut()
         .append_pair("service", service)
         .append_pair("scope", &wanted);
-    let own = match &scope.credentials.secret {
+    let own = match &scope.asker.secret {
         Secret::Password(user, password) => {
             with_authorization(&HeaderMap::new(), Some(basic(user, password)?))
         }

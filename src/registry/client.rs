@@ -22,20 +22,12 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 const MOST_REDIRECTS: usize = 10;
 
 /// The clients by how they connect; they keep their connections open for the next request.
+#[derive(Default)]
 pub(super) struct Clients {
-    progress_timeout: Duration,
     known: Mutex<HashMap<Connection, Client>>,
 }
 
 impl Clients {
-    /// Clients that give up when nothing has come for `progress_timeout`.
-    pub fn new(progress_timeout: Duration) -> Self {
-        Self {
-            progress_timeout,
-            known: Mutex::default(),
-        }
-    }
-
     /// The client for a kind of connection.
     pub fn get(&self, connection: &Connection, place: &str) -> Result<Client, Error> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,36 +39,35 @@ impl Clients {
             place: place.to_owned(),
             source,
         };
-        let client = self.build(connection).map_err(failed)?;
+        let client = build(connection).map_err(failed)?;
         known.insert(connection.clone(), client.clone());
         Ok(client)
     }
+}
 
-    fn build(&self, connection: &Connection) -> Result<Client, reqwest::Error> {
-        // Another part of the process may have chosen the same provider before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .connect_timeout(connection.dial_timeout.unwrap_or(DIAL_TIMEOUT))
-            .read_timeout(self.progress_timeout)
-            .tcp_nodelay(true)
-            // One stream's default window of 64 KiB would hold every layer back.
-            .http2_adaptive_window(true);
-        if connection.plain {
-            // A node without CA certificates can still use a registry without TLS.
-            return builder.tls_certs_only([]).build();
-        }
-        for authority in &connection.authorities {
-            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(authority)?);
-        }
-        if let Some(identity) = &connection.identity {
-            builder = builder.identity(Identity::from_pem(identity)?);
-        }
-        builder
-            .tls_danger_accept_invalid_certs(connection.skip_verify)
-            .build()
+fn build(connection: &Connection) -> Result<Client, reqwest::Error> {
+    // Another part of the process may have chosen the same provider before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .connect_timeout(connection.dial_timeout.unwrap_or(DIAL_TIMEOUT))
+        .tcp_nodelay(true)
+        // One stream's default window of 64 KiB would hold every layer back.
+        .http2_adaptive_window(true);
+    if connection.plain {
+        // A node without CA certificates can still use a registry without TLS.
+        return builder.tls_certs_only([]).build();
     }
+    for authority in &connection.authorities {
+        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(authority)?);
+    }
+    if let Some(identity) = &connection.identity {
+        builder = builder.identity(Identity::from_pem(identity)?);
+    }
+    builder
+        .tls_danger_accept_invalid_certs(connection.skip_verify)
+        .build()
 }
 
 /// GETs `url` and follows redirects. `headers` go everywhere, `own` (credentials and what the
@@ -107,6 +98,22 @@ pub(super) async fn get(
         place: place(&at),
         target: String::new(),
         reason: "more than 10 in a row",
+    })
+}
+
+/// The answer to a request, if its head comes in time.
+pub(super) async fn within<T>(
+    patience: Duration,
+    url: &Url,
+    asked: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answer = tokio::time::timeout(patience, asked).await;
+    answer.unwrap_or_else(|_| {
+        Err(Error::Stalled {
+            place: place(url),
+            seconds: patience.as_secs(),
+            bytes: 0,
+        })
     })
 }
 

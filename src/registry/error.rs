@@ -1,6 +1,6 @@
 //! Why a registry did not give what was asked for.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use crate::{
     error::{Kind, Sentinel},
@@ -20,6 +20,47 @@ pub enum Error {
         status: u16,
         /// The registry's own code and message, if it gave any.
         message: String,
+        /// For how long it wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// The host has asked before to be left alone, and that time is not over.
+    #[error("{place} is not asked: it wants to be left alone for {} s more", .left.as_secs().max(1))]
+    Busy {
+        /// Host and path.
+        place: String,
+        /// The time that is left.
+        left: Duration,
+    },
+    /// The host answers, and sends too little to ever be done.
+    #[error("{place} made no progress: {bytes} bytes in {seconds} s")]
+    Stalled {
+        /// Host and path.
+        place: String,
+        /// The time-out.
+        seconds: u64,
+        /// What came in it.
+        bytes: u64,
+    },
+    /// The connection ended before the body did, without a word.
+    #[error("{place} ended after {offset} of {size} bytes")]
+    Short {
+        /// Host and path.
+        place: String,
+        /// Bytes that came.
+        offset: u64,
+        /// Bytes that there are.
+        size: u64,
+    },
+    /// The host answers another range than the one that was asked for, or says that the blob has
+    /// another size.
+    #[error("{place} sends {actual}, expected {expected}")]
+    Range {
+        /// Host and path.
+        place: String,
+        /// What was asked for.
+        expected: String,
+        /// What its headers say.
+        actual: String,
     },
     /// No answer, or it broke off.
     #[error("{operation} {place}")]
@@ -121,6 +162,27 @@ fn all(attempts: &[Error]) -> String {
 }
 
 impl Error {
+    /// Whether the same request may succeed in a while.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            // Nobody listens, or the name is not known: who asked asks again.
+            Self::Transport { source, .. } => !source.is_connect() && !source.is_builder(),
+            Self::Busy { .. } | Self::Stalled { .. } | Self::Short { .. } => true,
+            Self::All(attempts) => attempts.last().is_some_and(Self::is_temporary),
+            _ => false,
+        }
+    }
+
+    /// For how long the host wants to be left alone, if it says so.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Busy { left, .. } => Some(*left),
+            _ => None,
+        }
+    }
+
     /// The class of the error; of several hosts the last one decides, which is the registry itself.
     pub fn kind(&self) -> Kind {
         match self {
@@ -128,15 +190,19 @@ impl Error {
                 401 => Kind::Unauthenticated,
                 403 => Kind::PermissionDenied,
                 404 => Kind::NotFound,
-                429 | 500..=599 => Kind::Sentinel(Sentinel::RegistryUnavailable),
+                408 | 429 | 500..=599 => Kind::Sentinel(Sentinel::RegistryUnavailable),
                 _ => Kind::Internal,
             },
-            Self::Transport { .. } => Kind::Sentinel(Sentinel::RegistryUnavailable),
+            Self::Transport { .. }
+            | Self::Busy { .. }
+            | Self::Stalled { .. }
+            | Self::Short { .. } => Kind::Sentinel(Sentinel::RegistryUnavailable),
             Self::Token { .. } | Self::Challenge { .. } => Kind::Unauthenticated,
             Self::All(attempts) => attempts.last().map_or(Kind::Internal, Self::kind),
-            Self::DigestMismatch { .. } | Self::TooLarge { .. } | Self::Redirect { .. } => {
-                Kind::Internal
-            }
+            Self::DigestMismatch { .. }
+            | Self::TooLarge { .. }
+            | Self::Range { .. }
+            | Self::Redirect { .. } => Kind::Internal,
             Self::Config { .. } | Self::File { .. } | Self::NoHost(_) => Kind::FailedPrecondition,
         }
     }

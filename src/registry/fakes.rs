@@ -105,6 +105,7 @@ fn status(place: String, status: u16) -> Error {
         place,
         status,
         message: String::new(),
+        retry_after: None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Response, StatusCode, Url,
+    Client, Response, StatusCode, Url,
     header::{ACCEPT, HeaderMap, HeaderValue},
 };
 use serde::Deserialize;
@@ -17,9 +17,11 @@ use tracing::{debug, warn};
 
 use super::{
     BlobStream, Error, Fetched, Registry,
-    auth::{Authorizations, Scope},
+    auth::{Asker, Authorizations, Scope},
     client::{self, Clients, place, with_authorization},
     hosts::{self, Endpoint},
+    pace::{Bandwidth, Pace},
+    patience::{Patience, Rounds, retry_after},
     stream,
 };
 use crate::{
@@ -37,6 +39,21 @@ pub struct Settings {
     pub config_paths: Vec<PathBuf>,
     /// A request that makes no progress for this long is given up.
     pub progress_timeout: Duration,
+    /// The bytes a second that all downloads together may take; `None`: as many as there are.
+    pub bandwidth_limit: Option<u64>,
+    /// The first pause after a round in which no host had time; the next ones double.
+    pub first_pause: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            config_paths: Vec::new(),
+            progress_timeout: Duration::from_secs(60),
+            bandwidth_limit: None,
+            first_pause: Duration::from_millis(500),
+        }
+    }
 }
 
 /// Registries over HTTP. Clones share connections and tokens.
@@ -46,34 +63,46 @@ pub struct HttpRegistry {
 }
 
 struct Shared {
-    config_paths: RwLock<Vec<PathBuf>>,
+    settings: RwLock<Settings>,
     clients: Clients,
     authorizations: Authorizations,
+    patience: Patience,
+    bandwidth: Bandwidth,
 }
 
 impl HttpRegistry {
     /// Registries as the settings say. Nothing is opened yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let clients = Clients::new(settings.progress_timeout);
-        Self {
+        let registry = Self {
             shared: Arc::new(Shared {
-                config_paths: RwLock::new(settings.config_paths),
-                clients,
+                settings: RwLock::default(),
+                clients: Clients::default(),
                 authorizations: Authorizations::default(),
+                patience: Patience::default(),
+                bandwidth: Bandwidth::default(),
             }),
-        }
+        };
+        registry.set(settings);
+        registry
     }
 
-    /// Replaces the folders, from the next request on.
-    pub fn set_config_paths(&self, config_paths: Vec<PathBuf>) {
-        let paths = self.shared.config_paths.write();
-        *paths.unwrap_or_else(PoisonError::into_inner) = config_paths;
+    /// Replaces the settings: the bandwidth at once, the rest from the next request on.
+    pub fn set(&self, settings: Settings) {
+        self.shared.bandwidth.set(settings.bandwidth_limit);
+        let known = self.shared.settings.write();
+        *known.unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
-    fn config_paths(&self) -> Vec<PathBuf> {
-        let paths = self.shared.config_paths.read();
-        paths.unwrap_or_else(PoisonError::into_inner).clone()
+    /// The settings in force.
+    pub(super) fn settings(&self) -> Settings {
+        let known = self.shared.settings.read();
+        known.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What all downloads share.
+    pub(super) fn bandwidth(&self) -> &Bandwidth {
+        &self.shared.bandwidth
     }
 
     /// The hosts to ask; at least one.
@@ -82,7 +111,7 @@ impl HttpRegistry {
         image: &ImageRef,
         able: impl Fn(&Endpoint) -> bool,
     ) -> Result<Vec<Endpoint>, Error> {
-        let mut hosts = hosts::hosts_for(&self.config_paths(), image.registry())?;
+        let mut hosts = hosts::hosts_for(&self.settings().config_paths, image.registry())?;
         hosts.retain(able);
         if hosts.is_empty() {
             Err(Error::NoHost(image.registry().to_owned()))
@@ -100,22 +129,44 @@ impl HttpRegistry {
         let url = request.url(host)?;
         let client = self.shared.clients.get(&host.connection, &place(&url))?;
         let scope = request.scope(host);
+        if let Some(left) = self.shared.patience.left(&scope.asker) {
+            let place = place(&url);
+            return Err(Error::Busy { place, left });
+        }
+        let asker = scope.asker.clone();
+        let answer = self.answer(&client, &url, host, request, scope).await;
+        if let Err(error @ Error::Status { .. }) = &answer
+            && let Some(pause) = error.retry_after().filter(|_| error.is_temporary())
+        {
+            self.shared.patience.keep(&asker, pause);
+        }
+        answer
+    }
+
+    async fn answer(
+        &self,
+        client: &Client,
+        url: &Url,
+        host: &Endpoint,
+        request: &Request<'_>,
+        scope: Scope,
+    ) -> Result<Response, Error> {
+        let patience = self.settings().progress_timeout;
         let known = self.shared.authorizations.get(&scope);
         let own = with_authorization(&host.headers, known);
-        let response = client::get(&client, url.clone(), &request.headers, &own).await?;
+        let asked = client::get(client, url.clone(), &request.headers, &own);
+        let response = client::within(patience, url, asked).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return successful(response).await;
+            return successful(response, patience).await;
         }
-        let Some(answer) = self
-            .shared
-            .authorizations
-            .answer(&client, &response, scope)
-            .await?
-        else {
-            return successful(response).await;
+        let authorizations = &self.shared.authorizations;
+        let answer = authorizations.answer(client, &response, scope, patience);
+        let Some(answer) = answer.await? else {
+            return successful(response, patience).await;
         };
         let own = with_authorization(&host.headers, Some(answer));
-        successful(client::get(&client, url, &request.headers, &own).await?).await
+        let asked = client::get(client, url.clone(), &request.headers, &own);
+        successful(client::within(patience, url, asked).await?, patience).await
     }
 
     async fn manifest_from(
@@ -136,7 +187,8 @@ impl HttpRegistry {
         );
         let response = self.ask(host, &request).await?;
         let place = place(response.url());
-        let bytes = body(response, LARGEST_MANIFEST).await?;
+        let patience = self.settings().progress_timeout;
+        let bytes = body(response, LARGEST_MANIFEST, patience).await?;
         let digest = Digest::of(&bytes);
         match image.digest() {
             Some(expected) if *expected != digest => Err(Error::DigestMismatch {
@@ -154,14 +206,20 @@ impl Registry for HttpRegistry {
     async fn resolve(&self, image: &ImageRef, credentials: &Credentials) -> Result<Fetched, Error> {
         let by_digest = image.digest().is_some();
         let hosts = self.endpoints(image, |host| host.pull && (by_digest || host.resolve))?;
-        let mut attempts = Vec::new();
-        for host in &hosts {
-            match self.manifest_from(host, image, credentials).await {
-                Ok(fetched) => return Ok(fetched),
-                Err(error) => attempts.push(note(host, error)),
+        let mut rounds = Rounds::new(self.settings().first_pause);
+        loop {
+            let mut attempts = Vec::new();
+            for host in &hosts {
+                match self.manifest_from(host, image, credentials).await {
+                    Ok(fetched) => return Ok(fetched),
+                    Err(error) => attempts.push(note(host, error)),
+                }
+            }
+            match rounds.pause(&attempts) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(together(attempts)),
             }
         }
-        Err(together(attempts))
     }
 
     async fn blob(
@@ -252,24 +310,23 @@ impl<'a> Request<'a> {
             Secret::Anonymous
         };
         Scope {
-            origin: host.base.origin().ascii_serialization(),
-            repository: self.image.repository().to_owned(),
-            credentials: Credentials {
+            asker: Asker {
+                origin: host.base.origin().ascii_serialization(),
                 secret,
-                server: None,
             },
+            repository: self.image.repository().to_owned(),
         }
     }
 }
 
 /// The response if it is a success, else what it says.
-async fn successful(response: Response) -> Result<Response, Error> {
+async fn successful(response: Response, patience: Duration) -> Result<Response, Error> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
-    let place = place(response.url());
-    let text = body(response, 64 * 1024)
+    let (place, retry_after) = (place(response.url()), retry_after(&response));
+    let text = body(response, 64 * 1024, patience)
         .await
         .map(|bytes| error_text(&bytes))
         .unwrap_or_default();
@@ -277,29 +334,26 @@ async fn successful(response: Response) -> Result<Response, Error> {
         place,
         status: status.as_u16(),
         message: text,
+        retry_after,
     })
 }
 
-/// A whole body of at most `limit` bytes.
-pub(super) async fn body(mut response: Response, limit: u64) -> Result<Bytes, Error> {
-    let place = place(response.url());
+/// A whole body of at most `limit` bytes, which has to make progress.
+pub(super) async fn body(
+    mut response: Response,
+    limit: u64,
+    patience: Duration,
+) -> Result<Bytes, Error> {
+    let mut pace = Pace::new(patience);
     let mut bytes = BytesMut::new();
-    loop {
-        match response.chunk().await {
-            Ok(None) => return Ok(bytes.freeze()),
-            Ok(Some(chunk)) if (bytes.len() + chunk.len()) as u64 > limit => {
-                return Err(Error::TooLarge { place, limit });
-            }
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-            Err(source) => {
-                return Err(Error::Transport {
-                    operation: "read from",
-                    place,
-                    source: source.without_url(),
-                });
-            }
+    while let Some(chunk) = pace.chunk(&mut response).await? {
+        if (bytes.len() + chunk.len()) as u64 > limit {
+            let place = place(response.url());
+            return Err(Error::TooLarge { place, limit });
         }
+        bytes.extend_from_slice(&chunk);
     }
+    Ok(bytes.freeze())
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,8 @@ pub mod fakes;
 mod hosts;
 mod hosts_toml;
 mod http;
+mod pace;
+mod patience;
 mod stream;
 
 use std::pin::Pin;

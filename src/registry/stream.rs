@@ -4,11 +4,13 @@
 //! Invariant: the stream gives each byte once and in order, whatever hosts come and go, and ends
 //! only when as many came as the descriptor says.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use futures::stream;
 use reqwest::{
     Response, StatusCode,
-    header::{HeaderValue, RANGE},
+    header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE},
 };
 
 use super::{
@@ -16,14 +18,20 @@ use super::{
     client::place,
     hosts::Endpoint,
     http::{HttpRegistry, Request, note, together},
+    pace::Pace,
+    patience::Rounds,
 };
 use crate::{
     id::ImageRef,
     model::{credentials::Credentials, image::Descriptor},
 };
 
-/// Rounds over all hosts without a single new byte before a blob is given up.
-const ROUNDS: usize = 3;
+/// A blob may break off so often, and once more for each MiB that has come.
+const FREE_BREAKS: u64 = 64;
+/// A host that stalls costs as much time as so many breaks.
+const STALL: u64 = 16;
+/// Failures that are told: the last ones say enough.
+const TOLD: usize = 4;
 
 struct Blob {
     registry: HttpRegistry,
@@ -35,12 +43,19 @@ struct Blob {
     /// Bytes given so far.
     offset: u64,
     open: Option<Open>,
+    /// What the host of this number called the blob: it may go on only with the same.
+    tag: Option<(usize, HeaderValue)>,
     /// Failures since the last new byte.
-    failures: Vec<Error>,
+    failures: VecDeque<Error>,
+    /// Hosts asked in this round.
+    asked: usize,
+    rounds: Rounds,
+    breaks: u64,
 }
 
 struct Open {
     response: Response,
+    pace: Pace,
     /// Bytes to pass over: a host that cannot do ranges starts at the front.
     skip: u64,
 }
@@ -53,6 +68,7 @@ pub(super) async fn open(
     blob: &Descriptor,
     credentials: &Credentials,
 ) -> Result<BlobStream, Error> {
+    let rounds = Rounds::new(registry.settings().first_pause);
     let mut blob = Blob {
         registry,
         hosts,
@@ -62,9 +78,13 @@ pub(super) async fn open(
         credentials: credentials.clone(),
         offset: 0,
         open: None,
-        failures: Vec::new(),
+        tag: None,
+        failures: VecDeque::new(),
+        asked: 0,
+        rounds,
+        breaks: 0,
     };
-    blob.connect(1).await?;
+    blob.connect().await?;
     Ok(Box::pin(stream::unfold(Some(blob), |state| async move {
         let mut blob = state?;
         match blob.next().await {
@@ -80,9 +100,10 @@ impl Blob {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while self.offset < self.blob.size {
             if self.open.is_none() {
-                self.connect(ROUNDS).await?;
+                self.connect().await?;
             }
             if let Some(bytes) = self.read().await? {
+                self.registry.bandwidth().take(bytes.len() as u64).await;
                 return Ok(Some(bytes));
             }
         }
@@ -94,29 +115,47 @@ impl Blob {
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        let place = place(open.response.url());
-        let ended = match open.response.chunk().await {
+        let ended = match open.pace.chunk(&mut open.response).await {
             Ok(Some(mut bytes)) => {
                 let skipped = open.skip.min(bytes.len() as u64);
                 open.skip -= skipped;
+                let place = place(open.response.url());
                 // The cast cannot lose: it is at most the chunk's length.
                 let bytes = bytes.split_off(skipped as usize);
                 return self.take(bytes, place);
             }
-            Ok(None) => Error::Status {
-                place,
-                status: 200,
-                message: format!("ended after {} bytes", self.offset),
+            Ok(None) => Error::Short {
+                place: place(open.response.url()),
+                offset: self.offset,
+                size: self.blob.size,
             },
-            Err(source) => Error::Transport {
-                operation: "read from",
-                place,
-                source: source.without_url(),
-            },
+            Err(error) => error,
         };
         self.open = None;
-        self.failures.push(ended);
+        self.broke(ended)?;
         Ok(None)
+    }
+
+    /// Notes that a body broke off. One that does so again and again is given up, although each
+    /// time some bytes came.
+    fn broke(&mut self, error: Error) -> Result<(), Error> {
+        self.breaks += match error {
+            Error::Stalled { .. } => STALL,
+            _ => 1,
+        };
+        tracing::debug!(blob = %self.blob.digest, offset = self.offset, error = crate::error::chain(&error), "download broke off");
+        self.keep(error);
+        match self.breaks > FREE_BREAKS + (self.offset >> 20) {
+            true => Err(self.give_up()),
+            false => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, error: Error) {
+        if self.failures.len() >= TOLD.max(self.hosts.len()) {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(error);
     }
 
     fn take(&mut self, bytes: Bytes, place: String) -> Result<Option<Bytes>, Error> {
@@ -131,38 +170,133 @@ impl Blob {
             return Ok(None);
         }
         self.failures.clear();
+        self.asked = 0;
+        self.rounds.reset();
         Ok(Some(bytes))
     }
 
-    /// Opens the blob at its offset, at one host after the other, for so many rounds.
-    async fn connect(&mut self, rounds: usize) -> Result<(), Error> {
-        while self.failures.len() < rounds * self.hosts.len() {
-            let host = self.hosts[self.next_host % self.hosts.len()].clone();
-            self.next_host += 1;
-            match self.ask(&host).await {
-                Ok(open) => {
-                    self.open = Some(open);
-                    return Ok(());
+    /// Opens the blob at its offset, at one host after the other; when none had time, again after
+    /// a pause.
+    async fn connect(&mut self) -> Result<(), Error> {
+        loop {
+            while self.asked < self.hosts.len() {
+                let number = self.next_host % self.hosts.len();
+                self.next_host += 1;
+                self.asked += 1;
+                match self.ask(number).await {
+                    Ok(open) => {
+                        self.open = Some(open);
+                        return Ok(());
+                    }
+                    Err(error) => {
+                        let error = note(&self.hosts[number], error);
+                        self.keep(error);
+                    }
                 }
-                Err(error) => self.failures.push(note(&host, error)),
             }
+            match self.rounds.pause(self.failures.make_contiguous()) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(self.give_up()),
+            }
+            self.asked = 0;
         }
-        Err(together(std::mem::take(&mut self.failures)))
     }
 
-    async fn ask(&self, host: &Endpoint) -> Result<Open, Error> {
+    fn give_up(&mut self) -> Error {
+        together(std::mem::take(&mut self.failures).into())
+    }
+
+    async fn ask(&mut self, number: usize) -> Result<Open, Error> {
         let path = format!("blobs/{}", self.blob.digest);
         let mut request = Request::new(&self.image, path, &self.credentials);
-        if self.offset > 0 {
-            let range =
-                HeaderValue::try_from(format!("bytes={}-", self.offset)).expect("digits are ASCII");
-            request.headers.insert(RANGE, range);
-        }
-        let response = self.registry.ask(host, &request).await?;
+        request.headers = self.range(number);
+        let response = self.registry.ask(&self.hosts[number], &request).await?;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+        check(&response, partial.then_some(self.offset), self.blob.size)?;
+        self.tag = strong_tag(&response).map(|tag| (number, tag));
         Ok(Open {
             response,
+            pace: Pace::new(self.registry.settings().progress_timeout),
             skip: if partial { 0 } else { self.offset },
         })
+    }
+
+    /// What is still missing. The host that began is held to what it called the blob (If-Range, RFC
+    /// 9110 §13.1.5): if it has another one now it sends that from the front, and the digest tells.
+    fn range(&self, number: usize) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.offset == 0 {
+            return headers;
+        }
+        let range =
+            HeaderValue::try_from(format!("bytes={}-", self.offset)).expect("digits are ASCII");
+        headers.insert(RANGE, range);
+        if let Some((_, tag)) = self.tag.as_ref().filter(|(whose, _)| *whose == number) {
+            headers.insert(IF_RANGE, tag.clone());
+        }
+        headers
+    }
+}
+
+/// A strong entity tag: a weak one does not stand for bytes.
+fn strong_tag(response: &Response) -> Option<HeaderValue> {
+    let tag = response.headers().get(ETAG)?;
+    tag.as_bytes().starts_with(b"\"").then(|| tag.clone())
+}
+
+/// Holds what a response says of itself against what was asked for: `from` this byte on, if it is
+/// a part. A host that says nothing is believed; the digest comes at the end.
+fn check(response: &Response, from: Option<u64>, size: u64) -> Result<(), Error> {
+    let wrong = |expected: String, actual: String| {
+        Err(Error::Range {
+            place: place(response.url()),
+            expected,
+            actual,
+        })
+    };
+    let Some(from) = from else {
+        return match response.content_length() {
+            Some(length) if length != size => {
+                wrong(format!("{size} bytes"), format!("{length} bytes"))
+            }
+            _ => Ok(()),
+        };
+    };
+    let said = text(response.headers(), &CONTENT_RANGE);
+    match content_range(&said) {
+        Some((start, total)) if start == from && total.is_none_or(|total| total == size) => Ok(()),
+        _ => wrong(
+            format!("bytes {from}- of {size}"),
+            format!("{:?}", said.chars().take(100).collect::<String>()),
+        ),
+    }
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> String {
+    let value = headers.get(name).map(HeaderValue::as_bytes);
+    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+}
+
+/// The first byte and, where it is known, the whole length: `bytes 5-9/10`, `bytes 5-9/*`.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let start = range.split_once('-')?.0.trim().parse().ok()?;
+    match total.trim() {
+        "*" => Some((start, None)),
+        total => Some((start, Some(total.parse().ok()?))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::content_range;
+
+    #[test]
+    fn content_ranges_are_read() {
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
+        for text in ["", "bytes */10", "bytes 5-9", "items 5-9/10", "bytes -9/10"] {
+            assert_eq!(content_range(text), None, "{text}");
+        }
     }
 }

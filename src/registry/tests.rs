@@ -20,6 +20,8 @@ use crate::{
     model::credentials::Secret,
 };
 
+mod blobs;
+
 /// What a client sent: request line and headers, names in lower case.
 #[derive(Debug, Clone)]
 struct Asked {
@@ -123,6 +125,8 @@ fn registry(config_paths: Vec<std::path::PathBuf>) -> HttpRegistry {
     HttpRegistry::new(Settings {
         config_paths,
         progress_timeout: Duration::from_secs(30),
+        first_pause: Duration::from_millis(5),
+        ..Settings::default()
     })
 }
 
@@ -338,111 +342,6 @@ async fn credentials_do_not_travel_along_a_redirect() {
         .blob(&evil.image("a:1"), &descriptor(b"blob"), &password())
         .await;
     assert!(matches!(refused.map(drop), Err(Error::Redirect { .. })));
-}
-
-/// Sends at most 1,000 bytes a connection, though it promises all.
-fn cut(asked: &Asked, blob: &[u8], ranges: bool) -> Vec<u8> {
-    let from = asked.header("range").and_then(|range| {
-        range
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse()
-            .ok()
-    });
-    let start = from.filter(|_| ranges).unwrap_or(0);
-    let mut answer = reply(if start > 0 { 206 } else { 200 }, "", &blob[start..]);
-    let head = answer.len() - (blob.len() - start);
-    answer.truncate(
-        head + if ranges {
-            1000
-        } else {
-            from.unwrap_or(0) + 1000
-        },
-    );
-    answer
-}
-
-#[tokio::test]
-async fn a_broken_download_goes_on_where_it_ended() {
-    let blob: Vec<u8> = (0..4500u32).map(|number| (number % 251) as u8).collect();
-    for ranges in [true, false] {
-        let bytes = blob.clone();
-        let server = Server::start(move |asked| cut(asked, &bytes, ranges)).await;
-        let stream = registry(vec![])
-            .blob(
-                &server.image("a:1"),
-                &descriptor(&blob),
-                &Credentials::default(),
-            )
-            .await
-            .unwrap();
-        assert!(read(stream).await.unwrap() == blob);
-        assert_eq!(server.asked().len(), 5);
-        assert_eq!(server.asked()[4].header("range"), Some("bytes=4000-"));
-    }
-    let never = Server::start(|_| reply(200, "", b"")).await;
-    let stream = registry(vec![])
-        .blob(
-            &never.image("a:1"),
-            &descriptor(&blob),
-            &Credentials::default(),
-        )
-        .await
-        .unwrap();
-    assert!(read(stream).await.is_err());
-    let more = Server::start(|_| reply(200, "", b"too much")).await;
-    let stream = registry(vec![])
-        .blob(
-            &more.image("a:1"),
-            &descriptor(b"too"),
-            &Credentials::default(),
-        )
-        .await
-        .unwrap();
-    assert!(matches!(
-        read(stream).await,
-        Err(Error::TooLarge { limit: 3, .. })
-    ));
-}
-
-#[tokio::test]
-async fn a_host_that_stalls_is_left_for_the_next() {
-    let blob = b"0123456789";
-    // Promises ten bytes, sends five, and keeps the line open.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let stalled = listener.local_addr().unwrap();
-    let stalling = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream
-            .write_all(b"HTTP/1.1 200 X\r\ncontent-length: 10\r\n\r\n01234")
-            .await
-            .unwrap();
-        std::future::pending::<()>().await;
-    });
-    let server = Server::start(|asked| cut(asked, b"0123456789", true)).await;
-    let root = TempDir::new().unwrap();
-    fs::create_dir(root.path().join("reg.test")).unwrap();
-    let hosts = format!(
-        "server = \"http://{}\"\n[host.\"http://{stalled}\"]\n",
-        server.address
-    );
-    fs::write(root.path().join("reg.test/hosts.toml"), hosts).unwrap();
-    let registry = HttpRegistry::new(Settings {
-        config_paths: vec![root.path().to_owned()],
-        progress_timeout: Duration::from_millis(200),
-    });
-    let image: ImageRef = "reg.test/a:1".parse().unwrap();
-    let stream = registry
-        .blob(&image, &descriptor(blob), &Credentials::default())
-        .await
-        .unwrap();
-    assert_eq!(read(stream).await.unwrap(), blob);
-    // On a busy machine even the first bytes may come too late; then it starts at the front.
-    assert!(matches!(
-        server.asked()[0].header("range"),
-        Some("bytes=5-") | None
-    ));
-    stalling.abort();
 }
 
 #[tokio::test]

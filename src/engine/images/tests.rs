@@ -31,7 +31,7 @@ fn node() -> Node {
 fn open(root: &TempDir, registry: &Arc<HttpRegistry>, boot: &str) -> Arc<Images> {
     let content = Arc::new(Content::open(&root.path().join("images")).unwrap());
     let layers = Arc::new(Layers::open(&root.path().join("layers"), boot).unwrap());
-    Images::open(registry.clone(), content, layers, vec![]).unwrap()
+    Images::open(registry.clone(), content, layers, vec![], 8).unwrap()
 }
 
 /// A layer with one file; the owner is whoever runs the tests.

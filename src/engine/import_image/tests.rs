@@ -13,7 +13,7 @@ use crate::{
 fn images(root: &TempDir) -> Arc<Images> {
     let content = Arc::new(Content::open(&root.path().join("images")).unwrap());
     let layers = Arc::new(Layers::open(&root.path().join("layers"), "boot").unwrap());
-    Images::open(Arc::<HttpRegistry>::default(), content, layers, vec![]).unwrap()
+    Images::open(Arc::<HttpRegistry>::default(), content, layers, vec![], 8).unwrap()
 }
 
 fn member(builder: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) {
