@@ -2,13 +2,16 @@
 //!
 //! Invariant: nothing here waits. Every descriptor that is read is non-blocking and read at most
 //! [`TURN`] bytes a turn; a client that does not read costs at most twice [`attach::BEHIND`] bytes,
-//! and its stream a fraction of a second; a log that cannot be written is counted, not waited for.
+//! and its stream a fraction of a second; a log that cannot be written is counted, not waited for,
+//! and its disk can hold up only the process that writes ([`writer`]).
 
 pub mod attach;
+pub mod file;
 pub mod lines;
 pub mod log;
 pub mod stamp;
 pub mod streams;
+pub mod writer;
 
 /// The most that one descriptor may have read of it before others get their turn, in bytes: what
 /// keeps a call answered in 0.2 ms while both streams flood.

@@ -251,6 +251,7 @@ impl<'a> Shim<'a> {
     /// connections that have closed.
     fn settle(&mut self) {
         self.tell_cut_off();
+        self.grant_reopenings();
         if let Some(kind) = self.container.as_mut().and_then(Container::look_at_memory) {
             self.announce(kind);
         }

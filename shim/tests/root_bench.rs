@@ -73,3 +73,29 @@ fn root_bench_create_start_exec() {
         median(execs)
     );
 }
+
+/// Of each of these floods: lines of 16 KiB without a newline, and lines of one byte.
+const FLOODS: [(&str, u64); 2] = [
+    ("exec head -c 1000000000 /dev/zero", 1_000_000_000),
+    ("yes | head -c 20000000", 20_000_000),
+];
+
+#[test]
+#[ignore = "needs root, and measures"]
+fn root_bench_log() {
+    for (script, bytes) in FLOODS {
+        let bundle = Bundle::new(script);
+        let mut rates = Vec::new();
+        for _ in 0..7 {
+            bundle.renew();
+            let mut container = bundle.create().unwrap();
+            let begin = Instant::now();
+            container.start().unwrap();
+            assert_eq!(container.exited().code, 0);
+            rates.push(bytes as f64 / begin.elapsed().as_secs_f64() / 1e6);
+            container.shut();
+        }
+        rates.sort_unstable_by(f64::total_cmp);
+        println!("{script:?}: {:.0} MB/s", rates[rates.len() / 2]);
+    }
+}

@@ -4,6 +4,7 @@
 //! How long a stop may take is told by another stop: the same grace, of a container that merely
 //! does not obey.
 
+mod log_disk;
 mod neighbour;
 mod unanswered;
 
@@ -11,6 +12,7 @@ use crate::node::{Node, in_a_node};
 use crate::pods::{self, Pod, gated, in_namespaces, joined, shell, with_memory};
 use crate::wait::until_true;
 use corten_proto::runtime::v1::*;
+use log_disk::LogDisk;
 use neighbour::Neighbour;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -363,4 +365,53 @@ fn root_a_container_that_the_kernel_holds() {
         assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "Error"));
         scene.end(node, &pod, &id).await;
     });
+}
+
+/// Who writes to that disk is not the one that answers.
+#[test]
+#[ignore = "needs root: run by tests/run root"]
+fn root_a_log_disk_that_stands_still_holds_up_nobody_but_who_prints() {
+    in_a_node(async |node| {
+        let place = node.scratch.join("log_disk");
+        let Some(disk) = LogDisk::at(&place) else {
+            println!("no FUSE in this kernel");
+            return;
+        };
+        let mut config = pods::pod("stalled");
+        config.log_directory = place.to_str().unwrap().to_owned();
+        let pod = node.run(config).await;
+        let id = node
+            .launch(&pod, shell("c", "while :; do echo a line; done"))
+            .await;
+        until_true("a line", 10, async || disk.written() > 0).await;
+        disk.stall();
+        until_true("a write waits", 10, async || disk.is_waited_for()).await;
+        assert_answers(node, &id).await;
+        node.cri.stop(&id, GRACE).await.unwrap();
+        let ended = node.cri.status(&id).await.unwrap();
+        assert_eq!(ended.state(), ContainerState::ContainerExited);
+        assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "Error"));
+        node.cri.remove(&id).await.unwrap();
+        drop(disk);
+    });
+}
+
+/// Exec, limits and status of a container, each of which is the business of another process.
+async fn assert_answers(node: &Node, id: &str) {
+    let exec = node.cri.exec(id, "echo here", 5).await.unwrap();
+    assert_eq!(exec.stdout, b"here\n");
+    let request = UpdateContainerResourcesRequest {
+        container_id: id.to_owned(),
+        linux: Some(LinuxContainerResources {
+            cpu_shares: 512,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut runtime = node.cri.runtime();
+    let limits = runtime.update_container_resources(request);
+    let limits = tokio::time::timeout(Duration::from_secs(10), limits).await;
+    limits.expect("limits are set").unwrap();
+    let status = node.cri.status(id).await.unwrap();
+    assert_eq!(status.state(), ContainerState::ContainerRunning);
 }

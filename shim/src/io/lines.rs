@@ -17,8 +17,6 @@ use crate::sys::search;
 
 /// The most bytes of a line that one entry holds, as the kubelet's readers expect.
 pub const LONGEST: usize = 16 * 1024;
-/// When a batch of entries has this many bytes it is to be written before more is added.
-pub const BATCH: usize = 64 * 1024;
 
 /// One stream's lines.
 #[derive(Debug)]
@@ -43,35 +41,39 @@ impl Lines {
         self.stream
     }
 
-    /// Puts entries for `data` into `batch` until that is full; returns how many bytes it took.
-    pub fn feed(&mut self, stamp: &Stamp, data: &[u8], batch: &mut Vec<u8>) -> usize {
-        let mut taken = 0;
-        while taken < data.len() && batch.len() < BATCH {
-            taken += self.next(stamp, &data[taken..], batch);
+    /// Puts the entries of `data` into `batch`; how many there are.
+    pub fn feed(&mut self, stamp: &Stamp, mut data: &[u8], batch: &mut Vec<u8>) -> u64 {
+        let mut entries = 0;
+        while let Some(taken) = self.next(stamp, data, batch) {
+            data = &data[taken..];
+            entries += 1;
         }
-        taken
+        self.rest.extend_from_slice(data);
+        entries
     }
 
-    /// The stream has ended: what it left without a newline becomes an entry.
-    pub fn finish(&mut self, stamp: &Stamp, batch: &mut Vec<u8>) {
-        if !self.rest.is_empty() {
+    /// The stream has ended: what it left without a newline becomes an entry. How many that makes.
+    pub fn finish(&mut self, stamp: &Stamp, batch: &mut Vec<u8>) -> u64 {
+        let left = !self.rest.is_empty();
+        if left {
             self.entry(stamp, b'P', &[], batch);
         }
+        u64::from(left)
     }
 
-    fn next(&mut self, stamp: &Stamp, data: &[u8], batch: &mut Vec<u8>) -> usize {
+    /// Makes the next entry, where there is a whole one; how many bytes it took.
+    fn next(&mut self, stamp: &Stamp, data: &[u8], batch: &mut Vec<u8>) -> Option<usize> {
         let room = LONGEST - self.rest.len();
         let within = &data[..data.len().min(room + 1)];
         if let Some(end) = search::find(b'\n', within) {
             self.entry(stamp, b'F', &data[..end], batch);
-            return end + 1;
+            return Some(end + 1);
         }
         if within.len() > room {
             self.entry(stamp, b'P', &data[..room], batch);
-            return room;
+            return Some(room);
         }
-        self.rest.extend_from_slice(data);
-        data.len()
+        None
     }
 
     fn entry(&mut self, stamp: &Stamp, tag: u8, data: &[u8], batch: &mut Vec<u8>) {
@@ -111,12 +113,14 @@ mod tests {
 
     fn fed(parts: &[&[u8]]) -> Vec<(u8, Vec<u8>)> {
         let mut lines = Lines::new(Stream::Stdout);
-        let mut batch = Vec::new();
+        let (mut batch, mut count) = (Vec::new(), 0);
         for part in parts {
-            assert_eq!(lines.feed(&STAMP, part, &mut batch), part.len());
+            count += lines.feed(&STAMP, part, &mut batch);
         }
-        lines.finish(&STAMP, &mut batch);
-        entries(&batch)
+        count += lines.finish(&STAMP, &mut batch);
+        let entries = entries(&batch);
+        assert_eq!(count, entries.len() as u64);
+        entries
     }
 
     #[test]
@@ -164,15 +168,5 @@ mod tests {
     fn any_byte_but_newline_passes_untouched() {
         let bytes: Vec<u8> = (0..=255).filter(|&b| b != b'\n').collect();
         assert_eq!(fed(&[&bytes, b"\n"]), [(b'F', bytes)]);
-    }
-
-    #[test]
-    fn a_full_batch_stops_the_feeding() {
-        let data = vec![b'\n'; 16 * 1024];
-        let mut lines = Lines::new(Stream::Stdout);
-        let mut batch = Vec::new();
-        let taken = lines.feed(&STAMP, &data, &mut batch);
-        assert!(taken < data.len());
-        assert!(batch.len() < BATCH + STAMP.len() + 12);
     }
 }

@@ -1,22 +1,24 @@
-//! The CRI log file: entries are appended in batches, and what cannot be written is counted.
+//! A container's log, as the shim sees it: entries are gathered and handed to the process that
+//! writes them ([`super::writer`]); what could not be written is counted.
 //!
-//! A full disk, a used-up quota or an I/O error costs the lines that come meanwhile and nothing
-//! else: each later batch tries again. A line that the disk took half of is ended with a newline
-//! before the next one.
+//! While that process is at work the entries of what is read meanwhile are gathered, up to
+//! [`FULL`]; then the streams are not read, and the container waits at its own pipe.
 //!
-//! Invariant: the file is only ever appended to. It is never truncated, synced or renamed here:
-//! the kubelet renames it and asks for a new one.
+//! Invariant: nothing here waits for the disk.
 
+use super::file::{self, LogFile, Written};
 use super::lines::Lines;
 use super::stamp;
+use super::writer::{PACKET, Writer};
 use crate::api::Failure;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a file that could not be opened is left alone before it is tried again.
+/// From this many bytes on nothing is to be read for the log.
+const FULL: usize = 64 * 1024;
+/// How long entries are kept before it is tried again to begin a writer.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of a log so far.
@@ -33,75 +35,150 @@ pub struct Counts {
 /// A container's log.
 #[derive(Debug)]
 pub struct Log {
-    path: Option<PathBuf>,
-    file: Option<OwnedFd>,
-    tried: Option<Instant>,
-    /// The file's last byte is not a newline: a write was cut short.
-    torn: bool,
+    /// As the next writer begins with it; not open here.
+    file: Option<LogFile>,
+    writer: Option<Writer>,
+    /// When no writer could be begun.
+    refused: Option<Instant>,
     batch: Vec<u8>,
+    /// How many entries that is.
+    entries: u64,
+    /// Those that are being written.
+    sent: u64,
+    openings: Openings,
     counts: Counts,
 }
 
+/// Wishes for a new file. Numbered, so that one is not granted by an opening that came before it.
+#[derive(Debug, Default)]
+struct Openings {
+    wanted: u64,
+    asked: u64,
+    done: u64,
+    /// Why the last one failed; 0 if it did not.
+    errno: i32,
+}
+
 impl Log {
-    /// Opens the log, and makes its directory where that is missing; `None` drops all output.
+    /// Opens the log once, and makes its directory where that is missing; `None` drops all output.
     ///
     /// # Errors
     /// A path that cannot be a log file. A full disk is no error: the file is tried again.
     pub fn open(path: Option<PathBuf>) -> Result<Self, Failure> {
         let mut log = Self {
-            path,
-            file: None,
-            tried: None,
-            torn: false,
+            file: path.map(LogFile::at),
+            writer: None,
+            refused: None,
             batch: Vec::new(),
+            entries: 0,
+            sent: 0,
+            openings: Openings::default(),
             counts: Counts::default(),
         };
-        match log.try_open() {
-            Err((_, errno)) if disk_refuses(errno) => log.counts.errno = errno.raw_os_error(),
-            other => other.map_err(|(step, errno)| Failure::system(step, errno))?,
+        if let Some(file) = &mut log.file {
+            match file.open() {
+                Err(errno) if file::disk_refuses(errno) => log.counts.errno = errno.raw_os_error(),
+                Err(errno) => return Err(cannot_open(file, errno)),
+                Ok(()) => file.close(false),
+            }
         }
         Ok(log)
     }
 
-    /// Opens the path anew; the file that was written so far is left as it is.
-    ///
-    /// # Errors
-    /// When the new file cannot be made; the old one is then written on.
-    pub fn reopen(&mut self) -> Result<(), Failure> {
-        self.try_open()
-            .map_err(|(step, errno)| Failure::system(step, errno))
+    /// Wants the path to be opened anew; the number to ask [`Log::reopened`] with.
+    pub fn reopen(&mut self) -> u64 {
+        self.openings.wanted += 1;
+        if self.file.is_none() {
+            self.openings.done = self.openings.wanted;
+        }
+        self.hand_over();
+        self.openings.wanted
+    }
+
+    /// What became of that wish; `None` while it is not granted.
+    #[must_use]
+    pub fn reopened(&self, wish: u64) -> Option<Result<(), Failure>> {
+        let (openings, file) = (&self.openings, self.file.as_ref());
+        (openings.done >= wish).then(|| match (openings.errno, file) {
+            (0, _) | (_, None) => Ok(()),
+            (errno, Some(file)) => Err(cannot_open(file, Errno::from_raw_os_error(errno))),
+        })
     }
 
     /// Appends what a stream has said.
-    pub fn append(&mut self, lines: &mut Lines, mut data: &[u8]) {
-        if self.path.is_none() {
-            return;
-        }
-        let stamp = stamp::now();
-        while !data.is_empty() {
-            let taken = lines.feed(&stamp, data, &mut self.batch);
-            data = &data[taken..];
-            self.write_batch();
+    pub fn append(&mut self, lines: &mut Lines, data: &[u8]) {
+        if self.file.is_some() {
+            self.entries += lines.feed(&stamp::now(), data, &mut self.batch);
+            self.hand_over();
         }
     }
 
     /// Appends what a stream has left without a newline; it has ended.
     pub fn finish(&mut self, lines: &mut Lines) {
-        if self.path.is_some() {
-            lines.finish(&stamp::now(), &mut self.batch);
-            self.write_batch();
+        if self.file.is_some() {
+            self.entries += lines.finish(&stamp::now(), &mut self.batch);
+            self.hand_over();
         }
     }
 
-    /// Gives memory back that only a busy stream needs.
-    pub fn shed(&mut self) {
-        self.batch = Vec::new();
+    /// Counts what a stream has said as lost.
+    pub fn forgo(&mut self, data: &[u8]) {
+        if self.file.is_some() {
+            self.counts.dropped += file::entries(data);
+        }
     }
 
-    /// Whether it owns memory that [`Log::shed`] would give back.
+    /// Whether nothing more is to be read for it now.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.batch.len() >= FULL
+    }
+
+    /// Whether something is not written yet.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.batch.is_empty() || self.writer.as_ref().is_some_and(Writer::is_busy)
+    }
+
+    /// What becomes readable when it can go on.
+    #[must_use]
+    pub fn socket(&self) -> Option<&OwnedFd> {
+        self.writer.as_ref().map(Writer::socket)
+    }
+
+    /// How long a poll may last before the log wants to be looked at again.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        let refused = self.refused.filter(|_| self.wants())?;
+        Some(AGAIN.saturating_sub(refused.elapsed()))
+    }
+
+    /// Takes the writer's answer, where there is one, and lets it go on.
+    pub fn turn(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            match writer.answer() {
+                Ok(Some(written)) => self.note(written),
+                Ok(None) => {}
+                Err(_) => self.lose_writer(),
+            }
+        }
+        self.hand_over();
+    }
+
+    /// Nothing has happened for a while: gives back what only a busy container needs, memory and the
+    /// writer.
+    pub fn shed(&mut self) {
+        self.hand_over();
+        if !self.is_behind() {
+            self.writer = None;
+            self.batch = Vec::new();
+        }
+    }
+
+    /// Whether there is something that [`Log::shed`] would give back.
     #[must_use]
     pub fn is_warm(&self) -> bool {
-        self.batch.capacity() > 0
+        !self.is_behind() && (self.writer.is_some() || self.batch.capacity() > 0)
     }
 
     /// What became of it so far.
@@ -110,105 +187,100 @@ impl Log {
         self.counts
     }
 
-    fn try_open(&mut self) -> Result<(), (String, Errno)> {
-        let Some(path) = &self.path else {
-            return Ok(());
+    fn wants(&self) -> bool {
+        self.openings.wanted > self.openings.done || !self.batch.is_empty()
+    }
+
+    fn note(&mut self, written: Written) {
+        if self.openings.asked > self.openings.done {
+            self.openings.done = self.openings.asked;
+            self.openings.errno = written.errno;
+            return;
+        }
+        self.counts.bytes += written.bytes;
+        self.counts.dropped += written.dropped;
+        if written.errno != 0 {
+            self.counts.errno = written.errno;
+        }
+        if let Some(file) = &mut self.file {
+            file.close(written.torn);
+        }
+        self.sent = 0;
+    }
+
+    /// Somebody has killed it.
+    fn lose_writer(&mut self) {
+        self.writer = None;
+        self.openings.asked = self.openings.done;
+        self.counts.dropped += self.sent;
+        if self.sent > 0 {
+            self.counts.errno = Errno::PIPE.raw_os_error();
+        }
+        self.sent = 0;
+    }
+
+    /// Gives the writer its next work, where there is some and it has none.
+    fn hand_over(&mut self) {
+        if !self.wants() || self.writer.as_ref().is_some_and(Writer::is_busy) {
+            return;
+        }
+        let opens = self.openings.wanted > self.openings.done;
+        let Some(mut writer) = self.take_writer() else {
+            return;
         };
-        self.tried = Some(Instant::now());
-        let file = open_file(path).map_err(|errno| (format!("open the log {path:?}"), errno))?;
-        self.file = Some(file);
-        self.torn = false;
+        let handed = match opens {
+            true => self.send_opening(&mut writer),
+            false => self.send_batch(&mut writer),
+        };
+        match handed {
+            Ok(()) => self.writer = Some(writer),
+            Err(_) => self.refused = Some(Instant::now()),
+        }
+    }
+
+    fn send_opening(&mut self, writer: &mut Writer) -> Result<(), Errno> {
+        writer.open()?;
+        self.openings.asked = self.openings.wanted;
         Ok(())
     }
 
-    fn write_batch(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
-        let batch = std::mem::take(&mut self.batch);
-        let (written, error) = self.write_all(&batch);
-        self.counts.bytes += written as u64;
-        if let Some(errno) = error {
-            self.lose(&batch, written, errno);
-        }
-        self.batch = batch;
-        self.batch.clear();
-    }
-
-    /// Writes as much as the disk takes: how much that was, and what stopped it.
-    fn write_all(&mut self, batch: &[u8]) -> (usize, Option<Errno>) {
-        if self.file.is_none() && self.tried.is_none_or(|at| at.elapsed() >= AGAIN) {
-            // A failure leaves `file` empty, which is what is looked at next.
-            let _ = self.try_open();
-        }
-        let Some(file) = &self.file else {
-            return (0, Some(Errno::from_raw_os_error(self.counts.errno)));
+    fn send_batch(&mut self, writer: &mut Writer) -> Result<(), Errno> {
+        let length = whole_entries(&self.batch);
+        writer.write(&self.batch[..length])?;
+        self.sent = match length == self.batch.len() {
+            true => self.entries,
+            false => file::entries(&self.batch[..length]),
         };
-        if self.torn {
-            match write_whole(file, b"\n") {
-                (_, Some(errno)) => return (0, Some(errno)),
-                (_, None) => self.torn = false,
-            }
+        self.entries -= self.sent;
+        self.batch.drain(..length);
+        Ok(())
+    }
+
+    /// The writer; `None` where the kernel refuses one, which is asked again later.
+    fn take_writer(&mut self) -> Option<Writer> {
+        if self.writer.is_some() {
+            return self.writer.take();
         }
-        write_whole(file, batch)
-    }
-
-    fn lose(&mut self, batch: &[u8], written: usize, errno: Errno) {
-        let lost = batch[written..]
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count();
-        self.counts.dropped += lost as u64;
-        self.counts.errno = errno.raw_os_error();
-        self.torn |= written > 0 && batch[written - 1] != b'\n';
-    }
-}
-
-fn write_whole(file: &OwnedFd, data: &[u8]) -> (usize, Option<Errno>) {
-    let mut written = 0;
-    while written < data.len() {
-        match rustix::io::write(file, &data[written..]) {
-            Ok(0) => return (written, Some(Errno::IO)),
-            Ok(more) => written += more,
-            Err(Errno::INTR) => {}
-            Err(errno) => return (written, Some(errno)),
+        if self.refused.is_some_and(|at| at.elapsed() < AGAIN) {
+            return None;
         }
-    }
-    (written, None)
-}
-
-fn disk_refuses(errno: Errno) -> bool {
-    matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO)
-}
-
-/// Opens a regular file for appending. A link is refused, and so is a FIFO, whose reader could
-/// hold the shim up.
-fn open_file(path: &Path) -> Result<OwnedFd, Errno> {
-    match open_existing_directory(path) {
-        Err(Errno::NOENT) => {
-            let parent = path.parent().ok_or(Errno::NOENT)?;
-            std::fs::create_dir_all(parent)
-                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            open_existing_directory(path)
-        }
-        other => other,
+        let begun = Writer::begin(self.file.as_mut()?);
+        self.refused = begun.is_err().then(Instant::now);
+        begun.ok()
     }
 }
 
-fn open_existing_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::WRONLY
-        | OFlags::APPEND
-        | OFlags::CREATE
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::NOCTTY
-        | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o640))?;
-    let mode = rustix::fs::fstat(&file)?.st_mode;
-    match FileType::from_raw_mode(mode) {
-        FileType::RegularFile => Ok(file),
-        _ => Err(Errno::INVAL),
+/// How much of a batch goes into a packet: all of it, or what ends with a newline.
+fn whole_entries(batch: &[u8]) -> usize {
+    if batch.len() <= PACKET {
+        return batch.len();
     }
+    let end = batch[..PACKET].iter().rposition(|&byte| byte == b'\n');
+    end.map_or(PACKET, |end| end + 1)
+}
+
+fn cannot_open(file: &LogFile, errno: Errno) -> Failure {
+    Failure::system(format!("open the log {:?}", file.path()), errno)
 }
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub enum Part {
     Source(usize),
     /// A client's tap.
     Tap(usize),
+    /// The process that writes the log.
+    Log,
 }
 
 /// A container's streams.
@@ -143,6 +145,9 @@ impl Streams {
 
     /// Calls `add` for all that is to be polled.
     pub fn poll<'a>(&'a self, mut add: impl FnMut(Part, &'a OwnedFd, PollFlags)) {
+        if let Some(writer) = self.log.socket() {
+            add(Part::Log, writer, PollFlags::IN);
+        }
         for (index, tap) in self.taps.iter().enumerate() {
             if let Some((fd, flags)) = tap.interest() {
                 add(Part::Tap(index), fd, flags);
@@ -151,7 +156,8 @@ impl Streams {
         for (index, source) in self.sources.iter().enumerate() {
             if source.hung_up.is_none_or(|until| until <= Instant::now()) {
                 let mut flags = PollFlags::empty();
-                flags.set(PollFlags::IN, !self.is_held_back(source));
+                let wanted = !self.is_held_back(source) && !self.log.is_full();
+                flags.set(PollFlags::IN, wanted);
                 if source.terminal && self.taps.iter().any(Tap::has_typed) {
                     flags |= PollFlags::OUT;
                 }
@@ -171,7 +177,8 @@ impl Streams {
         } else {
             (self.log.is_warm() || self.buffer.capacity() > 0).then_some(Duration::from_secs(1))
         };
-        held_back.into_iter().chain(own).min()
+        let log = self.log.patience();
+        held_back.into_iter().chain(own).chain(log).min()
     }
 
     /// Whether a client that gets this stream is far behind.
@@ -189,6 +196,7 @@ impl Streams {
 
     /// One turn of all that are ready, with the answers of the poll: clients first.
     pub fn turn(&mut self, ready: &[(Part, PollFlags)]) {
+        self.log.turn();
         for &(part, flags) in ready {
             if let Part::Tap(index) = part {
                 self.taps[index].turn(flags);
@@ -208,13 +216,14 @@ impl Streams {
         self.sweep();
     }
 
-    /// Reads what is there now, also of streams that other processes still hold open. Whether
-    /// all have ended.
+    /// Reads what is there now, also of streams that other processes still hold open, as far as the
+    /// log has room for it. Whether all have ended.
     pub fn drain(&mut self) -> bool {
+        self.log.turn();
         for index in (0..self.sources.len()).rev() {
             let mut left = LAST_READ / TURN;
             let mut reading = Reading::More;
-            while left > 0 && reading == Reading::More {
+            while left > 0 && reading == Reading::More && !self.log.is_full() {
                 reading = self.read(index);
                 left -= 1;
             }
@@ -226,9 +235,17 @@ impl Streams {
         self.sources.is_empty()
     }
 
-    /// Ends the streams: what was read last goes to the log, the clients get their rest.
+    /// Whether the log has something that is not written yet.
+    #[must_use]
+    pub fn is_log_behind(&self) -> bool {
+        self.log.is_behind()
+    }
+
+    /// Ends the streams: what was read last goes to the log, the clients get their rest. What the log
+    /// has no room for is counted as lost.
     pub fn finish(&mut self) {
         for index in (0..self.sources.len()).rev() {
+            self.forgo(index);
             self.close(index);
         }
         self.stdin = Stdin::None;
@@ -239,12 +256,15 @@ impl Streams {
         self.shed();
     }
 
-    /// Opens the log anew.
-    ///
-    /// # Errors
-    /// See [`Log::reopen`].
-    pub fn reopen_log(&mut self) -> Result<(), Failure> {
+    /// Wants the log to be opened anew: the number to ask [`Streams::reopened_log`] with.
+    pub fn reopen_log(&mut self) -> u64 {
         self.log.reopen()
+    }
+
+    /// What became of that wish; `None` while it is not granted.
+    #[must_use]
+    pub fn reopened_log(&self, wish: u64) -> Option<Result<(), Failure>> {
+        self.log.reopened(wish)
     }
 
     /// Sets the size of the terminal.
@@ -418,6 +438,17 @@ impl Streams {
             return self.sweep();
         }
         self.taps.retain(|tap| tap.life() != Life::Gone);
+    }
+
+    fn forgo(&mut self, index: usize) {
+        self.buffer.resize(TURN, 0);
+        let mut left = LAST_READ / TURN;
+        while left > 0
+            && let Ok(got @ 1..) = rustix::io::read(&self.sources[index].fd, &mut self.buffer[..])
+        {
+            self.log.forgo(&self.buffer[..got]);
+            left -= 1;
+        }
     }
 
     fn close(&mut self, index: usize) {

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 /// How long processes that outlive the init may go on writing: one that filters the output of the
 /// init has its last lines in time, one that merely holds the pipe is not waited for.
 const STRAGGLERS: Duration = Duration::from_millis(100);
+/// How long a container's end waits for its log to be written: who hears of the end reads the log.
+const LOG: Duration = Duration::from_secs(1);
 /// When the removal of a cgroup whose processes are dying is first tried again; then ever later.
 const AGAIN: Duration = Duration::from_millis(2);
 /// When what cannot be done after the end is tried again at the latest.
@@ -97,7 +99,29 @@ enum Phase {
 struct Ending {
     record: ExitRecord,
     saved: bool,
-    until: Instant,
+    since: Instant,
+    /// Its streams have ended.
+    read: bool,
+}
+
+impl Ending {
+    /// Whether it goes on although its streams are held open by others, or the log has room for
+    /// no more of them.
+    fn has_waited(&self, streams: &Streams) -> bool {
+        let limit = if streams.is_log_behind() {
+            LOG
+        } else {
+            STRAGGLERS
+        };
+        self.since.elapsed() >= limit
+    }
+
+    /// How long it may be left alone: the news of the log come by themselves.
+    fn patience(&self) -> Duration {
+        let waited = self.since.elapsed();
+        let limit = if waited < STRAGGLERS { STRAGGLERS } else { LOG };
+        limit.saturating_sub(waited)
+    }
 }
 
 /// What is left of a container that has ended.
@@ -278,7 +302,7 @@ impl Container {
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         let own = match &self.phase {
-            Phase::Ending(ending) => Some(ending.until.saturating_duration_since(Instant::now())),
+            Phase::Ending(ending) => Some(ending.patience()),
             Phase::Ended(remains) if !remains.saved || !remains.removed => {
                 Some(remains.again.saturating_duration_since(Instant::now()))
             }
@@ -331,24 +355,31 @@ impl Container {
         self.phase = Phase::Ending(Ending {
             saved: record::save(&record, &self.exit_record).is_ok(),
             record,
-            until: Instant::now() + STRAGGLERS,
+            since: Instant::now(),
+            read: false,
         });
     }
 
     /// Where the init has ended and its streams were read: returns the record, once.
     pub fn settle(&mut self) -> Option<ExitRecord> {
-        let Phase::Ending(ending) = &self.phase else {
+        let Phase::Ending(ending) = &mut self.phase else {
             return None;
         };
-        let (record, saved) = (ending.record.clone(), ending.saved);
-        if !self.streams.drain() {
-            if Instant::now() < ending.until {
-                return None;
+        if !ending.read {
+            if !self.streams.drain() {
+                if !ending.has_waited(&self.streams) {
+                    return None;
+                }
+                let _ = self.cgroup.kill_all();
+                self.streams.drain();
             }
-            let _ = self.cgroup.kill_all();
-            self.streams.drain();
+            self.streams.finish();
+            ending.read = true;
         }
-        self.streams.finish();
+        if self.streams.is_log_behind() && ending.since.elapsed() < LOG {
+            return None;
+        }
+        let (record, saved) = (ending.record.clone(), ending.saved);
         self.phase = Phase::Ended(Remains {
             since: Instant::now(),
             again: Instant::now(),

@@ -28,6 +28,8 @@ pub struct Wish {
 enum Kind {
     /// Start has failed; answered when the record of that is on disk.
     Start(Failure),
+    /// ReopenLog; answered when the log was opened by this number.
+    Reopen(u64),
     /// Shutdown; answered when nothing is left, or when it has waited long enough.
     Shutdown { until: Instant },
 }
@@ -36,7 +38,7 @@ impl Wish {
     /// How long it may be left alone.
     pub fn patience(&self) -> Option<Duration> {
         match self.kind {
-            Kind::Start(_) => None,
+            Kind::Start(_) | Kind::Reopen(_) => None,
             Kind::Shutdown { until } => Some(until.saturating_duration_since(Instant::now())),
         }
     }
@@ -85,9 +87,33 @@ impl Shim<'_> {
         for wish in std::mem::take(&mut self.wishes) {
             match wish.kind {
                 Kind::Start(failure) => self.grant(wish.connection, wish.call, Err(failure)),
-                Kind::Shutdown { .. } => self.wishes.push(wish),
+                _ => self.wishes.push(wish),
             }
         }
+    }
+
+    /// Answers ReopenLog calls whose file is there, or cannot be made.
+    pub fn grant_reopenings(&mut self) {
+        for wish in std::mem::take(&mut self.wishes) {
+            match (self.reopened(&wish), &wish) {
+                (None, _) => self.wishes.push(wish),
+                (
+                    Some(result),
+                    &Wish {
+                        connection, call, ..
+                    },
+                ) => {
+                    self.grant(connection, call, result.map(|()| Reply::Done));
+                }
+            }
+        }
+    }
+
+    fn reopened(&self, wish: &Wish) -> Option<Result<(), Failure>> {
+        let (Kind::Reopen(number), Some(container)) = (&wish.kind, &self.container) else {
+            return None;
+        };
+        container.streams.reopened_log(*number)
     }
 
     /// Answers Shutdown calls whose container is gone, or does not go.
@@ -151,11 +177,10 @@ impl Shim<'_> {
                 .and_then(|container| container.signal(signal))
                 .map(|()| Reply::Done)
                 .into(),
-            Request::ReopenLog => self
-                .container("reopen the log")
-                .and_then(|container| container.streams.reopen_log())
-                .map(|()| Reply::Done)
-                .into(),
+            Request::ReopenLog => match self.container("reopen the log") {
+                Ok(container) => Outcome::Later(Kind::Reopen(container.streams.reopen_log())),
+                Err(failure) => Err(failure).into(),
+            },
             Request::Attach {
                 stdin,
                 stdout,

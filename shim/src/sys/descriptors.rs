@@ -12,19 +12,21 @@ use rustix::io::Errno;
 /// # Errors
 /// What `close_range` says.
 pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-    let mut kept: Vec<u32> = kept
-        .iter()
-        .map(|fd| fd.as_raw_fd().unsigned_abs())
-        .collect();
-    kept.sort_unstable();
     let mut first = 3;
-    for kept in kept {
-        if kept > first {
-            close_range(first, kept - 1)?;
+    // Without memory of its own: a fork may call it.
+    while let Some(next) = next_of(kept, first) {
+        if next > first {
+            close_range(first, next - 1)?;
         }
-        first = first.max(kept + 1);
+        first = next + 1;
     }
     close_range(first, u32::MAX)
+}
+
+/// The smallest of these numbers from `first` on.
+fn next_of(kept: &[BorrowedFd<'_>], first: u32) -> Option<u32> {
+    let numbers = kept.iter().map(|fd| fd.as_raw_fd().unsigned_abs());
+    numbers.filter(|number| *number >= first).min()
 }
 
 fn close_range(first: u32, last: u32) -> Result<(), Errno> {
