@@ -278,6 +278,17 @@ impl FromStr for ImageRef {
     }
 }
 
+/// The name of a reference that says no registry, and the tag or digest after it; `None` where the
+/// reference has one.
+#[must_use]
+pub fn short_name(reference: &str) -> Option<(&str, &str)> {
+    let name = reference.split('@').next().unwrap_or_default();
+    let (name, _) = split_tag(name);
+    let first = name.split_once('/').map(|(first, _)| first);
+    let qualified = first.is_some_and(|first| first.contains(['.', ':']) || first == "localhost");
+    (!qualified && !name.is_empty()).then(|| reference.split_at(name.len()))
+}
+
 fn split_tag(rest: &str) -> (&str, Option<&str>) {
     match rest.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
@@ -371,6 +382,16 @@ mod tests {
         assert_eq!(full(&digest), digest);
         let both = format!("registry.k8s.io/pause:3.9@sha256:{}", "a".repeat(64));
         assert_eq!(full(&both), both);
+    }
+
+    #[test]
+    fn short_names_have_no_registry() {
+        assert_eq!(short_name("app"), Some(("app", "")));
+        assert_eq!(short_name("me/app:1"), Some(("me/app", ":1")));
+        assert_eq!(short_name("app:1@sha256:00"), Some(("app", ":1@sha256:00")));
+        for full in ["", "localhost/app", "a.io/app", "a:5000/app:1"] {
+            assert_eq!(short_name(full), None, "{full}");
+        }
     }
 
     #[test]

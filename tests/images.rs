@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
 
+#[path = "images/bad_input.rs"]
+mod bad_input;
+#[path = "images/conf.rs"]
+mod conf;
 #[path = "images/fault_registry.rs"]
 mod fault_registry;
 #[path = "images/faults.rs"]

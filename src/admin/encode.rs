@@ -1,7 +1,8 @@
 //! What the daemon knows, in the messages of the admin API.
 
 use crate::config::raw::{KEYS, Key, RawConfig};
-use crate::engine::{CheckReport, Condition, Fault, Finding};
+use crate::engine::{CheckReport, Condition, Fault, Finding, Route};
+use crate::id::ImageRef;
 use crate::model::container::{Container, ContainerState};
 use crate::model::host::{CgroupDriver, CgroupMode, HostFacts};
 use crate::model::image::{Image, Progress, Stage};
@@ -15,6 +16,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn nanoseconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A host that a pull would ask.
+pub fn route(image: &ImageRef, route: &Route) -> v1::PullRoute {
+    v1::PullRoute {
+        image: image.to_string(),
+        url: route.url.clone(),
+        namespace: route.namespace.clone().unwrap_or_default(),
+        asked_for: route.asked_for.iter().map(ToString::to_string).collect(),
+        mirror: route.mirror,
+        skip_verify: route.skip_verify,
+        place: route
+            .place
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+    }
 }
 
 /// Who makes cgroups, and of what kind they are.

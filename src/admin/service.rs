@@ -122,17 +122,31 @@ impl Admin for Service {
         request: Request<v1::PullImageRequest>,
     ) -> Answer<Self::PullImageStream> {
         let asked = request.into_inner();
-        let image: ImageRef = asked.reference.parse()?;
+        let image = asked.reference;
         let credentials = credentials(asked.auth.unwrap_or_default());
         let images = Arc::clone(self.about.engine.images());
         Ok(watch(|steps| async move {
             let tell = steps.clone();
             let progress = Arc::new(move |p: Progress| tell.send((&p).into()));
-            let id = images.pull(&image, credentials, progress).await?;
+            let id = images.pull_named(&image, credentials, progress).await?;
             if let Some(stored) = images.status(&id.to_string())? {
                 steps.send(encode::pulled(&stored));
             }
             Ok(())
+        }))
+    }
+
+    async fn explain_pull(
+        &self,
+        request: Request<v1::ExplainPullRequest>,
+    ) -> Answer<v1::ExplainPullResponse> {
+        let name = request.into_inner().reference;
+        let explained = self.about.engine.images().explain_pull(&name)?;
+        let routes = explained.iter().flat_map(|(image, routes)| {
+            routes.iter().map(move |route| encode::route(image, route))
+        });
+        Ok(Response::new(v1::ExplainPullResponse {
+            routes: routes.collect(),
         }))
     }
 

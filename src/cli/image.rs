@@ -10,8 +10,8 @@ use corten_proto::admin::v1::check_images_response::Event as CheckEvent;
 use corten_proto::admin::v1::import_image_progress::Event as ImportEvent;
 use corten_proto::admin::v1::pull_image_progress::Event as PullEvent;
 use corten_proto::admin::v1::{
-    CheckImagesRequest, CheckSummary, Finding, Image, ImportImageRequest, ListImagesRequest,
-    PullImageRequest, RemoveImageRequest, StoredImage,
+    CheckImagesRequest, CheckSummary, ExplainPullRequest, Finding, Image, ImportImageRequest,
+    ListImagesRequest, PullImageRequest, PullRoute, RemoveImageRequest, StoredImage,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,9 @@ pub enum ImageVerb {
     Pull {
         /// Its name: busybox, registry.example.org/app:1, app@sha256:…
         reference: String,
+        /// Only tell which hosts would be asked for what, and which line of which file says so.
+        #[arg(long)]
+        explain: bool,
         /// Form of the answer.
         #[arg(long, value_enum, default_value_t)]
         output: Output,
@@ -74,7 +77,14 @@ pub async fn image(endpoint: &Path, verb: ImageVerb) -> Result<ExitCode> {
     let daemon = connect(endpoint).await?;
     match verb {
         ImageVerb::List { output } => list(daemon, output).await?,
-        ImageVerb::Pull { reference, output } => pull(daemon, reference, output).await?,
+        ImageVerb::Pull {
+            reference,
+            explain: true,
+            output,
+        } => explain(daemon, reference, output).await?,
+        ImageVerb::Pull {
+            reference, output, ..
+        } => pull(daemon, reference, output).await?,
         ImageVerb::Import {
             path,
             names,
@@ -140,6 +150,58 @@ async fn pull(mut daemon: Daemon, reference: String, output: Output) -> Result<(
         }
     }
     Ok(())
+}
+
+async fn explain(mut daemon: Daemon, reference: String, output: Output) -> Result<()> {
+    let answer = daemon.explain_pull(ExplainPullRequest { reference }).await;
+    let routes = answer.map_err(|e| refused(&e))?.into_inner().routes;
+    match output {
+        Output::Table => print(&route_table(&routes)),
+        Output::Json => print(&format!(
+            "{:#}",
+            routes.iter().map(route_json).collect::<Value>()
+        )),
+    }
+}
+
+fn route_table(routes: &[PullRoute]) -> String {
+    let heading = ["IMAGE", "HOST", "ASKED FOR", "BECAUSE OF"].map(str::to_owned);
+    let row = |route: &PullRoute| {
+        let mut url = route.url.clone();
+        if !route.namespace.is_empty() {
+            url.push_str(&format!("?ns={}", route.namespace));
+        }
+        let mut asked_for = match route.asked_for.is_empty() {
+            true => "nothing".to_owned(),
+            false => route.asked_for.join(", "),
+        };
+        if route.skip_verify {
+            asked_for.push_str(" (any certificate)");
+        }
+        let place = match route.place.is_empty() {
+            true => "its name".to_owned(),
+            false => route.place.clone(),
+        };
+        vec![route.image.clone(), url, asked_for, place]
+    };
+    let rows = routes.iter().map(row);
+    table(
+        &std::iter::once(heading.to_vec())
+            .chain(rows)
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn route_json(route: &PullRoute) -> Value {
+    json!({
+        "image": route.image,
+        "url": route.url,
+        "namespace": route.namespace,
+        "askedFor": route.asked_for,
+        "mirror": route.mirror,
+        "skipVerify": route.skip_verify,
+        "place": route.place,
+    })
 }
 
 async fn import(

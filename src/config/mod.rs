@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(config.root, Path::new("/var/lib/corten"));
         assert_eq!(config.cgroup_driver, CgroupDriver::Cgroupfs);
         assert_eq!(config.cni.conf_template, None);
-        assert_eq!(config.registry.config_path.len(), 3);
+        assert_eq!(config.registry.config_path.len(), 4);
         assert!(config.images.pinned.is_empty());
         assert_eq!(config.metrics, None);
     }

@@ -68,7 +68,10 @@ keys! {
     STATE = "state" Text AtStart ["/run/corten"];
     LOG = "log" Text AtReload ["info"];
     REGISTRY_CONFIG_PATH = "registry.config_path" List AtReload
-        ["/etc/corten/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"];
+        ["/etc/corten/certs.d", "/etc/containerd/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"];
+    REGISTRY_REGISTRIES_CONF = "registry.registries_conf" Text AtReload ["/etc/containers/registries.conf"];
+    REGISTRY_AUTH_FILES = "registry.auth_files" List AtReload ["/etc/corten/auth.json"];
+    REGISTRY_CREDENTIAL_HELPERS = "registry.credential_helpers" List AtReload [];
     REGISTRY_MAX_CONCURRENT_DOWNLOADS = "registry.max_concurrent_downloads" Count AtStart ["8"];
     REGISTRY_BANDWIDTH_LIMIT = "registry.bandwidth_limit" Text AtReload [];
     REGISTRY_PROGRESS_TIMEOUT = "registry.progress_timeout" Text AtReload ["60s"];

@@ -2,9 +2,9 @@
 //!
 //! Invariant: a limit of nothing is no configuration: a node that fetches nothing is a mistake.
 
-use super::paths;
 use super::raw::{self, ConfigError, RawConfig};
 use super::streaming::duration;
+use super::{path, paths};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +18,12 @@ const LEAST_BANDWIDTH: u64 = 16 * 1024;
 pub struct RegistryConfig {
     /// Trees of `hosts.toml` files; the first that knows a registry counts.
     pub config_path: Vec<PathBuf>,
+    /// A `registries.conf`; its drop-ins are beside it. It may be absent.
+    pub registries_conf: PathBuf,
+    /// Files with credentials for pulls without any. They may be absent.
+    pub auth_files: Vec<PathBuf>,
+    /// Names of programs `docker-credential-NAME` that are asked after the files.
+    pub credential_helpers: Vec<String>,
     /// Layers that are fetched and unpacked at the same time, of all images together. Each holds
     /// about 3 MiB in memory.
     pub max_concurrent_downloads: usize,
@@ -30,6 +36,9 @@ pub struct RegistryConfig {
 pub(super) fn resolve(raw: &RawConfig) -> Result<RegistryConfig, ConfigError> {
     Ok(RegistryConfig {
         config_path: paths(raw, &raw::REGISTRY_CONFIG_PATH)?,
+        registries_conf: path(raw, &raw::REGISTRY_REGISTRIES_CONF)?,
+        auth_files: paths(raw, &raw::REGISTRY_AUTH_FILES)?,
+        credential_helpers: raw.list(&raw::REGISTRY_CREDENTIAL_HELPERS),
         max_concurrent_downloads: downloads(raw)?,
         bandwidth_limit: bandwidth(raw)?,
         progress_timeout: progress_timeout(raw)?,

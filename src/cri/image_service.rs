@@ -1,7 +1,7 @@
 //! The ImageService: each RPC decodes, calls the engine, and encodes.
 
 use super::parts::{Parts, in_parts};
-use super::request::image::{named, reference};
+use super::request::image::named;
 use super::trace::{Object, about};
 use crate::engine::{Engine, known_handler};
 use corten_proto::runtime::v1;
@@ -90,13 +90,13 @@ impl v1::image_service_server::ImageService for ImagesOf {
         request: Request<v1::PullImageRequest>,
     ) -> Answer<v1::PullImageResponse> {
         let asked = request.into_inner();
-        let image = reference(&image_named(asked.image)?)?;
+        let image = image_named(asked.image)?;
         let credentials = asked.auth.unwrap_or_default().try_into()?;
         let nobody = Arc::new(|_| {});
         let id = self
             .engine
             .images()
-            .pull(&image, credentials, nobody)
+            .pull_named(&image, credentials, nobody)
             .await?;
         Ok(Response::new(v1::PullImageResponse {
             image_ref: id.to_string(),

@@ -121,6 +121,9 @@ pub fn registries(config: &Config) -> Settings {
     let registry = &config.registry;
     Settings {
         config_paths: registry.config_path.clone(),
+        registries_conf: Some(registry.registries_conf.clone()),
+        auth_files: registry.auth_files.clone(),
+        credential_helpers: registry.credential_helpers.clone(),
         progress_timeout: registry.progress_timeout,
         bandwidth_limit: registry.bandwidth_limit,
         ..Settings::default()

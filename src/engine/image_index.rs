@@ -122,7 +122,7 @@ impl Index {
     }
 
     /// A digest decides over the tag beside it.
-    fn named(&self, name: &ImageRef) -> Option<ImageId> {
+    pub fn named(&self, name: &ImageRef) -> Option<ImageId> {
         let name = match name.digest() {
             Some(digest) => name.with_digest(digest.clone()),
             None => name.clone(),

@@ -221,10 +221,19 @@ impl Images {
     /// `InvalidArgument` where several ids begin like that.
     pub fn status(&self, name: &str) -> Result<Option<Arc<Image>>> {
         let state = self.read();
-        let Some(id) = state.find(name)? else {
+        let Some(id) = self.meant(&state, name)? else {
             return Ok(None);
         };
         Ok(state.images.get(&id).cloned())
+    }
+
+    /// The image of a name, also of a short one that the node's files explain.
+    fn meant(&self, state: &Index, name: &str) -> Result<Option<ImageId>> {
+        let names = self.registry.names(name).unwrap_or_default();
+        match names.iter().find_map(|name| state.named(name)) {
+            Some(id) => Ok(Some(id)),
+            None => state.find(name),
+        }
     }
 
     /// The config blob of an image as it was pulled, for verbose answers.
@@ -344,7 +353,7 @@ impl Images {
     /// hold it; gives what it was.
     pub(super) async fn drop_image(self: &Arc<Self>, name: &str) -> Result<Option<ImageRecord>> {
         let _one = self.changes.lock().await;
-        let Some(id) = self.read().find(name)? else {
+        let Some(id) = self.meant(&self.read(), name)? else {
             return Ok(None);
         };
         let Some((record, held)) = self.write().hide(&id) else {

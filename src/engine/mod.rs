@@ -52,6 +52,7 @@ mod undo;
 mod update_resources;
 mod update_runtime_config;
 
+pub use crate::registry::Route;
 pub use check_images::{CheckReport, Fault, Finding};
 pub use exec_sync::ExecOutput;
 pub use image_fs_info::ImageFsInfo;

@@ -24,7 +24,7 @@ use crate::{
             Progress, Stage, choose,
         },
     },
-    registry::{self, BlobStream},
+    registry::{self, BlobStream, Route},
     snapshot::Staged,
     unpack::{self, FeedReader, Feeder, Unpacked},
 };
@@ -35,6 +35,47 @@ const DEEPEST_INDEX: usize = 3;
 const TELL_AFTER: u64 = 1 << 20;
 
 impl Images {
+    /// Pulls an image of any name: a short one may mean several, of which the first that can be had
+    /// is pulled.
+    ///
+    /// # Errors
+    /// As [`Images::pull`]; `InvalidArgument` where it is no name.
+    pub async fn pull_named(
+        self: &Arc<Self>,
+        name: &str,
+        credentials: Credentials,
+        progress: ProgressSink,
+    ) -> Result<ImageId> {
+        self.registry.refresh()?;
+        let mut failed: Option<Error> = None;
+        for image in self.registry.names(name)? {
+            let pulled = self.pull(&image, credentials.clone(), Arc::clone(&progress));
+            match (pulled.await, failed.take()) {
+                (Ok(id), _) => return Ok(id),
+                (Err(error), None) => failed = Some(error),
+                (Err(error), Some(before)) => failed = Some(error.during(before.chain())),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::invalid(format!("{name:?} names no image"))))
+    }
+
+    /// The hosts that a pull of each image that the name may mean would ask, in order.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where it is no name; where a file of the node's cannot be used.
+    pub fn explain_pull(&self, name: &str) -> Result<Vec<(ImageRef, Vec<Route>)>> {
+        self.registry.refresh()?;
+        let explain = |image: ImageRef| {
+            let routes = self.registry.explain(&image)?;
+            Ok((image, routes))
+        };
+        self.registry
+            .names(name)?
+            .into_iter()
+            .map(explain)
+            .collect()
+    }
+
     /// Pulls an image and gives its id. Dropped by every caller, the pull ends and leaves nothing
     /// but whole layers, which the next pull or removal finds.
     ///
@@ -57,10 +98,20 @@ impl Images {
         if boarding == Boarding::Joined {
             tracing::debug!(image.r#ref = %image, "joins a pull under way");
         }
-        flight
-            .await
-            .map_err(|error| error.during(format!("pull image {image}")))
+        let pulled = flight.await;
+        if pulled.as_ref().is_err_and(is_in_vain) {
+            self.reclaim_soon();
+        }
+        pulled.map_err(|error| error.during(format!("pull image {image}")))
     }
+}
+
+/// Whether the next try would fail as this one did: then its whole layers are of no use to it.
+fn is_in_vain(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        Kind::Internal | Kind::ResourceExhausted | Kind::PermissionDenied
+    )
 }
 
 /// One pull.
@@ -128,11 +179,10 @@ impl Pull {
                 Manifest::Index(index) => index,
             };
             let chosen = choose(&index, &self.images.platform)?;
-            let image = self.image.with_digest(chosen.digest.clone());
             at = self
                 .images
                 .registry
-                .resolve(&image, &self.credentials)
+                .manifest(&self.image, &chosen.digest, &self.credentials)
                 .await?;
         }
         Err(Error::internal(format!(

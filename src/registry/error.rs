@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use super::Place;
 use crate::{
     error::{Kind, Sentinel},
     id::Digest,
@@ -136,11 +137,29 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The node's configuration forbids it.
+    #[error("{name} may not be pulled: {place} blocks it")]
+    Blocked {
+        /// The image.
+        name: String,
+        /// The line that says so.
+        place: Place,
+    },
+    /// A short name may mean several images.
+    #[error(
+        "{name:?} is a short name that may mean an image of several registries ({place}); write it in full"
+    )]
+    ShortName {
+        /// The name.
+        name: String,
+        /// The line with the registries.
+        place: Place,
+    },
     /// No host was able.
     #[error("{}", all(.0))]
     All(Vec<Error>),
     /// The configuration leaves no host to ask.
-    #[error("no host for {0} may be asked: its hosts.toml gives none the capability")]
+    #[error("no host for {0} may be asked: the node's files give none the capability")]
     NoHost(String),
 }
 
@@ -203,7 +222,10 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Range { .. }
             | Self::Redirect { .. } => Kind::Internal,
-            Self::Config { .. } | Self::File { .. } | Self::NoHost(_) => Kind::FailedPrecondition,
+            Self::Blocked { .. } => Kind::PermissionDenied,
+            Self::Config { .. } | Self::File { .. } | Self::ShortName { .. } | Self::NoHost(_) => {
+                Kind::FailedPrecondition
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which hosts are asked for a registry's images, in order: the mirrors of the first `hosts.toml`
-//! that is found, then the registry itself. Read anew at each pull, so that a change needs no
-//! restart.
+//! The hosts that `hosts.toml` trees name for an image: the mirrors of the first file that is
+//! found, then the registry itself. Read anew at each pull, so that a change needs no restart.
 //!
-//! Looked for in each folder of `config_path`: `HOST_PORT_`, `HOST:PORT` (or `HOST`), `_default`.
+//! Looked for in each folder of `config_path`: `HOST_PORT_`, `HOST:PORT` (or `HOST`), and where no
+//! folder has one of these, `_default`.
 //! A folder without `hosts.toml` may hold `*.crt`, `*.cert` and `*.key`, as Docker has them.
 
 use std::{
@@ -19,9 +19,10 @@ use reqwest::{
 use tracing::warn;
 
 use super::{
-    Error,
+    Error, Place,
     hosts_toml::{self, Client, HostTable, HostsFile},
 };
+use crate::id::ImageRef;
 
 /// A host that may serve an image.
 #[derive(Debug, Clone)]
@@ -30,6 +31,18 @@ pub(super) struct Endpoint {
     pub base: Url,
     /// The registry's name, sent as `ns` to hosts that are not the registry itself.
     pub namespace: Option<String>,
+    /// The registry's name as credentials are kept under it.
+    pub registry: String,
+    /// What the repository is called here.
+    pub repository: String,
+    /// It stands in for the registry.
+    pub mirror: bool,
+    /// It serves images that are asked for by their tag.
+    pub for_tags: bool,
+    /// It serves images that are asked for by their digest.
+    pub for_digests: bool,
+    /// The line that names it.
+    pub place: Option<Place>,
     /// Tags may be resolved here.
     pub resolve: bool,
     /// Manifests and blobs may be fetched here.
@@ -55,60 +68,134 @@ pub(super) struct Connection {
     pub dial_timeout: Option<Duration>,
 }
 
-/// The hosts for `registry` (a host with an optional port).
-pub(super) fn hosts_for(config_paths: &[PathBuf], registry: &str) -> Result<Vec<Endpoint>, Error> {
-    let Some(folder) = find_folder(config_paths, registry) else {
-        return Ok(vec![endpoint(
-            registry,
-            &default_server(registry),
-            &HostTable::default(),
-            Path::new(""),
-        )?]);
-    };
-    let path = folder.join("hosts.toml");
-    let file = match fs::read_to_string(&path) {
-        Ok(text) => hosts_toml::parse(&path, &text)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => certificates(&folder)?,
-        Err(source) => return Err(Error::File { path, source }),
+impl Endpoint {
+    /// Whether it serves the image by what it is asked for.
+    pub fn fits(&self, image: &ImageRef) -> bool {
+        match image.digest() {
+            Some(_) => self.for_digests,
+            None => self.for_tags,
+        }
+    }
+}
+
+/// The hosts of the `hosts.toml` that is for this registry and no other, if there is one.
+pub(super) fn own_hosts(
+    config_paths: &[PathBuf],
+    image: &ImageRef,
+) -> Result<Option<Vec<Endpoint>>, Error> {
+    match own_folder(config_paths, image.registry()) {
+        Some(folder) => described(&folder.join("hosts.toml"), image),
+        None => Ok(None),
+    }
+}
+
+/// The hosts where nothing is said of this registry: those of `_default`, or the registry itself
+/// with the certificates that are kept for it.
+pub(super) fn default_hosts(
+    config_paths: &[PathBuf],
+    image: &ImageRef,
+) -> Result<Vec<Endpoint>, Error> {
+    let own = own_folder(config_paths, image.registry());
+    let mut defaults = config_paths.iter().map(|path| path.join("_default"));
+    if own.is_none()
+        && let Some(default) = defaults.find(|folder| folder.is_dir())
+        && let Some(hosts) = described(&default.join("hosts.toml"), image)?
+    {
+        return Ok(hosts);
+    }
+    let table = certificates_of(config_paths, image.registry())?;
+    let server = default_server(image.registry());
+    let host = endpoint(image.registry(), &server, &table, Path::new(""))?;
+    Ok(vec![of_image(host, image, None)])
+}
+
+/// The hosts of a file; `None` where it is absent.
+fn described(path: &Path, image: &ImageRef) -> Result<Option<Vec<Endpoint>>, Error> {
+    let file = match fs::read_to_string(path) {
+        Ok(text) => hosts_toml::parse(path, &text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            let path = path.into();
+            return Err(Error::File { path, source });
+        }
     };
     for key in &file.unknown {
         warn!(file = %path.display(), key, "unknown key in the registry configuration");
     }
-    endpoints(registry, &file, &path)
+    endpoints(&file, path, image).map(Some)
 }
 
 /// The mirrors, then the registry.
-fn endpoints(registry: &str, file: &HostsFile, path: &Path) -> Result<Vec<Endpoint>, Error> {
-    let server = file
-        .server
-        .clone()
-        .unwrap_or_else(|| default_server(registry));
-    let server = (&server, &file.server_table);
-    let hosts = file.hosts.iter().map(|(url, table)| (url, table));
-    hosts
-        .chain([server])
-        .map(|(url, table)| endpoint(registry, url, table, path))
-        .collect()
+fn endpoints(file: &HostsFile, path: &Path, image: &ImageRef) -> Result<Vec<Endpoint>, Error> {
+    let place = |url: &str| {
+        let line = *file.lines.get(url)?;
+        Some(Place {
+            file: path.into(),
+            line,
+        })
+    };
+    let server = file.server.clone();
+    let server = server.unwrap_or_else(|| default_server(image.registry()));
+    let mut all = Vec::new();
+    for (url, table) in &file.hosts {
+        let host = endpoint(image.registry(), url, table, path)?;
+        all.push(of_image(host, image, place(url)));
+    }
+    let host = endpoint(image.registry(), &server, &file.server_table, path)?;
+    all.push(Endpoint {
+        mirror: false,
+        ..of_image(host, image, place(""))
+    });
+    Ok(all)
 }
 
-fn find_folder(config_paths: &[PathBuf], registry: &str) -> Option<PathBuf> {
+/// The registry itself keeps its name for whoever has credentials for it, wherever it is.
+fn of_image(host: Endpoint, image: &ImageRef, place: Option<Place>) -> Endpoint {
+    let registry = match host.mirror {
+        true => host.registry,
+        false => image.registry().to_owned(),
+    };
+    Endpoint {
+        registry,
+        repository: image.repository().to_owned(),
+        place,
+        ..host
+    }
+}
+
+/// The certificates that are kept for a host, with or without a `hosts.toml`.
+pub(super) fn certificates_of(
+    config_paths: &[PathBuf],
+    registry: &str,
+) -> Result<HostTable, Error> {
+    let Some(folder) = own_folder(config_paths, registry) else {
+        return Ok(HostTable::default());
+    };
+    let path = folder.join("hosts.toml");
+    let mut table = match fs::read_to_string(&path) {
+        Ok(text) => hosts_toml::parse(&path, &text)?.server_table,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => certificates(&folder)?,
+        Err(source) => return Err(Error::File { path, source }),
+    };
+    table.below(&folder);
+    Ok(table)
+}
+
+/// The folder of this registry alone.
+fn own_folder(config_paths: &[PathBuf], registry: &str) -> Option<PathBuf> {
     let with_port = registry
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let names = with_port
-        .map(|(host, port)| format!("{host}_{port}_"))
-        .into_iter();
-    let names: Vec<String> = names
-        .chain([registry.to_owned(), "_default".to_owned()])
-        .collect();
-    let candidates = config_paths
+    let names = with_port.map(|(host, port)| format!("{host}_{port}_"));
+    let names: Vec<String> = names.into_iter().chain([registry.to_owned()]).collect();
+    let mut candidates = config_paths
         .iter()
         .flat_map(|path| names.iter().map(move |name| path.join(name)));
-    candidates.into_iter().find(|folder| folder.is_dir())
+    candidates.find(|folder| folder.is_dir())
 }
 
 /// Where a registry is when no file says so.
-fn default_server(registry: &str) -> String {
+pub(super) fn default_server(registry: &str) -> String {
     match registry {
         "docker.io" => "https://registry-1.docker.io".to_owned(),
         _ => registry.to_owned(),
@@ -116,7 +203,7 @@ fn default_server(registry: &str) -> String {
 }
 
 /// Certificates as Docker keeps them: `*.crt` are authorities, `NAME.cert` has its `NAME.key`.
-fn certificates(folder: &Path) -> Result<HostsFile, Error> {
+fn certificates(folder: &Path) -> Result<HostTable, Error> {
     let failed = |source| Error::File {
         path: folder.into(),
         source,
@@ -137,13 +224,20 @@ fn certificates(folder: &Path) -> Result<HostsFile, Error> {
         .into_iter()
         .map(|cert| vec![cert.clone(), cert.replace(".cert", ".key")]);
     let pairs: Vec<_> = pairs.collect();
-    let mut file = HostsFile::default();
-    file.server_table.ca = Some(hosts_toml::OneOrMany::Many(ending(".crt")));
-    file.server_table.client = (!pairs.is_empty()).then_some(Client::Pairs(pairs));
-    Ok(file)
+    Ok(HostTable {
+        ca: Some(hosts_toml::OneOrMany::Many(ending(".crt"))),
+        client: (!pairs.is_empty()).then_some(Client::Pairs(pairs)),
+        ..HostTable::default()
+    })
 }
 
-fn endpoint(registry: &str, url: &str, table: &HostTable, path: &Path) -> Result<Endpoint, Error> {
+/// A host as a table describes it; what it is asked for is not known yet.
+pub(super) fn endpoint(
+    registry: &str,
+    url: &str,
+    table: &HostTable,
+    path: &Path,
+) -> Result<Endpoint, Error> {
     let base = base_url(url, table.override_path, path)?;
     let able = |what: &str| {
         table
@@ -151,8 +245,15 @@ fn endpoint(registry: &str, url: &str, table: &HostTable, path: &Path) -> Result
             .as_ref()
             .is_none_or(|list| list.iter().any(|one| one == what))
     };
+    let mirror = !is_registry_itself(registry, &base);
     Ok(Endpoint {
-        namespace: (!is_registry_itself(registry, &base)).then(|| registry.to_owned()),
+        namespace: mirror.then(|| registry.to_owned()),
+        registry: address(&base),
+        repository: String::new(),
+        mirror,
+        for_tags: true,
+        for_digests: true,
+        place: None,
         resolve: able("resolve"),
         pull: able("pull"),
         headers: headers(table, path)?,
@@ -194,11 +295,15 @@ fn default_scheme(host: &str) -> &'static str {
 }
 
 fn is_registry_itself(registry: &str, base: &Url) -> bool {
+    let address = address(base);
+    address == registry || (registry == "docker.io" && address == "registry-1.docker.io")
+}
+
+/// Host and, where it is not the scheme's own, port.
+pub(super) fn address(base: &Url) -> String {
     let host = base.host_str().unwrap_or_default();
-    let address = base
-        .port()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    address == registry || (registry == "docker.io" && host == "registry-1.docker.io")
+    base.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn headers(table: &HostTable, path: &Path) -> Result<HeaderMap, Error> {
@@ -308,6 +413,12 @@ mod tests {
         (root, paths)
     }
 
+    fn hosts_for(paths: &[PathBuf], registry: &str) -> Result<Vec<Endpoint>, Error> {
+        let image: ImageRef = format!("{registry}/app:1").parse().unwrap();
+        let own = own_hosts(paths, &image)?;
+        own.map_or_else(|| default_hosts(paths, &image), Ok)
+    }
+
     fn urls(paths: &[PathBuf], registry: &str) -> Vec<String> {
         let hosts = hosts_for(paths, registry).unwrap();
         hosts
@@ -377,29 +488,29 @@ mod tests {
     fn certificates_are_read_beside_the_file_and_as_docker_keeps_them() {
         let (_root, paths) = tree(&[
             (
-                "a/hosts.toml",
+                "localhost/hosts.toml",
                 "ca = \"ca.pem\"\nclient = [[\"c.pem\", \"c.key\"]]\ndial_timeout = \"1m1.5s\"",
             ),
-            ("a/ca.pem", "CA"),
-            ("a/c.pem", "CERT"),
-            ("a/c.key", "KEY"),
-            ("b/x.crt", "AUTHORITY"),
-            ("b/me.cert", "MINE"),
-            ("b/me.key", "MY KEY"),
-            ("c/hosts.toml", "ca = \"missing.pem\""),
+            ("localhost/ca.pem", "CA"),
+            ("localhost/c.pem", "CERT"),
+            ("localhost/c.key", "KEY"),
+            ("b.io/x.crt", "AUTHORITY"),
+            ("b.io/me.cert", "MINE"),
+            ("b.io/me.key", "MY KEY"),
+            ("c.io/hosts.toml", "ca = \"missing.pem\""),
         ]);
-        let a = &hosts_for(&paths, "a").unwrap()[0].connection;
+        let a = &hosts_for(&paths, "localhost").unwrap()[0].connection;
         assert_eq!(
             (&a.authorities[..], a.identity.as_deref()),
             (&[b"CA".to_vec()][..], Some(&b"CERT\nKEY"[..]))
         );
         assert_eq!(a.dial_timeout, Some(Duration::from_millis(61_500)));
-        let b = &hosts_for(&paths, "b").unwrap()[0].connection;
+        let b = &hosts_for(&paths, "b.io").unwrap()[0].connection;
         assert_eq!(
             (&b.authorities[..], b.identity.as_deref()),
             (&[b"AUTHORITY".to_vec()][..], Some(&b"MINE\nMY KEY"[..]))
         );
-        let missing = hosts_for(&paths, "c").unwrap_err();
+        let missing = hosts_for(&paths, "c.io").unwrap_err();
         assert!(missing.to_string().contains("missing.pem"), "{missing}");
     }
 

@@ -3,12 +3,12 @@
 //!
 //! This file reads one such file into plain values; `hosts.rs` finds it and decides.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::{Table, Value, de::DeTable};
 
-use super::Error;
+use super::{Error, Place};
 
 /// One host as the file describes it.
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -29,7 +29,29 @@ pub(super) struct HostTable {
     /// How long to wait for a connection, as `1m30s`.
     pub dial_timeout: Option<String>,
     #[serde(flatten)]
-    unknown: Table,
+    /// Keys that mean nothing here.
+    pub unknown: Table,
+}
+
+impl HostTable {
+    /// Makes the paths of its files those below `folder`.
+    pub fn below(&mut self, folder: &Path) {
+        let place = |file: &mut String| *file = folder.join(&*file).display().to_string();
+        match &mut self.ca {
+            Some(OneOrMany::One(file)) => place(file),
+            Some(OneOrMany::Many(files)) => files.iter_mut().for_each(place),
+            None => {}
+        }
+        match &mut self.client {
+            Some(Client::One(file)) => place(file),
+            Some(Client::Many(files)) => files.iter_mut().for_each(place),
+            Some(Client::Pairs(pairs)) => {
+                let files = pairs.iter_mut().flatten();
+                files.filter(|file| !file.is_empty()).for_each(place);
+            }
+            None => {}
+        }
+    }
 }
 
 /// A value or a list of it.
@@ -73,6 +95,8 @@ pub(super) struct HostsFile {
     pub server_table: HostTable,
     /// The mirrors in their order of preference: URL and table.
     pub hosts: Vec<(String, HostTable)>,
+    /// The line of each host by its URL, and of the server by the empty one.
+    pub lines: BTreeMap<String, usize>,
     /// Keys that mean nothing here.
     pub unknown: Vec<String>,
 }
@@ -95,6 +119,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<HostsFile, Error> {
     let mut file = HostsFile {
         server: server.filter(|server| !server.is_empty()),
         server_table: Value::Table(root).try_into().map_err(wrong)?,
+        lines: lines(path, text),
         ..HostsFile::default()
     };
     for (url, table) in hosts.unwrap_or_default() {
@@ -110,6 +135,27 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<HostsFile, Error> {
     file.unknown
         .extend(file.server_table.unknown.keys().cloned());
     Ok(file)
+}
+
+/// Where each host stands. The text is known to be TOML.
+fn lines(path: &Path, text: &str) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    let Ok(root) = DeTable::parse(text) else {
+        return lines;
+    };
+    let line = |at: usize| Place::at(path, text, at).line;
+    for (key, value) in root.get_ref() {
+        match (key.get_ref().as_ref(), value.get_ref().as_table()) {
+            ("server", _) => drop(lines.insert(String::new(), line(key.span().start))),
+            ("host", Some(hosts)) => lines.extend(
+                hosts
+                    .keys()
+                    .map(|url| (url.get_ref().to_string(), line(url.span().start))),
+            ),
+            _ => {}
+        }
+    }
+    lines
 }
 
 /// Takes a key out of a table; a wrong type is an error.
@@ -164,6 +210,14 @@ mod tests {
         assert!(file.server_table.skip_verify);
         assert_eq!(file.server.as_deref(), Some("https://upstream"));
         assert_eq!(file.unknown, ["host.\"https://a\".shape", "colour"]);
+        assert_eq!(
+            (
+                file.lines[""],
+                file.lines["https://z"],
+                file.lines["https://m"]
+            ),
+            (2, 5, 14)
+        );
         assert_eq!(file.hosts[0].1.header["x-two"].as_slice(), ["2", "3"]);
         assert_eq!(
             file.hosts[1].1.client,

@@ -16,16 +16,18 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::{
-    BlobStream, Error, Fetched, Registry,
+    BlobStream, Error, Fetched, Registry, Route,
     auth::{Asker, Authorizations, Scope},
     client::{self, Clients, place, with_authorization},
     hosts::{self, Endpoint},
+    keyring::{Keyring, Places},
     pace::{Bandwidth, Pace},
     patience::{Patience, Rounds, retry_after},
-    stream,
+    registries_conf::RegistriesConf,
+    route, stream,
 };
 use crate::{
-    id::{Digest, ImageRef},
+    id::{self, Digest, ImageRef},
     model::{
         credentials::{Credentials, Secret},
         image::{Descriptor, LARGEST_MANIFEST, MANIFEST_TYPES},
@@ -37,6 +39,12 @@ use crate::{
 pub struct Settings {
     /// Folders with `HOST/hosts.toml`; the first that knows the host counts.
     pub config_paths: Vec<PathBuf>,
+    /// A `registries.conf`, with its drop-ins; `None`: there is none to read.
+    pub registries_conf: Option<PathBuf>,
+    /// Files with the node's own credentials.
+    pub auth_files: Vec<PathBuf>,
+    /// Programs that know credentials for any host.
+    pub credential_helpers: Vec<String>,
     /// A request that makes no progress for this long is given up.
     pub progress_timeout: Duration,
     /// The bytes a second that all downloads together may take; `None`: as many as there are.
@@ -49,6 +57,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             config_paths: Vec::new(),
+            registries_conf: None,
+            auth_files: Vec::new(),
+            credential_helpers: Vec::new(),
             progress_timeout: Duration::from_secs(60),
             bandwidth_limit: None,
             first_pause: Duration::from_millis(500),
@@ -64,6 +75,9 @@ pub struct HttpRegistry {
 
 struct Shared {
     settings: RwLock<Settings>,
+    /// What registries.conf said when it was read last.
+    conf: RwLock<Arc<RegistriesConf>>,
+    keyring: Keyring,
     clients: Clients,
     authorizations: Authorizations,
     patience: Patience,
@@ -77,6 +91,8 @@ impl HttpRegistry {
         let registry = Self {
             shared: Arc::new(Shared {
                 settings: RwLock::default(),
+                conf: RwLock::default(),
+                keyring: Keyring::default(),
                 clients: Clients::default(),
                 authorizations: Authorizations::default(),
                 patience: Patience::default(),
@@ -92,6 +108,18 @@ impl HttpRegistry {
         self.shared.bandwidth.set(settings.bandwidth_limit);
         let known = self.shared.settings.write();
         *known.unwrap_or_else(PoisonError::into_inner) = settings;
+        if let Err(error) = self.refresh() {
+            warn!(
+                error = crate::error::chain(&error),
+                "short names mean what they did"
+            );
+        }
+    }
+
+    /// What registries.conf said when it was read last.
+    fn conf(&self) -> Arc<RegistriesConf> {
+        let conf = self.shared.conf.read();
+        Arc::clone(&conf.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The settings in force.
@@ -111,13 +139,19 @@ impl HttpRegistry {
         image: &ImageRef,
         able: impl Fn(&Endpoint) -> bool,
     ) -> Result<Vec<Endpoint>, Error> {
-        let mut hosts = hosts::hosts_for(&self.settings().config_paths, image.registry())?;
-        hosts.retain(able);
+        let mut hosts = self.routes(image)?;
+        hosts.retain(|host| host.fits(image) && able(host));
         if hosts.is_empty() {
             Err(Error::NoHost(image.registry().to_owned()))
         } else {
             Ok(hosts)
         }
+    }
+
+    /// All hosts of the image, by what the files say now.
+    fn routes(&self, image: &ImageRef) -> Result<Vec<Endpoint>, Error> {
+        self.refresh()?;
+        route::endpoints(&self.settings().config_paths, &self.conf(), image)
     }
 
     /// Asks one host for `path` of the repository and answers its challenge, if it has one.
@@ -128,7 +162,7 @@ impl HttpRegistry {
     ) -> Result<Response, Error> {
         let url = request.url(host)?;
         let client = self.shared.clients.get(&host.connection, &place(&url))?;
-        let scope = request.scope(host);
+        let scope = self.scope(host, request).await;
         if let Some(left) = self.shared.patience.left(&scope.asker) {
             let place = place(&url);
             return Err(Error::Busy { place, left });
@@ -141,6 +175,22 @@ impl HttpRegistry {
             self.shared.patience.keep(&asker, pause);
         }
         answer
+    }
+
+    /// Who asks: whom the request names, or the node.
+    async fn scope(&self, host: &Endpoint, request: &Request<'_>) -> Scope {
+        let mut scope = request.scope(host);
+        if scope.asker.secret == Secret::Anonymous {
+            let settings = self.settings();
+            let helpers = [settings.credential_helpers, self.conf().helpers.clone()];
+            let places = Places {
+                files: settings.auth_files,
+                helpers: helpers.concat(),
+            };
+            let name = format!("{}/{}", host.registry, host.repository);
+            scope.asker.secret = self.shared.keyring.find(&places, &name).await;
+        }
+        scope
     }
 
     async fn answer(
@@ -169,48 +219,19 @@ impl HttpRegistry {
         successful(client::within(patience, url, asked).await?, patience).await
     }
 
-    async fn manifest_from(
+    /// The manifest from the first host that has it; when none had time, again after a pause.
+    async fn first(
         &self,
-        host: &Endpoint,
+        hosts: &[Endpoint],
         image: &ImageRef,
+        digest: Option<&Digest>,
         credentials: &Credentials,
     ) -> Result<Fetched, Error> {
-        let name = image
-            .digest()
-            .map(Digest::as_str)
-            .or(image.tag())
-            .unwrap_or("latest");
-        let mut request = Request::new(image, format!("manifests/{name}"), credentials);
-        request.headers.insert(
-            ACCEPT,
-            HeaderValue::try_from(MANIFEST_TYPES.join(", ")).expect("media types are ASCII"),
-        );
-        let response = self.ask(host, &request).await?;
-        let place = place(response.url());
-        let patience = self.settings().progress_timeout;
-        let bytes = body(response, LARGEST_MANIFEST, patience).await?;
-        let digest = Digest::of(&bytes);
-        match image.digest() {
-            Some(expected) if *expected != digest => Err(Error::DigestMismatch {
-                place,
-                expected: expected.clone(),
-                actual: digest,
-            }),
-            _ => Ok(Fetched { digest, bytes }),
-        }
-    }
-}
-
-#[async_trait]
-impl Registry for HttpRegistry {
-    async fn resolve(&self, image: &ImageRef, credentials: &Credentials) -> Result<Fetched, Error> {
-        let by_digest = image.digest().is_some();
-        let hosts = self.endpoints(image, |host| host.pull && (by_digest || host.resolve))?;
         let mut rounds = Rounds::new(self.settings().first_pause);
         loop {
             let mut attempts = Vec::new();
-            for host in &hosts {
-                match self.manifest_from(host, image, credentials).await {
+            for host in hosts {
+                match self.manifest_from(host, image, digest, credentials).await {
                     Ok(fetched) => return Ok(fetched),
                     Err(error) => attempts.push(note(host, error)),
                 }
@@ -220,6 +241,85 @@ impl Registry for HttpRegistry {
                 None => return Err(together(attempts)),
             }
         }
+    }
+
+    /// The manifest of this digest, or the one that the image's tag names.
+    async fn manifest_from(
+        &self,
+        host: &Endpoint,
+        image: &ImageRef,
+        digest: Option<&Digest>,
+        credentials: &Credentials,
+    ) -> Result<Fetched, Error> {
+        let name = digest.map(Digest::as_str).or(image.tag());
+        let name = name.unwrap_or("latest");
+        let mut request = Request::new(image, format!("manifests/{name}"), credentials);
+        request.headers.insert(
+            ACCEPT,
+            HeaderValue::try_from(MANIFEST_TYPES.join(", ")).expect("media types are ASCII"),
+        );
+        let response = self.ask(host, &request).await?;
+        let place = place(response.url());
+        let patience = self.settings().progress_timeout;
+        let bytes = body(response, LARGEST_MANIFEST, patience).await?;
+        let actual = Digest::of(&bytes);
+        match digest {
+            Some(expected) if *expected != actual => Err(Error::DigestMismatch {
+                place,
+                expected: expected.clone(),
+                actual,
+            }),
+            _ => Ok(Fetched {
+                digest: actual,
+                bytes,
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Registry for HttpRegistry {
+    async fn resolve(&self, image: &ImageRef, credentials: &Credentials) -> Result<Fetched, Error> {
+        let by_digest = image.digest().is_some();
+        let hosts = self.endpoints(image, |host| host.pull && (by_digest || host.resolve))?;
+        self.first(&hosts, image, image.digest(), credentials).await
+    }
+
+    async fn manifest(
+        &self,
+        image: &ImageRef,
+        digest: &Digest,
+        credentials: &Credentials,
+    ) -> Result<Fetched, Error> {
+        let hosts = self.endpoints(image, |host| host.pull)?;
+        self.first(&hosts, image, Some(digest), credentials).await
+    }
+
+    fn names(&self, name: &str) -> crate::error::Result<Vec<ImageRef>> {
+        let Some((short, rest)) = id::short_name(name) else {
+            return Ok(vec![name.parse()?]);
+        };
+        match self.conf().full_names(short)? {
+            Some(names) => {
+                let names = names.iter().map(|name| format!("{name}{rest}").parse());
+                names.collect()
+            }
+            None => Ok(vec![name.parse()?]),
+        }
+    }
+
+    fn refresh(&self) -> Result<(), Error> {
+        let conf = match self.settings().registries_conf {
+            Some(file) => RegistriesConf::read(&file)?,
+            None => RegistriesConf::default(),
+        };
+        let known = self.shared.conf.write();
+        *known.unwrap_or_else(PoisonError::into_inner) = Arc::new(conf);
+        Ok(())
+    }
+
+    fn explain(&self, image: &ImageRef) -> Result<Vec<Route>, Error> {
+        Ok(route::explain(&self.routes(image)?, image))
     }
 
     async fn blob(
@@ -235,7 +335,7 @@ impl Registry for HttpRegistry {
 
 /// A mirror that fails is passed over, and said so.
 pub(super) fn note(host: &Endpoint, error: Error) -> Error {
-    let mirror = host.namespace.is_some();
+    let mirror = host.mirror;
     let host = host.base.host_str().unwrap_or_default();
     match mirror {
         true => warn!(
@@ -277,7 +377,7 @@ impl<'a> Request<'a> {
     }
 
     fn url(&self, host: &Endpoint) -> Result<Url, Error> {
-        let path = format!("{}/{}", self.image.repository(), self.path);
+        let path = format!("{}/{}", host.repository, self.path);
         // A repository cannot hold a scheme (id.rs), so this stays below the base.
         let mut url = host
             .base
@@ -294,15 +394,10 @@ impl<'a> Request<'a> {
 
     /// Credentials that name a server go only to it, and to the registry that they name.
     fn scope(&self, host: &Endpoint) -> Scope {
-        let address = host.base.port().map_or_else(
-            || host.base.host_str().unwrap_or_default().to_owned(),
-            |port| format!("{}:{port}", host.base.host_str().unwrap_or_default()),
-        );
+        let address = hosts::address(&host.base);
         let meant = match &self.credentials.server {
             None => true,
-            Some(server) => {
-                *server == address || (host.namespace.is_none() && server == self.image.registry())
-            }
+            Some(server) => *server == address || (!host.mirror && server == self.image.registry()),
         };
         let secret = if meant {
             self.credentials.secret.clone()
@@ -314,7 +409,7 @@ impl<'a> Request<'a> {
                 origin: host.base.origin().ascii_serialization(),
                 secret,
             },
-            repository: self.image.repository().to_owned(),
+            repository: host.repository.clone(),
         }
     }
 }

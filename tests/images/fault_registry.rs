@@ -173,7 +173,8 @@ impl Asked {
 async fn hear(mut stream: TcpStream, log: &Mutex<Vec<Asked>>) -> Option<(TcpStream, Asked, usize)> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
-        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+        // What begins like TLS is no request, and no head ends it.
+        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 || bytes[0] == 0x16 {
             return None;
         }
     }

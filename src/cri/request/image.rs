@@ -2,7 +2,6 @@
 
 use super::check::required;
 use crate::error::{Error, Result};
-use crate::id::ImageRef;
 use crate::model::credentials::{Credentials, Secret};
 use corten_proto::runtime::v1;
 
@@ -13,14 +12,6 @@ use corten_proto::runtime::v1;
 pub fn named(spec: Option<v1::ImageSpec>) -> Result<String> {
     let name = required(spec, "image")?.image;
     required(Some(name).filter(|name| !name.is_empty()), "image.image")
-}
-
-/// The reference of an image to pull.
-///
-/// # Errors
-/// `InvalidArgument` where it is none.
-pub fn reference(name: &str) -> Result<ImageRef> {
-    name.parse()
 }
 
 impl TryFrom<v1::AuthConfig> for Credentials {
