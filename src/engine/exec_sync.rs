@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
 
 /// What stdout and stderr may hold together, in bytes: a gRPC message of 16 MiB, less its own
 /// framing, is what the kubelet takes.
@@ -62,10 +63,12 @@ impl Engine {
                 format!("{shown:?} in container {id} was killed: it took longer than {limit:?}");
             Error::new(Kind::DeadlineExceeded, text)
         };
+        let begun = Instant::now();
         let run = async {
             let started = self.ports.tasks.exec(order).await;
-            let exec = started.map_err(|e| {
-                Error::from(e).during(format!("execute {shown:?} in container {id}"))
+            let exec = started.map_err(|e| match timeout {
+                Some(limit) if begun.elapsed() >= limit => late(),
+                _ => Error::from(e).during(format!("execute {shown:?} in container {id}")),
             })?;
             run_to_end(exec).await
         };
@@ -149,7 +152,7 @@ async fn run_to_end(exec: Exec) -> Result<(ExecEnd, ExecOutput)> {
     let stdout = Stream::read(streams.next(), &room)?;
     let stderr = Stream::read(streams.next(), &room)?;
     let end = exec.wait().await?;
-    let deadline = tokio::time::Instant::now() + DRAIN;
+    let deadline = Instant::now() + DRAIN;
     let output = ExecOutput {
         stdout: stdout.finish(deadline).await,
         stderr: stderr.finish(deadline).await,
@@ -181,7 +184,7 @@ impl Stream {
     }
 
     /// What was read by the end of the pipe, or by the deadline.
-    async fn finish(mut self, deadline: tokio::time::Instant) -> Vec<u8> {
+    async fn finish(mut self, deadline: Instant) -> Vec<u8> {
         // Whether it came to the end or not: what is there is the answer.
         let _ = tokio::time::timeout_at(deadline, &mut self.reader).await;
         std::mem::take(

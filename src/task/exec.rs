@@ -1,11 +1,15 @@
 //! A process in a container, by `corten-shim exec`: no runtime binary, no files.
 
-use super::process;
+use super::process::{self, Kill, Spawned};
 use super::socket::PacketSocket;
 use super::{ExecOrder, TaskError};
 use corten_shim::api::{ExecControl, ExecReply, ExecRequest};
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
+
+/// What the shim waits for the ends of all that the process has started.
+const LAST_RITES: Duration = Duration::from_secs(15);
 
 /// A process that runs in a container. Dropping it kills the process and all that it started.
 pub struct Exec {
@@ -14,6 +18,19 @@ pub struct Exec {
     /// The descriptors: stdin where it was asked for, stdout, stderr; with a terminal its master.
     pub streams: Vec<OwnedFd>,
     socket: PacketSocket,
+    _shim: Option<Shim>,
+}
+
+/// The program that stands beside the process. Dropped, it is given time to end the process, and is
+/// killed where it hangs itself, as at a file of the container's that nobody serves.
+struct Shim(Option<Kill>);
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        if let Some(kill) = self.0.take() {
+            kill.kill_after(LAST_RITES);
+        }
+    }
 }
 
 /// How such a process ended.
@@ -27,11 +44,13 @@ pub struct ExecEnd {
 
 impl Exec {
     /// Over a socket at which the process's end will be told.
+    #[cfg(test)]
     pub(super) fn over(socket: PacketSocket, pid: i32, streams: Vec<OwnedFd>) -> Self {
         Self {
             pid,
             streams,
             socket,
+            _shim: None,
         }
     }
 
@@ -73,7 +92,8 @@ pub async fn start(program: &Path, order: ExecOrder) -> Result<Exec, TaskError> 
     let container = process::open(order.pid, order.start_time)
         .map_err(failed)?
         .ok_or(TaskError::Ended { verb })?;
-    let socket = process::spawn(program, "exec", std::iter::empty::<&str>())?.socket;
+    let Spawned { socket, kill } = process::spawn(program, "exec", std::iter::empty::<&str>())?;
+    let shim = Shim(Some(kill));
     let request = ExecRequest {
         pid: order.pid,
         bundle: order.bundle,
@@ -89,7 +109,12 @@ pub async fn start(program: &Path, order: ExecOrder) -> Result<Exec, TaskError> 
         .await
         .map_err(failed)?;
     match next(&socket, verb).await? {
-        (ExecReply::Started { pid }, streams) => Ok(Exec::over(socket, pid, streams)),
+        (ExecReply::Started { pid }, streams) => Ok(Exec {
+            pid,
+            streams,
+            socket,
+            _shim: Some(shim),
+        }),
         (ExecReply::Failed(failure), _) => Err(TaskError::Refused { verb, failure }),
         (ExecReply::Exited { .. }, _) => Err(TaskError::Protocol { verb }),
     }

@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
@@ -31,6 +32,20 @@ impl Kill {
     pub fn kill(self) {
         // Where nobody listens it has ended already.
         let _ = self.0.send(());
+    }
+
+    /// Kills the program unless it ends by itself before this time.
+    pub fn kill_after(mut self, patience: Duration) {
+        // Without an event loop the daemon is ending, and its descriptors with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            let ended = self.0.closed();
+            if tokio::time::timeout(patience, ended).await.is_err() {
+                self.kill();
+            }
+        });
     }
 }
 
@@ -144,6 +159,17 @@ pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_by_itself_is_killed() {
+        let sleep = Path::new("/bin/sleep");
+        let Spawned { socket, kill } = spawn(sleep, "1000", std::iter::empty::<&str>()).unwrap();
+        kill.kill_after(Duration::from_millis(10));
+        // The other end is its stdin, and nobody else's.
+        let said = socket.receive::<()>();
+        let said = tokio::time::timeout(Duration::from_secs(30), said).await;
+        assert!(said.expect("it ends").unwrap().is_none());
+    }
 
     #[test]
     fn a_process_is_found_by_pid_and_start_time_only() {
