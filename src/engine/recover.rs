@@ -50,6 +50,7 @@ impl Engine {
         for error in &loaded.unreadable {
             tracing::error!(error = crate::error::chain(error), "a record is left alone");
         }
+        self.ports.tasks.end_strays().await;
         stream::iter(loaded.sandboxes)
             .for_each_concurrent(AT_ONCE, |sandbox| self.recover_sandbox(sandbox))
             .await;

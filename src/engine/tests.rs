@@ -276,6 +276,8 @@ async fn a_start_finds_what_was_ready_and_undoes_what_was_half_made() {
         .sandbox;
     Arc::make_mut(&mut record).state = SandboxState::Creating;
     bench.store.save_sandbox(&record).unwrap();
+    let late = record.namespaces.network.clone().unwrap();
+    bench.tasks.pin_late(late);
     let bench = bench.restart().await;
     let found = bench.engine.list_pod_sandbox(&SandboxFilter::default());
     assert_eq!(

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+/// What such a helper is called.
+pub const VERB: &str = "dial";
+
 type Dialled = Result<Option<OwnedFd>, Errno>;
 
 /// A process in a pod's network namespace that connects to its ports. Dropped, it ends; connections
@@ -113,7 +116,7 @@ pub async fn start(program: &Path, network: Option<&Path>) -> Result<Dialer, Tas
     let verb = "join the pod's network";
     let failed = |source| TaskError::Socket { verb, source };
     let namespace = network.map(File::open).transpose().map_err(failed)?;
-    let spawned = process::spawn(program, "dial", std::iter::empty::<&str>())?;
+    let spawned = process::spawn(program, VERB, std::iter::empty::<&str>())?;
     let dialer = Dialer::over(spawned.socket);
     if let Some(namespace) = namespace {
         let joined = dialer.line.ask(verb, 0, &[namespace.as_fd()]).await?;

@@ -8,8 +8,10 @@ use rustix::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+/// What such a helper is called.
+pub const VERB: &str = "exec";
 /// What the shim waits for the ends of all that the process has started.
-const LAST_RITES: Duration = Duration::from_secs(15);
+pub const LAST_RITES: Duration = Duration::from_secs(15);
 
 /// A process that runs in a container. Dropping it kills the process and all that it started.
 pub struct Exec {
@@ -92,7 +94,7 @@ pub async fn start(program: &Path, order: ExecOrder) -> Result<Exec, TaskError> 
     let container = process::open(order.pid, order.start_time)
         .map_err(failed)?
         .ok_or(TaskError::Ended { verb })?;
-    let Spawned { socket, kill } = process::spawn(program, "exec", std::iter::empty::<&str>())?;
+    let Spawned { socket, kill } = process::spawn(program, VERB, std::iter::empty::<&str>())?;
     let shim = Shim(Some(kill));
     let request = ExecRequest {
         pid: order.pid,

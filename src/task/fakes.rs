@@ -32,6 +32,8 @@ struct World {
     cuts: BTreeMap<ContainerId, usize>,
     /// How often a shim was sought.
     sought: usize,
+    /// What a helper of a killed daemon is still to pin.
+    late: Option<PathBuf>,
     refused: Option<&'static str>,
     slow: Option<&'static str>,
     ignores_term: bool,
@@ -142,6 +144,12 @@ impl ShimTasks {
     /// From now on containers ignore SIGTERM.
     pub fn ignore_term(&self) {
         self.world().ignores_term = true;
+    }
+
+    /// A helper of a daemon that was killed pins this before it ends, or later where it is let be.
+    pub fn pin_late(&self, path: PathBuf) {
+        self.world().pinned.remove(&path);
+        self.world().late = Some(path);
     }
 
     /// The pins that are there.
@@ -286,11 +294,19 @@ impl Tasks for ShimTasks {
         Ok(None)
     }
 
+    async fn end_strays(&self) {
+        let late = std::mem::take(&mut self.world().late);
+        self.world().pinned.extend(late);
+    }
+
     async fn unpin(&self, namespaces: &Namespaces) -> Result<(), TaskError> {
         self.check("unpin")?;
         for path in [&namespaces.uts, &namespaces.network].into_iter().flatten() {
             self.world().pinned.remove(path);
         }
+        // One that nobody has ended goes on.
+        let late = self.world().late.clone();
+        self.world().pinned.extend(late);
         Ok(())
     }
 

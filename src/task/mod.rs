@@ -18,6 +18,7 @@ mod sandbox;
 pub mod seccomp;
 mod shim;
 mod socket;
+mod strays;
 
 pub use dial::Dialer;
 pub use error::TaskError;
@@ -50,6 +51,10 @@ pub trait Tasks: Send + Sync {
     /// # Errors
     /// What the shim could not do; nothing is left of it.
     async fn pin(&self, sandbox: &Sandbox) -> Result<Option<(i32, u64)>, TaskError>;
+
+    /// Ends the helpers that a killed daemon has left: at a start, before what is half made is taken
+    /// away. Those that make or end namespaces are waited for.
+    async fn end_strays(&self);
 
     /// Takes away what [`Tasks::pin`] made, also when that was only half done.
     ///

@@ -9,6 +9,8 @@ use corten_shim::api::{
 use std::path::Path;
 use std::time::Duration;
 
+/// What such a helper is called.
+pub const VERB: &str = "sandbox";
 /// It unmounts lazily and waits for nothing but the holder's end.
 const LIMIT: Duration = Duration::from_secs(30);
 /// The size of a pod's `/dev/shm`, in bytes: what the field gives.
@@ -65,7 +67,7 @@ async fn ask(
     request: &SandboxRequest,
 ) -> Result<SandboxReply, TaskError> {
     let failed = |source| TaskError::Socket { verb, source };
-    let spawned = spawn(program, "sandbox", std::iter::empty::<&str>())?;
+    let spawned = spawn(program, VERB, std::iter::empty::<&str>())?;
     let answer = async {
         let socket = &spawned.socket;
         socket.send(request, &[]).await.map_err(failed)?;

@@ -8,7 +8,7 @@ use super::process::Spawned;
 use super::socket::PacketSocket;
 use super::{
     AttachOrder, Attachment, CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks,
-    Vacancy, exit_of, process, sandbox,
+    Vacancy, exit_of, process, sandbox, strays,
 };
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::ResolvedUser;
@@ -33,6 +33,8 @@ const START: Duration = Duration::from_secs(60);
 const LOG: Duration = Duration::from_secs(30);
 /// The kernel may have to give memory up.
 const LIMITS: Duration = Duration::from_secs(30);
+/// A helper of a killed daemon takes a hundredth of this on a busy node: killed half way it leaves more.
+const HELPER: Duration = Duration::from_secs(2);
 /// The container is killed first.
 const END: Duration = Duration::from_secs(30);
 
@@ -73,6 +75,22 @@ impl ShimTasks {
         self.sockets.join(&id.as_str()[..32])
     }
 
+    /// The helpers of this verb that a killed daemon has left.
+    async fn strays(&self, verb: &'static str) -> Vec<OwnedFd> {
+        let program = self.program.clone();
+        let found = tokio::task::spawn_blocking(move || strays::find(&program, verb)).await;
+        let found = found.unwrap_or_default();
+        if !found.is_empty() {
+            let count = found.len();
+            tracing::warn!(
+                verb,
+                count,
+                "helpers of a daemon that was killed are still at work"
+            );
+        }
+        found
+    }
+
     fn run(&self, id: &ContainerId) -> Result<Spawned, TaskError> {
         let socket = self.socket(id);
         let arguments = [
@@ -102,6 +120,15 @@ impl Tasks for ShimTasks {
 
     async fn pin(&self, pod: &Sandbox) -> Result<Option<(i32, u64)>, TaskError> {
         sandbox::pin(&self.program, pod, &self.cgroup).await
+    }
+
+    async fn end_strays(&self) {
+        // Nobody waits for those: their clients have gone.
+        for verb in [exec::VERB, dial::VERB] {
+            let strays = self.strays(verb).await;
+            tokio::spawn(strays::end(strays, exec::LAST_RITES));
+        }
+        strays::end(self.strays(sandbox::VERB).await, HELPER).await;
     }
 
     async fn unpin(&self, namespaces: &Namespaces) -> Result<(), TaskError> {
