@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// init has its last lines in time, one that merely holds the pipe is not waited for.
 const STRAGGLERS: Duration = Duration::from_millis(100);
 /// How long a container's end waits for its log to be written: who hears of the end reads the log.
-const LOG: Duration = Duration::from_secs(1);
+const LOG: Duration = Duration::from_secs(2);
 /// When the removal of a cgroup whose processes are dying is first tried again; then ever later.
 const AGAIN: Duration = Duration::from_millis(2);
 /// When what cannot be done after the end is tried again at the latest.
