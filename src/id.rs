@@ -304,15 +304,23 @@ fn split_registry(name: &str) -> (&str, &str) {
     }
 }
 
+/// A name or an address, IPv6 in brackets, and perhaps a port.
 fn registry_is_valid(host: &str) -> bool {
-    let host = host
-        .strip_prefix('[')
-        .map_or(host, |v6| v6.split(']').next().unwrap_or(v6));
-    !host.is_empty()
-        && host.len() <= 255
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'))
+    let (name_is_valid, port) = match host.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((v6, port))) => (v6.parse::<std::net::Ipv6Addr>().is_ok(), port),
+        Some(None) => (false, ""),
+        None => {
+            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+            let is_valid = !name.is_empty() && name.len() <= 255 && name.bytes().all(plain);
+            (is_valid, port)
+        }
+    };
+    let digits = port.strip_prefix(':').unwrap_or("0");
+    name_is_valid
+        && (port.is_empty() || port.starts_with(':'))
+        && (1..=5).contains(&digits.len())
+        && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn repository_is_valid(path: &str) -> bool {
@@ -405,6 +413,13 @@ mod tests {
             "a: b",
             "http://x/y",
             "a//b",
+            "[::1]5a\0/a:b",
+            "[::1]@evil.io/a",
+            "[::1/a",
+            "[x.io]/a",
+            "a.io:/a",
+            "a.io:80:80/a",
+            "a.io:port/a",
         ] {
             assert!(text.parse::<ImageRef>().is_err(), "{text:?}");
         }
