@@ -2,8 +2,9 @@
 
 use super::{Loaded, Store, StoreError};
 use crate::id::{ContainerId, SandboxId};
-use crate::model::container::Container;
+use crate::model::container::{Container, ContainerState};
 use crate::model::sandbox::Sandbox;
+use crate::model::sandbox::SandboxState;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs;
 use std::io::ErrorKind;
@@ -11,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-const SANDBOX: &str = "sandbox.json";
-const CONTAINER: &str = "container.json";
+/// A sandbox's record, from the furthest it can be in its life.
+const SANDBOX: [&str; 2] = ["sandbox.json", "creating.json"];
+/// A container's.
+const CONTAINER: [&str; 3] = ["container.json", "created.json", "creating.json"];
 const TRASH: &str = "trash";
 
 /// Records below a root directory.
@@ -70,6 +73,9 @@ impl FileStore {
     }
 }
 
+/// How nice the deleter is: it gets a tenth of what others get who want the same processor.
+const GIVING_WAY: i32 = 10;
+
 /// Deletes what it is sent on one thread of its own: a large writable layer must hold up nobody.
 /// What a kill leaves is deleted at the next start.
 fn deleter() -> std::io::Result<mpsc::Sender<PathBuf>> {
@@ -77,6 +83,8 @@ fn deleter() -> std::io::Result<mpsc::Sender<PathBuf>> {
     std::thread::Builder::new()
         .name("trash".to_owned())
         .spawn(move || {
+            // Of this thread alone, as Linux has it. Where it is refused the deleting is only less polite.
+            let _ = rustix::process::setpriority_process(None, GIVING_WAY);
             for path in paths {
                 if let Err(error) = crate::trees::remove(&path) {
                     tracing::warn!(path = %path.display(), %error, "discarded files remain until the next start");
@@ -110,16 +118,31 @@ fn write_record<T: Serialize>(dir: &Path, name: &str, record: &T) -> Result<(), 
     }
 }
 
+fn sandbox_file(state: SandboxState) -> &'static str {
+    match state {
+        SandboxState::Ready | SandboxState::NotReady => SANDBOX[0],
+        SandboxState::Creating => SANDBOX[1],
+    }
+}
+
+fn container_file(state: &ContainerState) -> &'static str {
+    match state {
+        ContainerState::Running | ContainerState::Exited(_) => CONTAINER[0],
+        ContainerState::Created => CONTAINER[1],
+        ContainerState::Creating => CONTAINER[2],
+    }
+}
+
 fn read_records<T: DeserializeOwned>(
     dir: &Path,
-    name: &str,
+    names: &[&str],
     unreadable: &mut Vec<StoreError>,
 ) -> Result<Vec<T>, StoreError> {
     let mut records = Vec::new();
     let entries = fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))?;
     for entry in entries {
         let object = entry.map_err(|e| StoreError::io("list", dir, e))?.path();
-        match read_record(&object.join(name)) {
+        match read_furthest(&object, names) {
             Ok(record) => records.push(record),
             Err(error) if error.is_absent() => discard_unrecorded(&object, unreadable),
             Err(error) => unreadable.push(error),
@@ -135,6 +158,12 @@ fn discard_unrecorded(object: &Path, unreadable: &mut Vec<StoreError>) {
     }
 }
 
+fn read_furthest<T: DeserializeOwned>(object: &Path, names: &[&str]) -> Result<T, StoreError> {
+    let mut paths = names.iter().map(|name| object.join(name));
+    let path = paths.find(|path| path.exists());
+    read_record(&path.unwrap_or_else(|| object.join(names[0])))
+}
+
 fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
     let text = fs::read(path).map_err(|e| StoreError::io("read the record", path, e))?;
     serde_json::from_slice(&text).map_err(|source| StoreError::Content {
@@ -145,11 +174,13 @@ fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
 
 impl Store for FileStore {
     fn save_sandbox(&self, sandbox: &Sandbox) -> Result<(), StoreError> {
-        write_record(&self.sandbox_dir(&sandbox.id), SANDBOX, sandbox)
+        let name = sandbox_file(sandbox.state);
+        write_record(&self.sandbox_dir(&sandbox.id), name, sandbox)
     }
 
     fn save_container(&self, container: &Container) -> Result<(), StoreError> {
-        write_record(&self.container_dir(&container.id), CONTAINER, container)
+        let name = container_file(&container.state);
+        write_record(&self.container_dir(&container.id), name, container)
     }
 
     fn remove_sandbox(&self, id: &SandboxId) -> Result<(), StoreError> {
@@ -162,8 +193,8 @@ impl Store for FileStore {
 
     fn load(&self) -> Result<Loaded, StoreError> {
         let mut unreadable = Vec::new();
-        let sandboxes = read_records(&self.root.join("sandboxes"), SANDBOX, &mut unreadable)?;
-        let containers = read_records(&self.root.join("containers"), CONTAINER, &mut unreadable)?;
+        let sandboxes = read_records(&self.root.join("sandboxes"), &SANDBOX, &mut unreadable)?;
+        let containers = read_records(&self.root.join("containers"), &CONTAINER, &mut unreadable)?;
         Ok(Loaded {
             sandboxes,
             containers,
@@ -196,13 +227,30 @@ mod tests {
     }
 
     #[test]
+    fn the_furthest_state_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).unwrap();
+        let mut sandbox = a_sandbox("one");
+        let states = [
+            SandboxState::Creating,
+            SandboxState::Ready,
+            SandboxState::NotReady,
+        ];
+        for state in states {
+            sandbox.state = state;
+            store.save_sandbox(&sandbox).unwrap();
+            assert_eq!(store.load().unwrap().sandboxes, [sandbox.clone()]);
+        }
+    }
+
+    #[test]
     fn a_directory_without_a_record_is_discarded() {
         let root = tempfile::tempdir().unwrap();
         let store = FileStore::open(root.path()).unwrap();
         let sandbox = a_sandbox("half made");
         let dir = store.sandbox_dir(&sandbox.id);
         fs::create_dir(&dir).unwrap();
-        fs::write(dir.join(".sandbox.json"), "{").unwrap();
+        fs::write(dir.join(".creating.json"), "{").unwrap();
         let loaded = store.load().unwrap();
         assert!(loaded.sandboxes.is_empty());
         assert!(loaded.unreadable.is_empty(), "{:?}", loaded.unreadable);
@@ -216,7 +264,7 @@ mod tests {
         let (good, bad) = (a_sandbox("good"), a_sandbox("bad"));
         store.save_sandbox(&good).unwrap();
         store.save_sandbox(&bad).unwrap();
-        fs::write(store.sandbox_dir(&bad.id).join(SANDBOX), "{").unwrap();
+        fs::write(store.sandbox_dir(&bad.id).join(SANDBOX[0]), "{").unwrap();
         let loaded = store.load().unwrap();
         assert_eq!(loaded.sandboxes, vec![good]);
         let [error] = &loaded.unreadable[..] else {

@@ -1,12 +1,15 @@
 //! Records on disk: what will be made is written here before it is made.
 //!
-//! One JSON file an object, in the object's own directory, replaced by a rename. Nothing is
+//! JSON files in the object's own directory, each put in its place by a rename. Nothing is
 //! synced: after a power cut a pod is gone anyway, and a kill of the daemon loses nothing that the
-//! kernel was given.
+//! kernel was given. A life is short and each of its first states has a file of its own, of which the
+//! furthest counts: a rename over another file makes ext4 write the new one to the disk at once, for
+//! which a caller would wait (0.2 to 0.3 ms).
 //!
 //! ```text
-//! ROOT/sandboxes/ID/sandbox.json
-//! ROOT/containers/ID/container.json   (beside it: the bundle, the writable layer, exit.json)
+//! ROOT/sandboxes/ID/    creating.json  sandbox.json
+//! ROOT/containers/ID/   creating.json  created.json  container.json (it runs)
+//!                       beside them the bundle, the writable layer, exit.json
 //! ```
 //!
 //! Invariant: a record is either whole or absent. One that cannot be read is reported with its
