@@ -15,7 +15,16 @@ pub const NEWEST: u16 = 1;
 /// The oldest protocol version that this build speaks.
 pub const OLDEST: u16 = 1;
 
+/// The argument of an `exec`, `dial` or `sandbox` that was started before its request is known; it is
+/// not shown any longer once the request has come.
+pub const SPARE: &str = "--spare";
+
 // === corten-shim run ===
+
+/// Stands for the id in the arguments of a `corten-shim run` that is started before its container is
+/// known, and its beginning for that of the id in the socket's name: the first container that it
+/// creates gives it both.
+pub const ANY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A request to `corten-shim run`, with a number that its [`Answer`] repeats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@
 use crate::api::{DialReply, DialRequest, Failure, FailureKind};
 use crate::failure::At;
 use crate::packet::{self, Received};
+use crate::title;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -39,7 +40,11 @@ pub fn run(client: &OwnedFd) -> Result<(), Failure> {
         let called = wait(client, &mut dials).at(FailureKind::System, step)?;
         if called {
             match packet::receive(client).at(FailureKind::Invalid, step)? {
-                Some(received) => take(client, &mut dials, received),
+                Some(received) => {
+                    take(client, &mut dials, received);
+                    // Nothing depends on it but who looks at the list of processes.
+                    let _ = title::take_up();
+                }
                 None => return Ok(()),
             }
         }

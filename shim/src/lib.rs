@@ -27,6 +27,7 @@ pub mod server;
 pub mod stat;
 pub mod sync;
 pub mod sys;
+pub mod title;
 pub mod user;
 pub mod userns;
 

@@ -8,13 +8,13 @@
 #[path = "sys/entry.rs"]
 mod entry;
 
-use corten_shim::api::Failure;
+use corten_shim::api::{ANY, Failure, SPARE};
 use corten_shim::failure::log;
 use corten_shim::parent::oom_score;
 use corten_shim::server::real::Parent;
 use corten_shim::server::{self, Options, birth};
 use corten_shim::sys::{descriptors, signal};
-use corten_shim::{cgroups, dial, exec, pause, sandbox};
+use corten_shim::{cgroup, cgroups, dial, exec, pause, sandbox};
 use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,9 +22,9 @@ use std::path::PathBuf;
 
 const USAGE: &str = "\
 usage: corten-shim run --id ID --socket PATH [--cgroup PATH]
-       corten-shim exec
-       corten-shim dial
-       corten-shim sandbox
+       corten-shim exec [--spare]
+       corten-shim dial [--spare]
+       corten-shim sandbox [--spare]
        corten-shim pause
        corten-shim --version
 
@@ -40,9 +40,9 @@ fn start() -> u8 {
     let rest: Vec<OsString> = arguments.collect();
     match verb.to_str() {
         Some("run") => run(&rest),
-        Some("exec") if rest.is_empty() => told(take_socket().and_then(|s| exec::run(&s))),
-        Some("dial") if rest.is_empty() => told(take_socket().and_then(|s| dial::run(&s))),
-        Some("sandbox") if rest.is_empty() => told(take_socket().and_then(|s| sandbox::run(&s))),
+        Some("exec") if is_plain(&rest) => told(take_socket().and_then(|s| exec::run(&s))),
+        Some("dial") if is_plain(&rest) => told(take_socket().and_then(|s| dial::run(&s))),
+        Some("sandbox") if is_plain(&rest) => told(take_socket().and_then(|s| sandbox::run(&s))),
         Some("pause") if rest.is_empty() => told(take_socket().and_then(pause::run)),
         Some("exec" | "dial" | "sandbox" | "pause") => usage(&format!("{verb:?} takes no options")),
         Some("--version") => {
@@ -51,6 +51,11 @@ fn start() -> u8 {
         }
         _ => usage(&format!("{verb:?} is no verb")),
     }
+}
+
+/// Nothing is said, but perhaps that the request may take a while to come.
+fn is_plain(arguments: &[OsString]) -> bool {
+    arguments.iter().all(|argument| argument == SPARE)
 }
 
 fn run(arguments: &[OsString]) -> u8 {
@@ -76,10 +81,19 @@ fn begin_shim(options: Options, cgroup: Option<PathBuf>) -> u8 {
 /// `home` is the cgroup of shims, where this process is not in it yet.
 fn be_shim(options: Options, home: Option<PathBuf>) -> u8 {
     // Before the shim takes a score of its own.
-    let mut parent = Parent {
-        oom_score: oom_score(),
-        home,
+    let oom_score = oom_score();
+    let home = match home {
+        // Nobody waits for it yet.
+        Some(home) if options.id == ANY => match cgroups::enter(&home) {
+            Ok(()) => None,
+            Err(failure) => return told(Err(failure)),
+        },
+        home => home,
     };
+    if options.id == ANY {
+        cgroup::look_ahead();
+    }
+    let mut parent = Parent { oom_score, home };
     told(take_socket().and_then(|first| server::run(options, first, &mut parent)))
 }
 

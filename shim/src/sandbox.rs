@@ -19,17 +19,22 @@ mod unpin;
 use crate::api::{Failure, SandboxReply, SandboxRequest};
 use crate::failure::At;
 use crate::packet;
+use crate::title;
 use pin::Pinned;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Answers the one request at this socket.
+/// Answers the one request at this socket, if there comes one.
 ///
 /// # Errors
-/// When there is no request, or nobody to answer.
+/// When the request cannot be read, or there is nobody to answer.
 pub fn run(socket: &OwnedFd) -> Result<(), Failure> {
     let kind = crate::api::FailureKind::Invalid;
     let request = packet::receive(socket).at(kind, || "read the request".to_owned())?;
-    let request = request.ok_or_else(|| Failure::invalid("read the request", "there is none"))?;
+    let Some(request) = request else {
+        return Ok(());
+    };
+    // Nothing depends on it but who looks at the list of processes.
+    let _ = title::take_up();
     let (reply, fds) = answer(&request.message);
     let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     packet::send(socket, &reply, &fds).at(kind, || "answer".to_owned())

@@ -15,6 +15,7 @@ mod events;
 mod listener;
 mod process;
 pub mod real;
+mod vacancy;
 mod verbs;
 
 use crate::api::{Event, EventKind, Failure, Message};
@@ -29,6 +30,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use vacancy::Vacancy;
 use verbs::Wish;
 
 /// How long a shim whose container has ended stays in case somebody asks.
@@ -37,9 +39,9 @@ const LINGER: Duration = Duration::from_secs(60);
 /// How a shim is run.
 #[derive(Debug)]
 pub struct Options {
-    /// The id of its container.
+    /// The id of its container; [`ANY`](crate::api::ANY) where that is still to come.
     pub id: String,
-    /// Where it listens.
+    /// Where it listens; once it has a container, where that is still to come.
     pub socket: PathBuf,
     /// The process that it was born from, which it lets go of once its container is made.
     pub starter: Option<Starter>,
@@ -51,9 +53,9 @@ pub struct Options {
 /// What kept it from serving at all.
 pub fn run(options: Options, first: OwnedFd, creator: &mut dyn Creator) -> Result<(), Failure> {
     let mut shim = Shim::new(&options.id, creator, LINGER);
-    shim.starter = options.starter;
     shim.process = Some(Process::settle()?);
-    shim.listen(&options.socket)?;
+    shim.take_place(&options)?;
+    shim.starter = options.starter;
     process::leave_directory()?;
     shim.welcome(first).map_err(|_| {
         Failure::invalid(
@@ -67,7 +69,9 @@ pub fn run(options: Options, first: OwnedFd, creator: &mut dyn Creator) -> Resul
 
 /// A shim.
 struct Shim<'a> {
-    id: &'a str,
+    id: String,
+    /// What it has to become where its container is still to come.
+    vacancy: Option<Vacancy>,
     creator: &'a mut dyn Creator,
     linger: Duration,
     starter: Option<Starter>,
@@ -92,9 +96,10 @@ enum Token {
 }
 
 impl<'a> Shim<'a> {
-    fn new(id: &'a str, creator: &'a mut dyn Creator, linger: Duration) -> Self {
+    fn new(id: &str, creator: &'a mut dyn Creator, linger: Duration) -> Self {
         Self {
-            id,
+            id: id.to_owned(),
+            vacancy: None,
             creator,
             linger,
             starter: None,

@@ -7,15 +7,28 @@ use std::io;
 /// # Errors
 /// When there is no such process.
 pub fn start_time(pid: i32) -> io::Result<u64> {
-    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
-    field_22(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    read(&format!("/proc/{pid}/stat"), 22)
 }
 
-/// The second field is a name in parentheses, which may hold spaces and parentheses itself.
-fn field_22(stat: &[u8]) -> Option<u64> {
+/// Where the arguments of this process lie in its memory.
+///
+/// # Errors
+/// What reading says.
+pub fn arguments() -> io::Result<u64> {
+    read("/proc/self/stat", 48)
+}
+
+fn read(path: &str, number: usize) -> io::Result<u64> {
+    field(&std::fs::read(path)?, number).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// A field by its number in proc(5). The second one is a name in parentheses, which may hold spaces
+/// and parentheses itself.
+fn field(stat: &[u8], number: usize) -> Option<u64> {
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
     let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_ascii_whitespace();
+    fields.nth(number.checked_sub(3)?)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -25,8 +38,8 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_mislead() {
         let stat = b"7 (a) 1 (b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21\n";
-        assert_eq!(field_22(stat), Some(4242));
-        assert_eq!(field_22(b"7 (a"), None);
+        assert_eq!(field(stat, 22), Some(4242));
+        assert_eq!(field(b"7 (a", 22), None);
     }
 
     #[test]

@@ -186,15 +186,20 @@ impl Engine {
         image: &Arc<Image>,
     ) -> Result<()> {
         let container = cell.record();
-        // The shim comes up while its bundle is written: each takes about as long as the other. It may
-        // come before the record: one without a container holds nothing, and ends with its daemon.
+        // Where there is no spare the shim comes up while its bundle is written: each takes about as
+        // long as the other. It may come before the record: one without a container holds nothing, and
+        // ends with its daemon.
         let recorded = async {
-            self.save_container(Arc::clone(&container)).await?;
+            let bundle = self.ports.store.container_dir(&container.id);
+            let (saved, sources) = tokio::join!(
+                self.save_container(Arc::clone(&container)),
+                mounts::resolve(&container.config, &bundle, &self.looks)
+            );
+            saved?;
             crate::failpoint!("create_container/recorded");
-            self.make_bundle(sandbox, &container, image).await
+            self.make_bundle(sandbox, &container, image, sources?).await
         };
-        let (order, shim) =
-            tokio::join!(recorded, async { self.ports.tasks.launch(&container.id) });
+        let (order, shim) = tokio::join!(recorded, self.ports.tasks.launch(&container.id));
         crate::failpoint!("create_container/bundled");
         let launched = shim?.create(order?).await?;
         crate::failpoint!("create_container/launched");
@@ -221,9 +226,9 @@ impl Engine {
         sandbox: &Arc<Sandbox>,
         container: &Arc<Container>,
         image: &Arc<Image>,
+        sources: mounts::Sources,
     ) -> Result<CreateOrder> {
         let bundle = self.ports.store.container_dir(&container.id);
-        let sources = mounts::resolve(&container.config, &bundle, &self.looks).await?;
         let work = BundleWork {
             target_pid: self.target_pid(container)?,
             files: pod_files::at(&self.pod_dir(&sandbox.id)),

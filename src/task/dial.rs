@@ -2,8 +2,8 @@
 //! forwards ports, however many connections that makes.
 
 use super::TaskError;
-use super::process;
 use super::socket::PacketSocket;
+use super::spare::{Starter, Verb};
 use corten_shim::api::{DialReply, DialRequest};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -112,15 +112,16 @@ async fn listen(line: Arc<Line>) {
 }
 
 /// Starts a dialer in the network namespace that is pinned here; `None`: in the node's.
-pub async fn start(program: &Path, network: Option<&Path>) -> Result<Dialer, TaskError> {
+pub async fn start(starter: &Arc<Starter>, network: Option<&Path>) -> Result<Dialer, TaskError> {
     let verb = "join the pod's network";
     let failed = |source| TaskError::Socket { verb, source };
     let namespace = network.map(File::open).transpose().map_err(failed)?;
-    let spawned = process::spawn(program, VERB, std::iter::empty::<&str>())?;
+    let spawned = starter.take(Verb::Dial)?;
     let dialer = Dialer::over(spawned.socket);
     if let Some(namespace) = namespace {
         let joined = dialer.line.ask(verb, 0, &[namespace.as_fd()]).await?;
         joined.map_err(|errno| failed(errno.into()))?;
     }
+    starter.fill(Verb::Dial);
     Ok(dialer)
 }

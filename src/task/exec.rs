@@ -2,10 +2,11 @@
 
 use super::process::{self, Kill, Spawned};
 use super::socket::PacketSocket;
+use super::spare::{Starter, Verb};
 use super::{ExecOrder, TaskError};
 use corten_shim::api::{ExecControl, ExecReply, ExecRequest};
 use rustix::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What such a helper is called.
@@ -88,13 +89,13 @@ impl Exec {
 }
 
 /// Starts it.
-pub async fn start(program: &Path, order: ExecOrder) -> Result<Exec, TaskError> {
+pub async fn start(starter: &Arc<Starter>, order: ExecOrder) -> Result<Exec, TaskError> {
     let verb = "start a process in the container";
     let failed = |source| TaskError::Socket { verb, source };
     let container = process::open(order.pid, order.start_time)
         .map_err(failed)?
         .ok_or(TaskError::Ended { verb })?;
-    let Spawned { socket, kill } = process::spawn(program, VERB, std::iter::empty::<&str>())?;
+    let Spawned { socket, kill } = starter.take(Verb::Exec)?;
     let shim = Shim(Some(kill));
     let request = ExecRequest {
         pid: order.pid,
@@ -110,7 +111,9 @@ pub async fn start(program: &Path, order: ExecOrder) -> Result<Exec, TaskError> 
         .send(&request, &[container.as_fd()])
         .await
         .map_err(failed)?;
-    match next(&socket, verb).await? {
+    let answer = next(&socket, verb).await;
+    starter.fill(Verb::Exec);
+    match answer? {
         (ExecReply::Started { pid }, streams) => Ok(Exec {
             pid,
             streams,

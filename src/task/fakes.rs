@@ -319,7 +319,7 @@ impl Tasks for ShimTasks {
         true
     }
 
-    fn launch(&self, _id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError> {
+    async fn launch(&self, _id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError> {
         self.check("launch")?;
         Ok(Box::new(FakeVacancy(self.clone())))
     }

@@ -18,6 +18,7 @@ mod sandbox;
 pub mod seccomp;
 mod shim;
 mod socket;
+mod spare;
 mod strays;
 
 pub use dial::Dialer;
@@ -69,12 +70,11 @@ pub trait Tasks: Send + Sync {
     /// ends; false where it has ended already.
     fn watch_holder(&self, sandbox: &SandboxId, holder: (i32, u64)) -> bool;
 
-    /// Starts the shim of a container that is to be made. It comes up by itself while what it will
-    /// read is written.
+    /// Finds or starts the shim of a container that is to be made.
     ///
     /// # Errors
-    /// Where it cannot be started.
-    fn launch(&self, id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError>;
+    /// Where it cannot be started, or does not answer.
+    async fn launch(&self, id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError>;
 
     /// Finds the shim of a container again; `None` when it has gone.
     ///

@@ -34,6 +34,11 @@ impl Kill {
         let _ = self.0.send(());
     }
 
+    /// The program has ended.
+    pub fn is_over(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Kills the program unless it ends by itself before this time.
     pub fn kill_after(mut self, patience: Duration) {
         // Without an event loop the daemon is ending, and its descriptors with it.

@@ -1,12 +1,15 @@
 //! A pod's namespaces, by the one-shot `corten-shim sandbox`.
 
+use super::TaskError;
 use super::error::within;
-use super::{TaskError, process::spawn};
+use super::process::{self, Spawned};
+use super::spare::{Starter, Verb};
 use crate::model::sandbox::{IdMapping, Namespaces, Sandbox, UserNamespace};
 use corten_shim::api::{
     IdMap, IdMaps, PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest,
 };
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What such a helper is called.
@@ -17,21 +20,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SHM_SIZE: u64 = 64 * 1024 * 1024;
 
 /// Makes and pins what the record names; tells the holder.
-pub async fn pin(
-    program: &Path,
-    pod: &Sandbox,
-    cgroup: &Path,
-) -> Result<Option<(i32, u64)>, TaskError> {
+pub async fn pin(starter: &Arc<Starter>, pod: &Sandbox) -> Result<Option<(i32, u64)>, TaskError> {
     let verb = "pin the pod's namespaces";
     let request = SandboxRequest::Pin(PinRequest {
         pins: pins(&pod.namespaces),
         hostname: pod.config.hostname.clone(),
         sysctls: pod.sysctls().into_iter().collect(),
         shm_size: SHM_SIZE,
-        cgroup: Some(cgroup.to_owned()),
+        cgroup: Some(starter.cgroup().to_owned()),
         ids: pod.config.security.namespaces.user.as_ref().map(ids),
     });
-    match ask(program, verb, &request).await? {
+    match ask(starter, verb, &request).await? {
         SandboxReply::Pinned { holder } => Ok(holder.map(|h| (h.pid, h.start_time))),
         SandboxReply::Failed(failure) => Err(TaskError::Refused { verb, failure }),
         _ => Err(TaskError::Protocol { verb }),
@@ -41,7 +40,8 @@ pub async fn pin(
 /// Tries out whether pods can have user namespaces, with layers below this directory.
 pub async fn probe(program: &Path, layers: &Path) -> Result<(), TaskError> {
     let verb = "try a user namespace";
-    match ask(program, verb, &SandboxRequest::Probe(layers.to_owned())).await? {
+    let spawned = process::spawn(program, VERB, std::iter::empty::<&str>())?;
+    match answer(spawned, verb, &SandboxRequest::Probe(layers.to_owned())).await? {
         SandboxReply::Probed(Ok(())) => Ok(()),
         SandboxReply::Probed(Err(failure)) | SandboxReply::Failed(failure) => {
             Err(TaskError::Refused { verb, failure })
@@ -51,9 +51,9 @@ pub async fn probe(program: &Path, layers: &Path) -> Result<(), TaskError> {
 }
 
 /// Takes away what was pinned.
-pub async fn unpin(program: &Path, namespaces: &Namespaces) -> Result<(), TaskError> {
+pub async fn unpin(starter: &Arc<Starter>, namespaces: &Namespaces) -> Result<(), TaskError> {
     let verb = "release the pod's namespaces";
-    match ask(program, verb, &SandboxRequest::Unpin(pins(namespaces))).await? {
+    match ask(starter, verb, &SandboxRequest::Unpin(pins(namespaces))).await? {
         SandboxReply::Unpinned => Ok(()),
         SandboxReply::Failed(failure) => Err(TaskError::Refused { verb, failure }),
         _ => Err(TaskError::Protocol { verb }),
@@ -62,12 +62,21 @@ pub async fn unpin(program: &Path, namespaces: &Namespaces) -> Result<(), TaskEr
 
 /// What travels with the reply is closed: an rtnetlink socket would keep the namespace alive.
 async fn ask(
-    program: &Path,
+    starter: &Arc<Starter>,
+    verb: &'static str,
+    request: &SandboxRequest,
+) -> Result<SandboxReply, TaskError> {
+    let answered = answer(starter.take(Verb::Sandbox)?, verb, request).await;
+    starter.fill(Verb::Sandbox);
+    answered
+}
+
+async fn answer(
+    spawned: Spawned,
     verb: &'static str,
     request: &SandboxRequest,
 ) -> Result<SandboxReply, TaskError> {
     let failed = |source| TaskError::Socket { verb, source };
-    let spawned = spawn(program, VERB, std::iter::empty::<&str>())?;
     let answer = async {
         let socket = &spawned.socket;
         socket.send(request, &[]).await.map_err(failed)?;

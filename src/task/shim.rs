@@ -4,8 +4,9 @@ use super::client::Client;
 use super::dial::{self, Dialer};
 use super::error::within;
 use super::exec::{self, Exec};
-use super::process::Spawned;
+use super::process::{Kill, Spawned};
 use super::socket::PacketSocket;
+use super::spare::{Starter, Verb};
 use super::{
     AttachOrder, Attachment, CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks,
     Vacancy, exit_of, process, sandbox, strays,
@@ -18,13 +19,15 @@ use corten_shim::api::{self, CreateRequest, Reply, Request};
 use rustix::fd::OwnedFd;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// A shim that was left by an earlier daemon answers from memory.
 const ANSWER: Duration = Duration::from_secs(10);
+/// A program's start, on a node that is busy.
+const GREETING: Duration = Duration::from_secs(60);
 /// A create looks at paths that a user chose, and the kubelet waits two minutes.
 const CREATE: Duration = Duration::from_secs(60);
 /// The program may lie on a volume of the user's, from which the kernel reads it.
@@ -40,9 +43,7 @@ const END: Duration = Duration::from_secs(30);
 
 /// Starts and finds shims.
 pub struct ShimTasks {
-    program: PathBuf,
-    sockets: PathBuf,
-    cgroup: PathBuf,
+    starter: Arc<Starter>,
     events: mpsc::UnboundedSender<TaskEvent>,
 }
 
@@ -60,24 +61,32 @@ impl ShimTasks {
     ) -> std::io::Result<Self> {
         let sockets = state.join("shims");
         std::fs::create_dir_all(&sockets)?;
-        let (program, cgroup) = (program.to_owned(), cgroup.to_owned());
-        Ok(Self {
-            program,
-            sockets,
-            cgroup,
-            events,
-        })
+        let starter = Starter::new(program, sockets, cgroup);
+        Ok(Self { starter, events })
     }
 
-    /// Below 100 bytes also for a long state directory: a socket's address holds 108. 32 of the
-    /// id's 64 digits name a container as surely.
-    fn socket(&self, id: &ContainerId) -> PathBuf {
-        self.sockets.join(&id.as_str()[..32])
+    /// Says hello to a shim that was started.
+    async fn greet(&self, id: &ContainerId, shim: Spawned) -> Result<Vacant, TaskError> {
+        let Spawned { socket, kill } = shim;
+        let opened = Client::open(socket, id.clone(), self.events.clone());
+        let opened = within(GREETING, "greet the shim", opened).await;
+        let client = match opened {
+            Ok(client) => client,
+            Err(error) => {
+                kill.kill();
+                return Err(error);
+            }
+        };
+        Ok(Vacant {
+            client,
+            kill,
+            starter: Arc::clone(&self.starter),
+        })
     }
 
     /// The helpers of this verb that a killed daemon has left.
     async fn strays(&self, verb: &'static str) -> Vec<OwnedFd> {
-        let program = self.program.clone();
+        let program = self.starter.program().to_owned();
         let found = tokio::task::spawn_blocking(move || strays::find(&program, verb)).await;
         let found = found.unwrap_or_default();
         if !found.is_empty() {
@@ -90,26 +99,14 @@ impl ShimTasks {
         }
         found
     }
-
-    fn run(&self, id: &ContainerId) -> Result<Spawned, TaskError> {
-        let socket = self.socket(id);
-        let arguments = [
-            "--id".as_ref(),
-            id.as_str().as_ref(),
-            "--socket".as_ref(),
-            socket.as_os_str(),
-            "--cgroup".as_ref(),
-            self.cgroup.as_os_str(),
-        ];
-        process::spawn(&self.program, "run", arguments)
-    }
 }
 
 #[async_trait]
 impl Tasks for ShimTasks {
     fn ready(&self) -> Result<(), String> {
-        let program = self.program.display();
-        match std::fs::metadata(&self.program) {
+        let program = self.starter.program();
+        let (file, program) = (std::fs::metadata(program), program.display());
+        match file {
             Ok(file) if file.is_file() && file.mode() & 0o111 != 0 => Ok(()),
             Ok(_) => Err(format!(
                 "{program} cannot be executed: install Corten again"
@@ -119,7 +116,9 @@ impl Tasks for ShimTasks {
     }
 
     async fn pin(&self, pod: &Sandbox) -> Result<Option<(i32, u64)>, TaskError> {
-        sandbox::pin(&self.program, pod, &self.cgroup).await
+        // Its first container is to find one.
+        self.starter.fill(Verb::Run);
+        sandbox::pin(&self.starter, pod).await
     }
 
     async fn end_strays(&self) {
@@ -132,7 +131,7 @@ impl Tasks for ShimTasks {
     }
 
     async fn unpin(&self, namespaces: &Namespaces) -> Result<(), TaskError> {
-        sandbox::unpin(&self.program, namespaces).await
+        sandbox::unpin(&self.starter, namespaces).await
     }
 
     fn is_pinned(&self, namespaces: &Namespaces) -> bool {
@@ -154,16 +153,19 @@ impl Tasks for ShimTasks {
         true
     }
 
-    fn launch(&self, id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError> {
-        Ok(Box::new(Vacant {
-            shim: self.run(id)?,
-            events: self.events.clone(),
-        }))
+    async fn launch(&self, id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError> {
+        if let Some(spare) = self.starter.spare(Verb::Run)
+            && let Ok(vacant) = self.greet(id, spare).await
+        {
+            return Ok(Box::new(vacant));
+        }
+        let vacant = self.greet(id, self.starter.start(id)?).await?;
+        Ok(Box::new(vacant))
     }
 
     async fn reconnect(&self, id: &ContainerId) -> Result<Option<Launched>, TaskError> {
         let verb = "find the shim again";
-        let socket = match PacketSocket::connect(&self.socket(id)) {
+        let socket = match PacketSocket::connect(&self.starter.socket(id)) {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 return Ok(None);
             }
@@ -192,40 +194,43 @@ impl Tasks for ShimTasks {
 
     fn forget(&self, id: &ContainerId) -> Result<(), TaskError> {
         let verb = "remove the shim's socket";
-        match std::fs::remove_file(self.socket(id)) {
+        match std::fs::remove_file(self.starter.socket(id)) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             other => other.map_err(|source| TaskError::Socket { verb, source }),
         }
     }
 
     async fn exec(&self, order: ExecOrder) -> Result<Exec, TaskError> {
-        exec::start(&self.program, order).await
+        exec::start(&self.starter, order).await
     }
 
     async fn dialer(&self, network: Option<&Path>) -> Result<Dialer, TaskError> {
         within(
             ANSWER,
             "start a dialer",
-            dial::start(&self.program, network),
+            dial::start(&self.starter, network),
         )
         .await
     }
 }
 
-/// A shim that was started and told nothing: it ends where its socket is closed.
+/// A shim that was started and greeted: it ends where its socket is closed.
 struct Vacant {
-    shim: Spawned,
-    events: mpsc::UnboundedSender<TaskEvent>,
+    client: Client,
+    kill: Kill,
+    starter: Arc<Starter>,
 }
 
 #[async_trait]
 impl Vacancy for Vacant {
     async fn create(self: Box<Self>, order: CreateOrder) -> Result<Launched, TaskError> {
         let verb = "create the container";
-        let Self { shim, events } = *self;
-        let Spawned { socket, kill } = shim;
+        let Self {
+            client,
+            kill,
+            starter,
+        } = *self;
         let made = async {
-            let client = Client::open(socket, order.id.clone(), events).await?;
             let answer = client.call(verb, create_request(order)).await;
             match answer {
                 Ok(answer) => launched(client, verb, answer),
@@ -240,6 +245,7 @@ impl Vacancy for Vacant {
         if matches!(made, Err(TaskError::Slow { .. })) {
             kill.kill();
         }
+        starter.fill(Verb::Run);
         made
     }
 }

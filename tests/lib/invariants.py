@@ -12,7 +12,7 @@ import re
 import subprocess
 import time
 
-from runtimes import Runtime
+from runtimes import IN_RESERVE, Runtime
 from wait import Late, until
 
 ROOT, STATE = pathlib.Path("/var/lib/corten"), pathlib.Path("/run/corten")
@@ -165,6 +165,16 @@ def shims() -> list[tuple[int, str]]:
 
 
 def shim_processes() -> list[tuple[int, str, list[str]]]:
+    """All processes of the shim's program but those in reserve: pid, verb, arguments."""
+    return [one for one in _programs() if IN_RESERVE.isdisjoint(one[2])]
+
+
+def vacant_shims() -> list[int]:
+    """Shims without a container: in reserve, or about to get one."""
+    return [pid for pid, verb, arguments in _programs() if verb == "run" and not IN_RESERVE.isdisjoint(arguments)]
+
+
+def _programs() -> list[tuple[int, str, list[str]]]:
     """All processes of the shim's program: pid, verb, arguments. A holder is started by way of /proc/self/exe."""
     found = []
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):

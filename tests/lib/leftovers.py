@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable
 
 from results import record
-from runtimes import Runtime
+from runtimes import IN_RESERVE, Runtime
 from wait import Late, until
 
 IMAGE = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
@@ -97,11 +97,13 @@ def _mounts() -> set[str]:
 
 
 def _processes() -> set[str]:
-    """By command name, and number among those of one name: pids change, a restarted daemon is no leftover."""
+    """By command name, and number among those of one name: pids change, a restarted daemon is no leftover.
+    Nor is what a daemon keeps in reserve."""
     seen: dict[str, int] = {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            if (folder / "cmdline").read_bytes():
+            words = (folder / "cmdline").read_bytes().decode(errors="replace")
+            if words and IN_RESERVE.isdisjoint(words.split("\0")):
                 name = (folder / "comm").read_text().strip()
                 seen[name] = seen.get(name, 0) + 1
         except OSError:

@@ -81,7 +81,7 @@ class Cell:
             self.runtime.service.kill()
         else:
             clones = verbs.clones()
-            victims = verbs.all_shims() or verbs.holders()
+            victims = verbs.all_shims() or verbs.holders() or invariants.vacant_shims()
             verbs.check(bool(victims), "no shim is there to be killed")
             for pid in victims:
                 os.kill(pid, signal.SIGKILL)

@@ -1,5 +1,6 @@
 //! The node's processes. The node has a PID namespace of its own, so these are all there are.
 
+use corten_shim::api::{ANY, SPARE};
 use std::fs;
 
 /// A process.
@@ -24,11 +25,14 @@ impl Process {
     }
 }
 
-/// All processes that have arguments: neither kernel threads nor zombies have.
+/// All processes that have arguments (neither kernel threads nor zombies have), but what a
+/// daemon keeps in reserve.
 pub fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(read).collect()
+    let processes = pids.filter_map(read);
+    let in_reserve = |one: &Process| one.names(ANY) || one.names(SPARE);
+    processes.filter(|one| !in_reserve(one)).collect()
 }
 
 /// The shim of a container.

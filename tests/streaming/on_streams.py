@@ -9,7 +9,7 @@ import subprocess
 import unittest
 
 import leftovers
-from runtimes import Runtime
+from runtimes import IN_RESERVE, Runtime
 from wait import until
 
 TRANSPORTS = ("spdy", "websocket")
@@ -104,7 +104,7 @@ class Held:
         daemon = pathlib.Path(f"/proc/{runtime.service.pid}")
         self.descriptors = len(list((daemon / "fd").iterdir()))
         self.resident = int(re.search(r"^VmRSS:\s+(\d+)", (daemon / "status").read_text(), re.MULTILINE)[1])
-        self.processes = sum(program(folder) in ("corten-shim", "containerd-shim-runc-v2")
+        self.processes = sum(program(folder) in ("corten-shim", "containerd-shim-runc-v2") and not is_in_reserve(folder)
                              for folder in pathlib.Path("/proc").glob("[0-9]*"))
 
     def __repr__(self) -> str:
@@ -116,6 +116,13 @@ def program(folder: pathlib.Path) -> str:
         return os.path.basename(os.readlink(folder / "exe"))
     except OSError:
         return ""
+
+
+def is_in_reserve(folder: pathlib.Path) -> bool:
+    try:
+        return not IN_RESERVE.isdisjoint((folder / "cmdline").read_text(errors="replace").split("\0"))
+    except OSError:
+        return False
 
 
 def noise(path: pathlib.Path, size: int) -> str:

@@ -2,8 +2,9 @@
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How often a directory that is still busy is tried again: a process that was killed is not yet
@@ -22,7 +23,7 @@ pub enum Version {
 }
 
 /// Where a hierarchy is mounted.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     version: Version,
     mountpoint: PathBuf,
@@ -62,7 +63,24 @@ impl Mount {
 /// # Errors
 /// What reading says; `Unsupported` where there are none.
 pub fn mounts() -> io::Result<Vec<Mount>> {
-    let mut found = parse(&std::fs::read_to_string("/proc/self/mountinfo")?);
+    match KNOWN.get() {
+        Some(known) => Ok(known.clone()),
+        None => look(),
+    }
+}
+
+/// Looks now, for whoever asks later in this process or in one that it forks: a host does not change
+/// its hierarchies. What is wrong is told to who asks.
+pub fn look_ahead() {
+    if let Ok(found) = look() {
+        let _ = KNOWN.set(found);
+    }
+}
+
+static KNOWN: OnceLock<Vec<Mount>> = OnceLock::new();
+
+fn look() -> io::Result<Vec<Mount>> {
+    let mut found = parse(&read_mounts()?);
     for mount in found
         .iter_mut()
         .filter(|mount| mount.version == Version::V2)
@@ -80,6 +98,15 @@ pub fn mounts() -> io::Result<Vec<Mount>> {
         ));
     }
     Ok(found)
+}
+
+/// In large pieces: for each read the kernel walks the list of mounts from its beginning, and std,
+/// which is told a size of 0, begins with reads of 32 bytes.
+fn read_mounts() -> io::Result<String> {
+    let mut file = std::fs::File::open("/proc/self/mountinfo")?;
+    let mut text = String::with_capacity(16 << 10);
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A hierarchy that is mounted several times counts where it is mounted first.

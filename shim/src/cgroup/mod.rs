@@ -10,7 +10,7 @@ mod kill;
 mod limits;
 mod update;
 
-pub use hierarchy::{Directory, Version};
+pub use hierarchy::{Directory, Version, look_ahead};
 
 use crate::api::{Failure, FailureKind};
 use crate::failure::At;

@@ -22,6 +22,7 @@ mod supervise;
 use crate::api::{ExecReply, ExecRequest, Failure, FailureKind};
 use crate::failure::{At, log};
 use crate::packet;
+use crate::title;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -64,6 +65,8 @@ fn serve(socket: &OwnedFd) -> Result<(), Failure> {
         &fds,
     );
     drop(fds);
+    // Nothing depends on it but who looks at the list of processes.
+    let _ = title::take_up();
     if started.is_err() {
         joined.nested.end();
         return Ok(());

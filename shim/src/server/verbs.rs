@@ -215,8 +215,8 @@ impl Shim<'_> {
             ))
             .into();
         }
-        if request.id != self.id {
-            return Err(Failure::invalid("create", "the id is another shim's")).into();
+        if let Err(failure) = self.be_the_shim_of(&request.id) {
+            return Err(failure).into();
         }
         let made = Container::create(self.creator, request);
         if let Some(starter) = self.starter.take() {

@@ -1,0 +1,76 @@
+//! What others read as the arguments of this process, in `ps` and `/proc/PID/cmdline`: corrected once a
+//! process that was started ahead of its request knows what it is for.
+//!
+//! They are written where they lie, in this process's own memory, by way of its `mem` file: what has
+//! been read of them is a copy, and the place keeps its length.
+
+use crate::api::{ANY, SPARE};
+use crate::stat;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Shows this id, and its beginning, where something stands for them.
+///
+/// # Errors
+/// What the files say.
+pub fn name(id: &str) -> io::Result<()> {
+    rewrite(|line| put(line, id.as_bytes()))
+}
+
+/// Shows no longer that this is a spare.
+///
+/// # Errors
+/// What the files say.
+pub fn take_up() -> io::Result<()> {
+    rewrite(|line| {
+        words(line)
+            .filter(|word| *word == SPARE.as_bytes())
+            .for_each(|word| word.fill(0));
+    })
+}
+
+fn rewrite(change: impl FnOnce(&mut [u8])) -> io::Result<()> {
+    let mut line = fs::read("/proc/self/cmdline")?;
+    let before = line.clone();
+    change(&mut line);
+    if line == before {
+        return Ok(());
+    }
+    let memory = File::options().write(true).open("/proc/self/mem")?;
+    memory.write_all_at(&line, stat::arguments()?)
+}
+
+fn words(line: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {
+    line.split_mut(|&byte| byte == 0)
+}
+
+/// At the end of a word as many zeros as an id has digits, or half as many, stand for it.
+fn put(line: &mut [u8], id: &[u8]) {
+    for word in words(line) {
+        let zeros = word.iter().rev().take_while(|&&byte| byte == b'0').count();
+        if (zeros == ANY.len() || zeros == ANY.len() / 2) && zeros <= id.len() {
+            let start = word.len() - zeros;
+            word[start..].copy_from_slice(&id[..zeros]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_takes_the_place_of_what_stands_for_it() {
+        let line = |id: &str| {
+            format!(
+                "shim\0run\0--id\0{id}\0--socket\0/run/{}\0--n\01000\0",
+                &id[..32]
+            )
+        };
+        let id = "a1".repeat(32);
+        let mut shown = line(ANY).into_bytes();
+        put(&mut shown, id.as_bytes());
+        assert_eq!(String::from_utf8(shown).unwrap(), line(&id));
+    }
+}
