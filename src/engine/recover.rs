@@ -11,6 +11,7 @@
 //! sandbox, Ready              its network has gone          NotReady, stopped
 //! container, Creating         –                             undone
 //! container, of its sandbox   the sandbox is unknown        undone
+//! container, Exited           its shim answers              Exited; the shim goes with it
 //! container, this boot        its shim answers              as the shim says
 //! container, this boot        its shim does not answer      as the record says; asked again
 //! container, this boot        no shim, an exit record       Exited, as the record says
@@ -160,6 +161,10 @@ impl Engine {
     async fn find_again(self: &Arc<Self>, cell: &Arc<ContainerCell>) -> Result<()> {
         let container = cell.record();
         if container.has_exited() {
+            // An end that came while its start was written down: its shim may still be there.
+            if let Some(launched) = self.ports.tasks.reconnect(&container.id).await? {
+                cell.set_task(Some(launched.task));
+            }
             return Ok(());
         }
         if container.boot_id != self.node.boot_id {

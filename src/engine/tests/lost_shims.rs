@@ -1,6 +1,7 @@
 //! Shims that do not answer, and ends that nobody saw.
 
 use super::*;
+use crate::model::container::Exit;
 
 impl Bench {
     async fn runs(&self) -> ContainerId {
@@ -75,6 +76,24 @@ async fn who_has_no_shim_and_obeys_is_not_waited_for_longer() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert_eq!(bench.tasks.signals()[0], 15);
     assert_eq!(bench.exit(&id), (255, "Unknown".to_owned()));
+}
+
+#[tokio::test]
+async fn the_shim_of_an_end_that_was_recorded_goes_with_its_container() {
+    let bench = Bench::new().await;
+    let id = bench.runs().await;
+    let mut record = bench.engine.container_status(id.as_str()).unwrap();
+    Arc::make_mut(&mut record).state = ContainerState::Exited(Exit {
+        code: 9,
+        reason: "Error".to_owned(),
+        message: String::new(),
+        finished_at: 1,
+    });
+    bench.store.save_container(&record).unwrap();
+    let bench = bench.restart().await;
+    assert_eq!(bench.exit(&id), (9, "Error".to_owned()));
+    bench.engine.remove_container(id.as_str()).await.unwrap();
+    assert_eq!(bench.tasks.containers(), 0);
 }
 
 #[tokio::test]
