@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 
-from on_streams import PORT, SIGNALS, Held, OnStreams
+from on_streams import PORT, SIGNALS, Held, OnStreams, in_reserve
 from wait import until
 
 AT_ONCE = 200
@@ -51,9 +51,12 @@ class Loads(OnStreams):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        # One of each, so that what is made once is there.
-        subprocess.run(["streams", "execs", "--endpoint", cls.runtime.endpoint, "--container", cls.served, "--", "echo", "hello"],
-                       check=True, stdout=subprocess.DEVNULL)
+        # One of each, so that what is made once is there, and what is kept in reserve from then on.
+        for words in (["execs", "--container", cls.served, "--", "echo", "hello"],
+                      ["connections", "--sandbox", cls.pod.sandbox, "--port", str(PORT)]):
+            subprocess.run(["streams", words[0], "--endpoint", cls.runtime.endpoint, *words[1:]],
+                           check=True, stdout=subprocess.DEVNULL)
+        until(lambda: {"exec", "dial"} <= in_reserve(), 20, "an exec and a dialer are in reserve")
         cls.idle = Held(cls.runtime)
 
     def test_a_storm_of_resets_leaves_the_session(self):

@@ -118,11 +118,20 @@ def program(folder: pathlib.Path) -> str:
         return ""
 
 
+def in_reserve() -> set[str]:
+    """The kinds of what the daemon has started ahead of a request."""
+    return {arguments(folder)[1] for folder in pathlib.Path("/proc").glob("[0-9]*") if is_in_reserve(folder)}
+
+
 def is_in_reserve(folder: pathlib.Path) -> bool:
+    return not IN_RESERVE.isdisjoint(arguments(folder))
+
+
+def arguments(folder: pathlib.Path) -> list[str]:
     try:
-        return not IN_RESERVE.isdisjoint((folder / "cmdline").read_text(errors="replace").split("\0"))
+        return (folder / "cmdline").read_text(errors="replace").split("\0")
     except OSError:
-        return False
+        return []
 
 
 def noise(path: pathlib.Path, size: int) -> str:
