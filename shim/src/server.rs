@@ -302,7 +302,10 @@ impl<'a> Shim<'a> {
         let nobody = self.connections.is_empty();
         match &self.container {
             None => nobody,
-            Some(container) => container.is_cleared() && (nobody || self.events.kept().is_empty()),
+            Some(container) => {
+                let has_told = nobody || self.events.kept().is_empty();
+                container.is_cleared() && has_told && !container.streams.has_clients()
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Those who are attached to a container's streams: each gets what comes from then on.
 //!
-//! What a client has not taken is kept up to [`BEHIND`] bytes. Then the stream is held back, so that
-//! many who read can be as fast together as the container is; but only for [`PATIENCE`], in which the
-//! client must take half of it: one that does not read is no reason to hold a container up, and is
-//! disconnected and counted.
+//! What a client has not taken is kept up to [`BEHIND`] bytes. Then the stream is held back until it
+//! has taken half of that, so that many who read can be as fast together as the container is. But each
+//! has only [`PATIENCE`] of that in sum: it is given back slowly while the client keeps up, and by what
+//! it takes, [`PACE`] together with the others. One that reads nothing, or a trickle, is no reason to
+//! hold a container up, and is disconnected and counted.
 //!
 //! Invariant: no write to a client waits, and a client that has gone is forgotten with all of its
 //! descriptors.
@@ -19,8 +20,15 @@ use std::time::{Duration, Instant};
 pub const BEHIND: usize = 256 * 1024;
 /// How much it may be at the very end, when what a pipe still holds is read at once.
 const FAR_BEHIND: usize = 2 * BEHIND;
-/// How long a stream is held back for a client.
+/// How long a stream is held back for a client, in sum.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Of the time in which it is not, this part is given back.
+const GIVEN_BACK: u32 = 20;
+/// How fast those who get a stream take it together, at the least, in bytes a second: what a client
+/// takes at its share of that pace is no time.
+const PACE: u64 = 4 * 1024 * 1024;
+/// How long a client may take nothing of what is left after the end of its stream.
+const LAST: Duration = Duration::from_secs(10);
 /// The most that is read from a client's keyboard before the terminal has taken it, in bytes.
 const TYPED: usize = 4 * 1024;
 
@@ -36,8 +44,12 @@ pub struct Tap {
     pub stream: Option<Stream>,
     fd: OwnedFd,
     backlog: VecDeque<u8>,
-    /// Since when it has been too far behind.
-    behind: Option<Instant>,
+    /// It is too far behind, and its stream held back.
+    behind: bool,
+    /// Since when it has been behind, or has not been; at the end since when it has taken nothing.
+    since: Instant,
+    /// How long its stream was held back for it before.
+    owed: Duration,
     keyboard: Keyboard,
     life: Life,
 }
@@ -75,7 +87,9 @@ impl Tap {
             stream,
             fd,
             backlog: VecDeque::new(),
-            behind: None,
+            behind: false,
+            since: Instant::now(),
+            owed: Duration::ZERO,
             keyboard: Keyboard::Shut,
             life: Life::Flowing,
         }
@@ -93,15 +107,40 @@ impl Tap {
     pub fn life(&self) -> Life {
         match self.life {
             Life::Leaving if !self.has_typed() => Life::Gone,
-            Life::Flowing if self.patience() == Some(Duration::ZERO) => Life::Slow,
+            Life::Flowing | Life::Ending if self.patience() == Some(Duration::ZERO) => Life::Slow,
             other => other,
         }
     }
 
-    /// How much longer its stream is held back for it; `None`: it is not.
+    /// How much longer its stream is held back for it, or its rest is kept; `None`: it is not.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
-        Some(PATIENCE.saturating_sub(self.behind?.elapsed()))
+        let most = match self.life {
+            Life::Ending => LAST,
+            _ if self.behind => PATIENCE.saturating_sub(self.owed),
+            _ => return None,
+        };
+        Some(most.saturating_sub(self.since.elapsed()))
+    }
+
+    /// What was held back until now is owed, or some of it given back.
+    fn settle(&mut self) {
+        let passed = self.since.elapsed();
+        self.since = Instant::now();
+        self.owed = match self.behind {
+            true => self.owed + passed,
+            false => self.owed.saturating_sub(passed / GIVEN_BACK),
+        };
+    }
+
+    /// So much was taken by one of so many clients.
+    fn took(&mut self, bytes: usize, clients: u64) {
+        self.settle();
+        let earned = bytes as u64 * clients * 1_000_000 / PACE;
+        self.owed = self.owed.saturating_sub(Duration::from_micros(earned));
+        if self.backlog.len() <= BEHIND / 2 {
+            self.behind = false;
+        }
     }
 
     /// What to poll for, as long as there is somebody.
@@ -117,8 +156,8 @@ impl Tap {
         Some((&self.fd, flags))
     }
 
-    /// Acts on what the poll has answered.
-    pub fn turn(&mut self, flags: PollFlags) {
+    /// Acts on what the poll has answered, as one of so many clients.
+    pub fn turn(&mut self, flags: PollFlags, clients: u64) {
         if flags.contains(PollFlags::HUP) {
             return self.leave();
         }
@@ -128,7 +167,7 @@ impl Tap {
             self.life = Life::Gone;
         }
         if flags.contains(PollFlags::OUT) {
-            self.flush();
+            self.flush(clients);
         }
     }
 
@@ -143,8 +182,9 @@ impl Tap {
             return self.leave();
         };
         self.backlog.extend(&data[written..]);
-        if self.backlog.len() > BEHIND {
-            self.behind.get_or_insert_with(Instant::now);
+        if self.backlog.len() > BEHIND && !self.behind {
+            self.settle();
+            self.behind = true;
         }
         if self.backlog.len() > FAR_BEHIND {
             self.life = Life::Slow;
@@ -156,7 +196,9 @@ impl Tap {
         match self.life {
             Life::Flowing => {
                 self.life = Life::Ending;
-                self.flush();
+                self.behind = false;
+                self.since = Instant::now();
+                self.flush(1);
             }
             // The terminal takes no more either.
             Life::Leaving => self.life = Life::Gone,
@@ -178,15 +220,15 @@ impl Tap {
         matches!(&self.keyboard, Keyboard::Open(typed) if !typed.is_empty())
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, clients: u64) {
         while !self.backlog.is_empty() {
             match write(&self.fd, self.backlog.as_slices().0) {
                 Ok(0) => return,
-                Ok(written) => drop(self.backlog.drain(..written)),
+                Ok(written) => {
+                    drop(self.backlog.drain(..written));
+                    self.took(written, clients);
+                }
                 Err(_) => return self.leave(),
-            }
-            if self.backlog.len() <= BEHIND / 2 {
-                self.behind = None;
             }
         }
         self.backlog = VecDeque::new();
@@ -200,7 +242,7 @@ impl Tap {
     fn leave(&mut self) {
         self.life = Life::Leaving;
         self.stream = None;
-        self.behind = None;
+        self.behind = false;
         self.backlog = VecDeque::new();
         let Keyboard::Open(typed) = &mut self.keyboard else {
             return;

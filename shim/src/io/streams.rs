@@ -197,9 +197,10 @@ impl Streams {
     /// One turn of all that are ready, with the answers of the poll: clients first.
     pub fn turn(&mut self, ready: &[(Part, PollFlags)]) {
         self.log.turn();
+        let clients = self.taps.len() as u64;
         for &(part, flags) in ready {
             if let Part::Tap(index) = part {
-                self.taps[index].turn(flags);
+                self.taps[index].turn(flags, clients);
             }
         }
         let mut ended = Vec::new();

@@ -198,6 +198,24 @@ fn who_reads_is_waited_for() {
     assert_eq!(health(&all.streams).slow_clients, 0);
 }
 
+/// Each time it is waited for it takes enough, but it makes everybody wait all the time.
+#[test]
+fn who_reads_a_trickle_is_cut() {
+    let mut all = piped(None, false);
+    rustix::io::ioctl_fionbio(&all.stdout, true).unwrap();
+    let slow = attach(&mut all.streams, OUT).unwrap();
+    rustix::io::ioctl_fionbio(&slow[0], true).unwrap();
+    let mut buffer = [0u8; 2048];
+    let mut got = 0;
+    while all.streams.cut_off().is_none() {
+        flood(&mut all);
+        got += read(&slow[0], &mut buffer).unwrap_or(0);
+        assert!(got < 8 * BEHIND, "it is waited for without end");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(health(&all.streams).slow_clients, 1);
+}
+
 /// At a container's end all that its pipes hold is read at once.
 #[test]
 fn a_client_that_is_behind_at_the_end_gets_the_rest() {
@@ -230,6 +248,21 @@ fn a_client_that_is_behind_at_the_end_gets_the_rest() {
         }
     }
     assert_eq!(got, sent);
+}
+
+/// The shim stays for who still has something to get, and not for ever.
+#[test]
+fn who_has_yet_to_take_the_rest_has_a_while_for_it() {
+    let mut all = piped(None, false);
+    rustix::io::ioctl_fionbio(&all.stdout, true).unwrap();
+    let _late = attach(&mut all.streams, OUT).unwrap();
+    while flood(&mut all) > 0 {}
+    drop((all.stdout, all.stderr));
+    all.streams.drain();
+    all.streams.finish();
+    assert!(all.streams.has_clients());
+    let patience = all.streams.patience().expect("it is not kept for ever");
+    assert!(patience > Duration::from_secs(1), "{patience:?}");
 }
 
 #[test]
