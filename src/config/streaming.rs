@@ -42,8 +42,8 @@ pub(super) fn resolve(raw: &RawConfig) -> Result<StreamingConfig, ConfigError> {
     Ok(StreamingConfig {
         address: socket_address(raw, &raw::STREAMING_ADDRESS)?,
         tls: tls(raw)?,
-        idle_timeout: duration(raw, &raw::STREAMING_IDLE_TIMEOUT)?,
-        creation_timeout: duration(raw, &raw::STREAMING_CREATION_TIMEOUT)?,
+        idle_timeout: some_time(raw, &raw::STREAMING_IDLE_TIMEOUT)?,
+        creation_timeout: some_time(raw, &raw::STREAMING_CREATION_TIMEOUT)?,
         drain: duration(raw, &raw::STREAMING_DRAIN)?,
     })
 }
@@ -75,6 +75,14 @@ pub(super) fn socket_address(raw: &RawConfig, key: &Key) -> Result<SocketAddr, C
     let text = raw.text(key).unwrap_or_default();
     let reason = "must be an IP address and a port, such as \"127.0.0.1:0\" or \"[::1]:10010\"";
     text.parse().map_err(|_| raw.refuse(key, reason))
+}
+
+/// A time within which something must happen: with none every session would end at once.
+fn some_time(raw: &RawConfig, key: &Key) -> Result<Duration, ConfigError> {
+    match duration(raw, key)? {
+        Duration::ZERO => Err(raw.refuse(key, "must be more than nothing")),
+        time => Ok(time),
+    }
 }
 
 pub(super) fn duration(raw: &RawConfig, key: &Key) -> Result<Duration, ConfigError> {
@@ -142,6 +150,11 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
         for wrong in ["", "5", "s", "5 s", "-1s", "1d", "99999999999s", "1.5s"] {
             assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+        assert!(load("drain = '0s'").is_ok());
+        for key in ["idle_timeout", "creation_timeout"] {
+            let error = load(&format!("{key} = '0s'")).unwrap_err();
+            assert!(error.contains("more than nothing"), "{error}");
         }
         assert!(load("drain = '9000h'").unwrap_err().contains("a year"));
         assert!(

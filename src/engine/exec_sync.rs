@@ -19,6 +19,8 @@ use tokio::time::Instant;
 /// What stdout and stderr may hold together, in bytes: a gRPC message of 16 MiB, less its own
 /// framing, is what the kubelet takes.
 const OUTPUT_LIMIT: usize = 16 * 1024 * 1024 - 64 * 1024;
+/// The most of a program's name that is shown, in bytes.
+const LONGEST_SHOWN: usize = 128;
 /// How long a pipe is read after the process ended: a background child may hold it for ever.
 const DRAIN: Duration = Duration::from_millis(500);
 /// More than the shim's own time-out: it kills, and tells.
@@ -52,7 +54,7 @@ impl Engine {
         if container.state != ContainerState::Running {
             return Err(Error::precondition(format!("container {id} does not run")));
         }
-        let shown = command.join(" ");
+        let shown = program(&command);
         let order = self
             .exec_order(&container, command, Wants::default())
             .await?;
@@ -108,6 +110,13 @@ impl Engine {
             timeout: None,
         })
     }
+}
+
+/// The name of a command's program, for errors and the log. Its arguments are nobody's business there:
+/// they may be secrets, and megabytes.
+pub(super) fn program(command: &[String]) -> String {
+    let name = command.first().map_or("", String::as_str);
+    name[..name.floor_char_boundary(LONGEST_SHOWN)].to_owned()
 }
 
 /// The container's own process with another command: same user, groups, capabilities, environment.

@@ -3,6 +3,7 @@
 use super::process::{Control, Ended, Joined, Process};
 use super::streams::{Output, Streams};
 use super::{Engine, ExecSession, Wants};
+use crate::engine::exec_sync::program;
 use crate::error::{Error, Result};
 use crate::task::Exec;
 use std::sync::Arc;
@@ -22,11 +23,11 @@ impl Engine {
             wants,
         } = session;
         let container = self.running(&id)?;
-        let shown = command.join(" ");
+        let program = program(&command);
         let order = self.exec_order(&container, command, wants).await?;
         let started = self.ports.tasks.exec(order).await;
         let exec = started
-            .map_err(|e| Error::from(e).during(format!("execute {shown:?} in container {id}")))?;
+            .map_err(|e| Error::from(e).during(format!("execute {program:?} in container {id}")))?;
         join(exec, wants)
     }
 }
