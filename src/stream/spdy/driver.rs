@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::SpdyError;
 use super::codec::{Decoder, Frame, GoAwayStatus, Piece, ResetStatus, Setting};
@@ -15,7 +15,7 @@ use super::inbound::{Opened, Receipt, Verdict};
 use super::session::Session;
 
 /// A read takes at most this many bytes. A control frame fits.
-pub(super) const BUFFER: usize = 32 << 10;
+pub(super) const BUFFER: usize = 16 << 10;
 /// Pieces in a row before others on this thread come by.
 const BURST: usize = 64;
 
@@ -27,6 +27,8 @@ pub(super) struct Driver<R> {
     buffer: Vec<u8>,
     /// What of the buffer is not decoded.
     filled: std::ops::Range<usize>,
+    /// Runs while the connection is not read for a stream that nobody reads.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 /// How a session ends well.
@@ -57,6 +59,7 @@ impl<R: AsyncRead + Unpin> Driver<R> {
             decoder: Decoder::new(limits),
             buffer: vec![0; buffer],
             filled: 0..0,
+            stalled: None,
         }
     }
 
@@ -70,9 +73,14 @@ impl<R: AsyncRead + Unpin> Driver<R> {
             Ok(Goodbye::Ours) => Some(GoAwayStatus::OK),
             Err(_) => Some(GoAwayStatus::PROTOCOL_ERROR),
         };
-        if let Some(status) = status {
-            // The end is known; a peer that does not wait for its last words has lost nothing.
-            let _ = timeout(self.session.limits.linger, self.say_goodbye(status)).await;
+        // The end is known; a peer that does not wait for its last words has lost nothing.
+        match status {
+            None => {}
+            // How long a peer may take that did nothing wrong is for whoever polls this.
+            Some(GoAwayStatus::OK) => drop(self.say_goodbye(GoAwayStatus::OK).await),
+            Some(status) => {
+                drop(timeout(self.session.limits.linger, self.say_goodbye(status)).await);
+            }
         }
         drop(over);
         end.map(|_| ())
@@ -110,7 +118,7 @@ impl<R: AsyncRead + Unpin> Driver<R> {
     }
 
     /// How much may be taken now; `None`: nothing, until somebody has read or the peer has.
-    fn poll_room(&mut self, cx: &Context<'_>) -> Result<Option<usize>, SpdyError> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Result<Option<usize>, SpdyError> {
         let congested = {
             let mut outbound = self.session.outbound();
             outbound.driven_by(cx.waker());
@@ -120,7 +128,30 @@ impl<R: AsyncRead + Unpin> Driver<R> {
         let mut inbound = self.session.inbound();
         let room = inbound.room(cx.waker());
         let may = room > 0 && !congested || inbound.is_done();
+        drop(inbound);
+        if room > 0 {
+            self.stalled = None;
+        } else {
+            self.poll_stalled(cx);
+        }
         Ok(may.then_some(room))
+    }
+
+    /// Resets the stream for which the others have waited long enough.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) {
+        let Some(limit) = self.session.limits.stall else {
+            return;
+        };
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if sleep.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        self.stalled = None;
+        let staller = self.session.inbound().staller();
+        if let Some(stream) = staller {
+            self.session.reset(stream, ResetStatus::FLOW_CONTROL_ERROR);
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// Takes one piece of what was read, if there is one.
@@ -153,7 +184,10 @@ fn data(session: &Session, stream: u32, bytes: &[u8], fin: bool) -> Result<(), S
     let receipt = session.inbound().receive(stream, bytes, fin)?;
     match receipt {
         Receipt::Kept(credit) => session.give(stream, &credit),
-        Receipt::AfterEnd => session.reset(stream, ResetStatus::STREAM_ALREADY_CLOSED),
+        Receipt::AfterEnd(credit) => {
+            session.give(stream, &credit);
+            session.reset(stream, ResetStatus::STREAM_ALREADY_CLOSED);
+        }
     }
     Ok(())
 }
@@ -213,11 +247,12 @@ fn open(session: &Session, opened: Opened, fin: bool) -> Result<(), SpdyError> {
 
 /// The peer resets: it needs not be told.
 fn reset(session: &Session, stream: u32, status: ResetStatus) -> Result<(), SpdyError> {
-    {
+    let credit = {
         let mut inbound = session.inbound();
         inbound.known("RST_STREAM", stream)?;
-        inbound.reset(stream, status);
-    }
+        inbound.reset(stream, status)
+    };
+    session.give(0, &credit);
     session.outbound().end(stream, status);
     Ok(())
 }

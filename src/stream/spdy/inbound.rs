@@ -13,7 +13,7 @@ use super::session::{wait, wake};
 use super::{Limits, SpdyError};
 
 /// The window that a peer begins with, of each stream and of the session.
-const WINDOW: usize = 64 << 10;
+pub(super) const WINDOW: usize = 64 << 10;
 /// About what a chunk costs besides its bytes.
 const CHUNK: usize = 64;
 
@@ -99,7 +99,7 @@ pub(super) enum Receipt {
     /// It waits for its reader, or nobody wants it.
     Kept(Credit),
     /// Its sender had ended the stream.
-    AfterEnd,
+    AfterEnd(Credit),
 }
 
 impl Inbound {
@@ -200,7 +200,7 @@ impl Inbound {
             return Ok(Receipt::Kept(self.pass_over(bytes.len())));
         };
         match inlet.end {
-            Some(End::Fin) => return Ok(Receipt::AfterEnd),
+            Some(End::Fin) => return Ok(Receipt::AfterEnd(self.pass_over(bytes.len()))),
             Some(End::Reset(_) | End::Over) => {
                 return Ok(Receipt::Kept(self.pass_over(bytes.len())));
             }
@@ -241,14 +241,21 @@ impl Inbound {
     }
 
     /// Nothing of it is read any more; who reads hears of it.
-    pub fn reset(&mut self, stream: u32, status: ResetStatus) {
+    pub fn reset(&mut self, stream: u32, status: ResetStatus) -> Credit {
         let Some(inlet) = self.inlets.get_mut(&stream) else {
-            return;
+            return Credit::default();
         };
         inlet.end = Some(End::Reset(status));
-        let held = inlet.clear();
         wake(&mut inlet.reading);
-        self.release(held);
+        self.throw_away(stream)
+    }
+
+    /// The stream of which most is unread, where there are others than it and its error stream.
+    pub fn staller(&self) -> Option<u32> {
+        let unread = |inlet: &Inlet| inlet.chunks.iter().map(Bytes::len).sum::<usize>();
+        let most = self.inlets.iter().max_by_key(|(_, inlet)| unread(inlet));
+        let (stream, inlet) = most?;
+        (self.inlets.len() > 2 && unread(inlet) > 0).then_some(*stream)
     }
 
     pub fn poll_read(
@@ -280,15 +287,24 @@ impl Inbound {
     }
 
     /// Nobody reads it. Says whether the peer may still send.
-    pub fn discard(&mut self, stream: u32) -> bool {
+    pub fn discard(&mut self, stream: u32) -> (bool, Credit) {
         let Some(inlet) = self.inlets.get_mut(&stream) else {
-            return false;
+            return (false, Credit::default());
         };
         inlet.discarded = true;
         let unfinished = inlet.end.is_none();
-        let held = inlet.clear();
-        self.release(held);
-        unfinished
+        (unfinished, self.throw_away(stream))
+    }
+
+    /// What nobody will read is as good as read for the session's window.
+    fn throw_away(&mut self, stream: u32) -> Credit {
+        let Some(inlet) = self.inlets.get_mut(&stream) else {
+            return Credit::default();
+        };
+        let chunks = std::mem::take(&mut inlet.chunks);
+        let bytes = chunks.iter().map(Bytes::len).sum();
+        self.release(bytes + chunks.len() * CHUNK);
+        self.pass_over(bytes)
     }
 
     /// Both handles are dropped.
@@ -357,12 +373,6 @@ impl Inlet {
         let ended = self.end.is_some();
         let stream = if ended { 0 } else { due(&mut self.consumed) };
         Credit { stream, session: 0 }
-    }
-
-    /// Drops what nobody will read; gives what it cost.
-    fn clear(&mut self) -> usize {
-        let chunks = std::mem::take(&mut self.chunks);
-        chunks.iter().map(|chunk| chunk.len() + CHUNK).sum()
     }
 }
 

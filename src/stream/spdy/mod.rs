@@ -9,7 +9,8 @@
 //!
 //! - **Reading.** A peer that keeps windows is told how far it may go on as streams are read. One that
 //!   does not (spdystream) is held back by TCP: while [`Limits::unread`] bytes wait for their readers,
-//!   the connection is not read.
+//!   the connection is not read. That is more than a window, so that nobody who keeps windows is held
+//!   back so; and where one stream stalls others, it is reset after [`Limits::stall`].
 //! - **Writing.** A writer hands its own buffer to the connection, with the frame's head before it, in
 //!   one call. What the connection does not take at once is kept (less than one frame); who comes
 //!   meanwhile waits in line, each for one frame, so that all streams go on equally.
@@ -51,8 +52,11 @@ pub struct Limits {
     pub streams: usize,
     /// Bytes that wait for their readers before the connection is not read any more.
     pub unread: usize,
-    /// How long the peer has to take the last bytes and to close, once all is said.
+    /// How long a peer that broke the protocol has to take the last bytes and to close.
     pub linger: Duration,
+    /// How long the connection may stay unread for one stream that nobody reads while others are
+    /// open: then that stream is reset. `None`: for ever.
+    pub stall: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -60,16 +64,26 @@ impl Default for Limits {
         Self {
             codec: codec::Limits::default(),
             streams: 1000,
-            unread: 64 << 10,
+            unread: 72 << 10,
             linger: Duration::from_secs(5),
+            stall: None,
         }
     }
+}
+
+/// The most that a session holds besides its streams' own buffers, in bytes: what is unread, not
+/// decoded, decompressed and not yet sent, and zlib's window with its tables.
+#[cfg(test)]
+#[must_use]
+pub const fn most_held(limits: Limits) -> usize {
+    let zlib = 44 << 10;
+    limits.unread + driver::BUFFER + limits.codec.header_block + outbound::CONGESTED + zlib
 }
 
 /// Serves SPDY/3.1 on a connection whose upgrade is done. The future is the driver: nothing is read
 /// or accepted unless it is polled. It ends
 /// - with `Ok` when the peer has gone, or when [`Incoming`] and all streams are dropped and the peer
-///   has taken what was written;
+///   has taken what was written and has closed, for which there is no limit here;
 /// - with an error when the peer broke the protocol or the connection broke.
 ///
 /// When it has ended or is dropped, all streams fail and [`Incoming::accept`] gives `None`.

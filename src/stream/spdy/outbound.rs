@@ -27,9 +27,9 @@ use super::session::{wait, wake};
 pub(super) type Connection = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// The most payload of one frame.
-const FRAME: usize = 64 << 10;
+pub(super) const FRAME: usize = 48 << 10;
 /// While this much is pending the peer is not listened to: it does not listen either.
-const CONGESTED: usize = FRAME + (16 << 10);
+pub(super) const CONGESTED: usize = FRAME + (4 << 10);
 /// What a peer's windows begin with, in bytes.
 const WINDOW: i64 = 64 << 10;
 /// The largest that a window can be.
@@ -41,6 +41,8 @@ pub(super) struct Outbound {
     encoder: Encoder,
     /// Bytes that the connection has not taken.
     pending: BytesMut,
+    /// The connection has taken bytes that it may keep to itself: TLS does.
+    unflushed: bool,
     driver: Waker,
     outlets: HashMap<u32, Outlet>,
     line: VecDeque<u32>,
@@ -86,6 +88,7 @@ impl Outbound {
             connection: Some(connection),
             encoder: Encoder::default(),
             pending: BytesMut::new(),
+            unflushed: false,
             driver: Waker::noop().clone(),
             outlets: HashMap::new(),
             line: VecDeque::new(),
@@ -262,11 +265,8 @@ impl Outbound {
     /// Flushes and passes the turn on. Polled by the driver; an error is the connection's.
     pub fn drive(&mut self) -> io::Result<()> {
         if self.flush() {
+            // It wakes the driver: it is looked at again whether the turn was used.
             self.next_turn();
-        }
-        if self.turn.is_some() {
-            // It is looked at again whether the turn was used.
-            self.driver.wake_by_ref();
         }
         match &self.broken {
             Some(error) => Err(again(error)),
@@ -278,7 +278,7 @@ impl Outbound {
     pub fn poll_flushed(&mut self, waker: &Waker) -> Poll<io::Result<()>> {
         self.driven_by(waker);
         self.drive()?;
-        if self.pending.is_empty() {
+        if self.is_clear() {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending
@@ -298,6 +298,7 @@ impl Outbound {
         self.connection = None;
         self.said_all = true;
         self.pending = BytesMut::new();
+        self.unflushed = false;
         self.broken.get_or_insert_with(aborted);
         for outlet in self.outlets.values_mut() {
             wake(&mut outlet.writing);
@@ -361,7 +362,7 @@ impl Outbound {
     /// The next in line may write, if the connection takes it.
     fn next_turn(&mut self) {
         self.turn = None;
-        while self.pending.is_empty() {
+        while self.is_clear() {
             let Some(next) = self.line.pop_front() else {
                 return;
             };
@@ -385,6 +386,11 @@ impl Outbound {
         }
     }
 
+    /// The connection has taken all, and passed it on.
+    fn is_clear(&self) -> bool {
+        self.pending.is_empty() && !self.unflushed
+    }
+
     /// Nothing is pending.
     fn put_data(&mut self, stream: u32, data: &[u8]) {
         let length = i64::try_from(data.len()).unwrap_or(LARGEST);
@@ -399,10 +405,12 @@ impl Outbound {
         } else {
             0
         };
-        self.pending
-            .extend_from_slice(head.get(sent..).unwrap_or_default());
-        let rest = sent.saturating_sub(head.len());
-        self.pending.extend_from_slice(&data[rest..]);
+        let data = &data[sent.saturating_sub(head.len())..];
+        let head = head.get(sent..).unwrap_or_default();
+        // Grown by itself it would take twice as much.
+        self.pending.reserve(head.len() + data.len());
+        self.pending.extend_from_slice(head);
+        self.pending.extend_from_slice(data);
         self.flush();
     }
 
@@ -440,6 +448,20 @@ impl Outbound {
                 None => return false,
             }
         }
+        !self.unflushed || self.pass_on()
+    }
+
+    /// Lets the connection pass on what it keeps. Says whether it did.
+    fn pass_on(&mut self) -> bool {
+        let Some(connection) = self.connection.as_mut() else {
+            return false;
+        };
+        let mut cx = Context::from_waker(&self.driver);
+        match Pin::new(connection).poll_flush(&mut cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => self.unflushed = false,
+            Poll::Ready(Err(error)) => return self.has_broken(error).is_some(),
+        }
         true
     }
 
@@ -450,7 +472,10 @@ impl Outbound {
         match Pin::new(connection).poll_write_vectored(&mut cx, slices) {
             Poll::Pending => None,
             Poll::Ready(Ok(0)) => self.has_broken(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(written)) => Some(written),
+            Poll::Ready(Ok(written)) => {
+                self.unflushed = true;
+                Some(written)
+            }
             Poll::Ready(Err(error)) => self.has_broken(error),
         }
     }

@@ -41,7 +41,8 @@ impl Session {
 
     /// Ends a stream at once, both ways, and tells the peer unless it knows.
     pub fn reset(&self, stream: u32, status: ResetStatus) {
-        self.inbound().reset(stream, status);
+        let credit = self.inbound().reset(stream, status);
+        self.give(0, &credit);
         let mut outbound = self.outbound();
         if outbound.end(stream, status) {
             outbound.send(&Frame::RstStream { stream, status });

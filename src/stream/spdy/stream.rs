@@ -189,14 +189,15 @@ impl AsyncRead for SpdyReader {
 
 impl Drop for SpdyReader {
     fn drop(&mut self) {
-        let unfinished = self.handle.session.inbound().discard(self.handle.stream);
+        let (unfinished, credit) = self.handle.session.inbound().discard(self.handle.stream);
+        self.handle.give(&credit);
         if unfinished && !self.keeps {
             self.reset(ResetStatus::CANCEL);
         }
     }
 }
 
-/// What is sent to the peer. A write takes at most one frame (64 KiB) and is on its way when it is
+/// What is sent to the peer. A write takes at most one frame (48 KiB) and is on its way when it is
 /// taken: there is nothing to flush. `shutdown` ends this direction; dropped before that, it resets
 /// the stream.
 pub struct SpdyWriter {

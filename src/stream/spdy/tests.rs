@@ -39,13 +39,16 @@ type Driver = JoinHandle<Result<(), SpdyError>>;
 fn session(limits: Limits, pipe: usize) -> (Peer, Incoming, Driver) {
     let (ours, theirs) = duplex(pipe);
     let (incoming, driver) = serve(ours, limits);
-    let peer = Peer {
-        connection: theirs,
+    (peer(theirs), incoming, tokio::spawn(driver))
+}
+
+fn peer(connection: DuplexStream) -> Peer {
+    Peer {
+        connection,
         encoder: Encoder::default(),
-        decoder: Decoder::new(limits.codec),
+        decoder: Decoder::new(Limits::default().codec),
         received: BytesMut::new(),
-    };
-    (peer, incoming, tokio::spawn(driver))
+    }
 }
 
 fn syn_stream(stream: u32) -> Frame {
@@ -316,16 +319,16 @@ async fn goaway_ends_the_openings_and_not_the_streams() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_closes_is_left_after_a_while() {
+async fn a_peer_that_broke_the_protocol_and_never_closes_is_left_after_a_while() {
     let limits = Limits {
         linger: Duration::from_secs(1),
         ..Limits::default()
     };
-    let (mut peer, incoming, driver) = session(limits, 1 << 20);
-    drop(incoming);
+    let (mut peer, _incoming, driver) = session(limits, 1 << 20);
+    peer.say(&syn_stream(2)).await;
     assert!(matches!(
         peer.hear().await,
         Some(Heard::Frame(Frame::GoAway { .. }))
     ));
-    driver.await.unwrap().unwrap();
+    driver.await.unwrap().unwrap_err();
 }

@@ -4,6 +4,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::CodecError;
 
+/// The most values of all names together. Clients send four: more would only be memory, and time.
+const MOST: usize = 64;
+
 /// Names in lower case, each with its values in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, Vec<String>)>);
@@ -56,10 +59,15 @@ impl Headers {
     pub(super) fn parse(block: &[u8]) -> Result<Self, CodecError> {
         let mut rest = block;
         let count = number(&mut rest)?;
-        let mut headers = Vec::new();
+        let (mut headers, mut left) = (Vec::new(), MOST);
         for _ in 0..count {
             let name = name(text(&mut rest)?)?;
-            let values = text(&mut rest)?.split('\0').map(str::to_owned);
+            let values = text(&mut rest)?;
+            let number = values.bytes().filter(|byte| *byte == 0).count() + 1;
+            left = left
+                .checked_sub(number)
+                .ok_or(CodecError::Block("more headers than anybody sends"))?;
+            let values = values.split('\0').map(str::to_owned);
             if headers.iter().any(|(known, _)| *known == name) {
                 return Err(CodecError::Block("a name that comes twice"));
             }

@@ -42,7 +42,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             control_frame: 16 << 10,
-            header_block: 16 << 10,
+            header_block: 8 << 10,
         }
     }
 }

@@ -307,7 +307,7 @@ fn a_broken_header_block_is_named() {
         ),
         (
             compressed(&vec![0; 1 << 20]),
-            "more than 16384 bytes when decompressed",
+            "more than 8192 bytes when decompressed",
         ),
     ];
     for (bytes, expected) in cases {
@@ -343,4 +343,22 @@ fn a_header_block_ends_with_a_flush() {
     let mut bytes = BytesMut::new();
     Stored::default().put(&[0, 0, 0, 0], &mut bytes);
     assert!(bytes.ends_with(&[0, 0, 0, 0xff, 0xff]));
+}
+
+/// Few bytes could else become many strings.
+#[test]
+fn a_block_has_only_so_many_names_and_values() {
+    let many = |names: u32, values: usize| {
+        let mut block = BytesMut::new();
+        block.put_u32(names);
+        for at in 0..names {
+            for text in [format!("n{at}"), "\0".repeat(values - 1)] {
+                block.put_u32(u32::try_from(text.len()).unwrap());
+                block.put_slice(text.as_bytes());
+            }
+        }
+        Headers::parse(&block)
+    };
+    assert!(many(64, 1).is_ok() && many(1, 64).is_ok());
+    assert!(many(65, 1).is_err() && many(1, 65).is_err() && many(2, 33).is_err());
 }

@@ -1,8 +1,10 @@
 //! Windows, back-pressure, and who may write next.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use futures::poll;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
 use crate::stream::spdy::codec::Setting;
@@ -188,4 +190,134 @@ async fn a_writer_that_gives_up_in_line_holds_up_nobody() {
     assert_eq!(peer.hear_data(1, 5000).await, [1; 5000]);
     assert_eq!(peer.hear_data(5, 10).await, [3; 10]);
     third.await.unwrap();
+}
+
+/// What is thrown away unread would else be missing from the session's window for ever.
+#[tokio::test]
+async fn a_reset_gives_the_sessions_window_back() {
+    const PART: u32 = 40_000;
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10 * MIB);
+    let given = Frame::WindowUpdate {
+        stream: 0,
+        delta: PART,
+    };
+    let part = [0; PART as usize];
+    let (_reader, _writer) = peer.open(&mut incoming, 1).await;
+    peer.send(1, &part, false).await;
+    peer.say(&Frame::RstStream {
+        stream: 1,
+        status: ResetStatus::CANCEL,
+    })
+    .await;
+    peer.say(&Frame::Ping(1)).await;
+    assert_eq!(peer.hear().await, Some(Heard::Frame(given.clone())));
+    assert_eq!(peer.hear().await, Some(Heard::Frame(Frame::Ping(1))));
+
+    let (reader, _writer) = peer.open(&mut incoming, 3).await;
+    peer.send(3, &part, false).await;
+    peer.say(&Frame::Ping(3)).await;
+    assert_eq!(peer.hear().await, Some(Heard::Frame(Frame::Ping(3))));
+    drop(reader);
+    let told = [peer.hear().await, peer.hear().await];
+    assert!(
+        told.contains(&Some(Heard::Frame(given.clone()))),
+        "{told:?}"
+    );
+
+    let (_reader, _writer) = peer.open(&mut incoming, 5).await;
+    peer.send(5, b"", true).await;
+    peer.send(5, &part, false).await;
+    let reset = rst(5, ResetStatus::STREAM_ALREADY_CLOSED);
+    assert_eq!(peer.hear().await, Some(reset));
+    // It comes in pieces, and so does what is given back.
+    let told = peer.hear().await;
+    let Some(Heard::Frame(Frame::WindowUpdate { stream: 0, delta })) = told else {
+        panic!("{told:?}");
+    };
+    assert!(delta >= 32 << 10, "{delta}");
+}
+
+#[tokio::test]
+async fn a_window_may_be_filled_before_the_connection_is_held_back() {
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10 * MIB);
+    let (_reader, _writer) = peer.open(&mut incoming, 1).await;
+    for _ in 0..64 {
+        peer.send(1, &[0; 1 << 10], false).await;
+    }
+    peer.say(&Frame::Ping(1)).await;
+    let heard = tokio::time::timeout(std::time::Duration::from_secs(20), peer.hear()).await;
+    assert_eq!(
+        heard.expect("an answer"),
+        Some(Heard::Frame(Frame::Ping(1)))
+    );
+}
+
+/// It passes on what was written when it is flushed, as TLS may.
+struct Held<T> {
+    io: T,
+    held: BytesMut,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Held<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Held<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if self.held.len() >= 1000 {
+            ready!(self.as_mut().poll_flush(cx))?;
+        }
+        let taken = bytes.len().min(1000);
+        self.held.extend_from_slice(&bytes[..taken]);
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let Self { io, held } = &mut *self;
+        while !held.is_empty() {
+            let written = ready!(Pin::new(&mut *io).poll_write(cx, held))?;
+            held.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn what_a_connection_keeps_until_it_is_flushed_is_flushed() {
+    let (ours, theirs) = duplex(700);
+    let held = Held {
+        io: ours,
+        held: BytesMut::new(),
+    };
+    let (mut incoming, driver) = serve(held, Limits::default());
+    let _driver = tokio::spawn(driver);
+    let mut peer = peer(theirs);
+    let all = async {
+        let (_reader, mut writer) = peer.open(&mut incoming, 1).await;
+        for length in [1, 5_000, 100_000] {
+            let written = numbered(length);
+            let write = async {
+                writer.write_all(&written).await.unwrap();
+            };
+            let ((), heard) = tokio::join!(write, peer.hear_data(1, length));
+            assert!(heard == written);
+        }
+    };
+    let most = std::time::Duration::from_secs(20);
+    tokio::time::timeout(most, all).await.expect("all comes");
 }
