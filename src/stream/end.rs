@@ -76,6 +76,22 @@ impl End {
         }
     }
 
+    /// Whether the session was over before its client had all that there was for it: nothing more is
+    /// waited for then but goodbyes.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        match self {
+            Self::Exited(_) | Self::Gone | Self::Done | Self::PodGone | Self::Failed(_) => false,
+            Self::ClientGone
+            | Self::ClientLost(_)
+            | Self::TooSlow
+            | Self::Idle(_)
+            | Self::NoStreams(_)
+            | Self::Wrong(_)
+            | Self::Stopping => true,
+        }
+    }
+
     fn status(&self) -> Status {
         let failure = |reason, code| Status {
             status: "Failure",

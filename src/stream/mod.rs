@@ -37,5 +37,8 @@ mod tls;
 mod watch;
 pub mod websocket;
 
+#[cfg(test)]
+mod tests;
+
 pub use server::{Control, Server, Settings, Times};
 pub use tls::Files;

@@ -33,6 +33,16 @@ impl Outlet {
         }
     }
 
+    /// Whether the client is told of the end of this direction alone.
+    #[must_use]
+    pub fn can_end(&self) -> bool {
+        match self {
+            Self::Channel(..) => false,
+            Self::Port(sender, _) => sender.can_end(),
+            Self::Stream(_) => true,
+        }
+    }
+
     /// Nothing more will come.
     ///
     /// # Errors

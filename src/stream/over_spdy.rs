@@ -10,7 +10,7 @@
 use super::end::{End, Form};
 use super::outlet::Outlet;
 use super::pairs::{Pairs, Refused};
-use super::port_forward;
+use super::port_forward::{self, Flow};
 use super::remote_command::{self, Streams};
 use super::source::{Dial, Inlet, Joint, Mouth, Steer};
 use super::spdy::{self, Incoming, Limits, ResetStatus, SpdyError};
@@ -25,6 +25,12 @@ use tokio::task::JoinSet;
 
 /// More streams than any command has.
 const COMMAND_STREAMS: usize = 16;
+
+/// How long a client may take for goodbyes where its session was cut.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How long one connection that its pod does not read may hold the others of a session up. spdystream
+/// keeps no windows: what it sends for one stream stands before what it sends for all others.
+const STALL: Duration = Duration::from_secs(5);
 
 /// A negotiated protocol of exec and attach, `vN.channel.k8s.io`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +72,7 @@ pub async fn command<P: Steer>(
         ..Limits::default()
     };
     let (mut incoming, driver) = spdy::serve(io, limits);
+    let after = watch.clone();
     let session = async move {
         let gathered = gather(&mut incoming, terms);
         let late = End::NoStreams(terms.creation);
@@ -82,7 +89,7 @@ pub async fn command<P: Steer>(
         gathered.finish().await;
         end
     };
-    converse(session, driver).await
+    converse(session, driver, after).await
 }
 
 /// As many connections to a pod's ports as the client opens.
@@ -92,9 +99,14 @@ pub async fn ports<D: Dial>(
     creation: Duration,
     watch: &mut Watch,
 ) -> End {
-    let (mut incoming, driver) = spdy::serve(io, Limits::default());
+    let limits = Limits {
+        stall: Some(STALL),
+        ..Limits::default()
+    };
+    let (mut incoming, driver) = spdy::serve(io, limits);
+    let after = watch.clone();
     let session = async move {
-        let traffic = Arc::clone(&watch.traffic);
+        let flow = Flow::new(Arc::clone(&watch.traffic));
         let dialer = port_forward::dialing(dialer);
         let gone = port_forward::pod_gone(dialer.clone());
         tokio::pin!(gone);
@@ -114,9 +126,9 @@ pub async fn ports<D: Dial>(
             match whole {
                 Ok(None) => {}
                 Ok(Some(pair)) => {
-                    let (dialer, traffic) = (dialer.clone(), Arc::clone(&traffic));
+                    let (dialer, flow) = (dialer.clone(), Arc::clone(&flow));
                     running.spawn(async move {
-                        port_forward::forward(dialer, pair, &traffic).await;
+                        port_forward::forward(dialer, pair, &flow).await;
                     });
                 }
                 Err(refused) => told_in_the_log(&refused),
@@ -128,7 +140,7 @@ pub async fn ports<D: Dial>(
             () = async { while running.join_next().await.is_some() {} } => End::ClientGone,
         }
     };
-    converse(session, driver).await
+    converse(session, driver, after).await
 }
 
 fn told_in_the_log(refused: &Refused) {
@@ -139,18 +151,20 @@ fn told_in_the_log(refused: &Refused) {
 async fn converse(
     session: impl Future<Output = End>,
     driver: impl Future<Output = Result<(), SpdyError>>,
+    mut after: Watch,
 ) -> End {
     tokio::pin!(driver);
     let end = tokio::select! {
         end = session => end,
         over = &mut driver => return of(over),
     };
-    // The streams are dropped: the driver says goodbye and ends, within a time of its own.
-    let over = driver.await;
-    match end {
+    // The streams are dropped: the driver says goodbye and ends when its client has closed.
+    let patience = end.is_cut().then_some(GOODBYE);
+    let over = after.see_off(driver, patience).await;
+    match (end, over) {
         // It knows better why.
-        End::ClientGone => of(over),
-        end => end,
+        (End::ClientGone, Some(over)) => of(over),
+        (end, _) => end,
     }
 }
 

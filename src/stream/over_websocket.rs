@@ -11,7 +11,7 @@
 
 use super::end::{End, Form};
 use super::outlet::Outlet;
-use super::port_forward::{self, Pair};
+use super::port_forward::{self, Flow, Pair};
 use super::remote_command::{self, Streams};
 use super::source::{Dial, Inlet, Joint, Steer};
 use super::watch::Watch;
@@ -31,12 +31,14 @@ const ERROR: u8 = 3;
 const RESIZE: usize = 4;
 
 /// What waits between the connection and who reads a channel, in bytes.
-const QUEUE: usize = 32 * 1024;
+pub(super) const QUEUE: usize = 32 * 1024;
 /// The same for sizes of a terminal.
-const SIZES: usize = 1024;
-/// How long a client may take to say goodbye too. Until then what it sends is read: closing a
-/// connection with unread bytes would take back what was sent to it.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const SIZES: usize = 1024;
+/// Each port has two channels, whose numbers have 8 bits; 255 is how v5 says that one has ended.
+pub const MOST_PORTS: usize = 127;
+/// How long a client may take to say goodbye too where its session was cut. Until it does what it
+/// sends is read: closing a connection with unread bytes would take back what was sent to it.
+pub const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A negotiated protocol of exec and attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub async fn command<P: Steer>(
     watch: &mut Watch,
 ) -> End {
     let (receiver, sender) = open(io, spoken.coding);
+    let after = watch.clone();
     let mut routes: Vec<Option<DuplexStream>> = (0..=RESIZE).map(|_| None).collect();
     let mut route = |channel: usize, room| {
         let (ours, theirs) = duplex(room);
@@ -82,7 +85,7 @@ pub async fn command<P: Steer>(
             Err(error) => End::ClientLost(error.to_string()),
         }
     };
-    converse(receiver, &sender, routes, session).await
+    converse((receiver, &sender), routes, session, after).await
 }
 
 /// Forwards each of these ports once.
@@ -94,9 +97,10 @@ pub async fn ports<D: Dial>(
     watch: &mut Watch,
 ) -> End {
     let (receiver, sender) = open(io, coding);
+    let after = watch.clone();
     let mut routes = Vec::new();
     let mut pairs = Vec::new();
-    for (port, data) in ports.iter().zip((0..=254).step_by(2)) {
+    for (port, data) in ports.iter().zip((0..=252).step_by(2)) {
         let (ours, theirs) = duplex(QUEUE);
         routes.extend([Some(ours), None]);
         pairs.push(Pair {
@@ -106,7 +110,7 @@ pub async fn ports<D: Dial>(
             error: Outlet::Port(sender.clone(), data + 1),
         });
     }
-    let traffic = Arc::clone(&watch.traffic);
+    let flow = Flow::new(Arc::clone(&watch.traffic));
     let forwarded = async {
         for (port, channel) in ports
             .iter()
@@ -118,7 +122,7 @@ pub async fn ports<D: Dial>(
             }
         }
         let dialer = port_forward::dialing(dialer);
-        let each = |pair| port_forward::forward(dialer.clone(), pair, &traffic);
+        let each = |pair| port_forward::forward(dialer.clone(), pair, &flow);
         let all = join_all(pairs.into_iter().map(each));
         tokio::select! {
             _ = all => End::Done,
@@ -131,15 +135,15 @@ pub async fn ports<D: Dial>(
             end = watch.cut() => end,
         }
     };
-    converse(receiver, &sender, routes, session).await
+    converse((receiver, &sender), routes, session, after).await
 }
 
 /// Runs a session while the connection is read, and closes it after the session's end.
 async fn converse(
-    mut receiver: Receiver,
-    sender: &Sender,
+    (mut receiver, sender): (Receiver, &Sender),
     mut routes: Vec<Option<DuplexStream>>,
     session: impl Future<Output = End>,
+    mut after: Watch,
 ) -> End {
     let end = tokio::select! {
         end = session => end,
@@ -151,13 +155,14 @@ async fn converse(
     };
     routes.clear();
     let goodbye = async {
-        // The client has gone without one.
-        let _ = sender.close(close).await;
-        if !matches!(end, End::ClientGone | End::ClientLost(_) | End::Wrong(_)) {
+        // It fails where the client has gone, or was left in the middle of a frame.
+        let said = sender.close(close).await;
+        if said.is_ok() && !matches!(end, End::ClientGone | End::ClientLost(_) | End::Wrong(_)) {
             receiver.pass_on(&mut [], sender).await;
         }
     };
-    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    let patience = end.is_cut().then_some(GOODBYE);
+    let _ = after.see_off(goodbye, patience).await;
     end
 }
 
@@ -193,8 +198,9 @@ pub fn tunnel(io: Io) -> (Io, impl Future<Output = io::Result<()>> + Send) {
         };
         tokio::pin!(out, into);
         tokio::select! {
+            // Until the client says goodbye too: who reads inside waits for it, for as long as it will.
             done = &mut out => {
-                let _ = tokio::time::timeout(GOODBYE, into).await;
+                into.await;
                 done
             }
             () = &mut into => Ok(()),

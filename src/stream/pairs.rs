@@ -12,6 +12,9 @@ use std::collections::hash_map::Entry;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The longest `requestID`, in bytes: clients count.
+const LONGEST_REQUEST: usize = 128;
+
 /// Why a stream is no half of a pair.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
@@ -160,6 +163,12 @@ impl Labels {
             // Clients from before there was one open the error stream and then the data stream.
             "" if is_data => format!("stream {}", opening.id().saturating_sub(2)),
             "" => format!("stream {}", opening.id()),
+            request if request.len() > LONGEST_REQUEST => {
+                return Err(wrong(
+                    "requestID",
+                    &request[..request.floor_char_boundary(32)],
+                ));
+            }
             request => request.to_owned(),
         };
         Ok(Self {

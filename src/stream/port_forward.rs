@@ -16,18 +16,55 @@ use super::end::End;
 use super::outlet::Outlet;
 use super::source::{Dial, Inlet};
 use super::watch::Traffic;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::task::{Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most that is read at once from a pod, in bytes.
-const FROM_POD: usize = 64 * 1024;
+pub(super) const FROM_POD: usize = 48 * 1024;
 /// The most that is read at once from a client, in bytes.
-const TO_POD: usize = 32 * 1024;
+pub(super) const TO_POD: usize = 16 * 1024;
+/// What is read at once from a pod by who has waited for the buffer for too long, in bytes.
+const SIP: usize = 256;
+/// How long that is.
+const THIRST: Duration = Duration::from_secs(1);
+
+/// How long a port may take to answer.
+const DIAL: Duration = Duration::from_secs(30);
+
+/// What the connections of a session have in common.
+pub struct Flow {
+    traffic: Arc<Traffic>,
+    /// One buffer for all that come from the pod: they wait for the same client.
+    place: Semaphore,
+}
+
+impl Flow {
+    /// Bytes are counted here.
+    #[must_use]
+    pub fn new(traffic: Arc<Traffic>) -> Arc<Self> {
+        let place = Semaphore::new(1);
+        Arc::new(Self { traffic, place })
+    }
+
+    /// How much may be read, when it is one's turn. Where a client takes nothing for one connection
+    /// the others still go on, if slowly.
+    async fn place(&self) -> (usize, Option<SemaphorePermit<'_>>) {
+        match tokio::time::timeout(THIRST, self.place.acquire()).await {
+            Ok(Ok(place)) => (FROM_POD, Some(place)),
+            _ => (SIP, None),
+        }
+    }
+}
 
 /// A client's streams for one connection.
 pub struct Pair {
@@ -62,7 +99,7 @@ pub async fn pod_gone<D: Dial>(dialing: Dialing<D>) -> End {
 }
 
 /// Connects, and passes on what either side says until both have ended.
-pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, traffic: &Traffic) {
+pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, flow: &Flow) {
     let Pair {
         port,
         from,
@@ -70,7 +107,7 @@ pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, traffic: &Traffic)
         mut error,
     } = pair;
     let connected = match dialer.await {
-        Ok(dialer) => dialer.connect(port).await,
+        Ok(dialer) => dial(&*dialer, port).await,
         Err(failure) => Err(failure),
     };
     match connected {
@@ -82,7 +119,7 @@ pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, traffic: &Traffic)
             to.abandon().await;
         }
         Ok(pod) => {
-            let whole = exchange(pod, from, &mut to, traffic).await;
+            let whole = exchange(pod, from, &mut to, flow).await;
             let _ = error.finish().await;
             if whole.is_err() {
                 to.abandon().await;
@@ -91,29 +128,48 @@ pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, traffic: &Traffic)
     }
 }
 
+/// The kernel alone would go on for minutes where a port's queue is full.
+async fn dial<D: Dial>(dialer: &D, port: u16) -> Result<TcpStream> {
+    let connected = tokio::time::timeout(DIAL, dialer.connect(port)).await;
+    connected.unwrap_or_else(|_| {
+        let waited = format!("connect to port {port} of the pod: no answer within {DIAL:?}");
+        Err(Error::new(Kind::Unavailable, waited))
+    })
+}
+
 /// Passes on both directions, to the end of both or to the first that breaks.
 async fn exchange(
     mut pod: TcpStream,
     from: Inlet,
     to: &mut Outlet,
-    traffic: &Traffic,
+    flow: &Flow,
 ) -> std::io::Result<()> {
     // It only delays small packets.
     let _ = pod.set_nodelay(true);
     let (pod_says, pod_hears) = pod.split();
-    tokio::try_join!(down(pod_says, to, traffic), up(from, pod_hears, traffic)).map(drop)
+    let can_end = to.can_end();
+    let (down, up) = (down(pod_says, to, flow), up(from, pod_hears, flow));
+    if can_end {
+        return tokio::try_join!(down, up).map(drop);
+    }
+    // A client that cannot be told of it would wait for ever for the pod's end.
+    tokio::select! {
+        ended = down => ended,
+        Err(broken) = up => Err(broken),
+    }
 }
 
-/// An idle connection has no buffer here.
-async fn down(pod: ReadHalf<'_>, to: &mut Outlet, traffic: &Traffic) -> std::io::Result<()> {
+/// An idle connection has no buffer here, and one that waits for its client has no more than its share.
+async fn down(pod: ReadHalf<'_>, to: &mut Outlet, flow: &Flow) -> std::io::Result<()> {
     loop {
         pod.readable().await?;
-        let mut buffer = Vec::with_capacity(FROM_POD);
+        let (most, _place) = flow.place().await;
+        let mut buffer = Vec::with_capacity(most);
         match pod.try_read_buf(&mut buffer) {
             Ok(0) => return to.finish().await,
             Ok(read) => {
                 to.write(&buffer).await?;
-                traffic.send(read);
+                flow.traffic.send(read);
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -121,27 +177,43 @@ async fn down(pod: ReadHalf<'_>, to: &mut Outlet, traffic: &Traffic) -> std::io:
     }
 }
 
-/// A pod that reads no more holds nobody up.
-async fn up(mut from: Inlet, pod: WriteHalf<'_>, traffic: &Traffic) -> std::io::Result<()> {
+/// A pod that reads no more holds nobody up. What a pod does not take yet stays where it is.
+async fn up(mut from: Inlet, pod: WriteHalf<'_>, flow: &Flow) -> std::io::Result<()> {
     let mut pod = Some(pod);
-    let mut buffer = vec![0; TO_POD];
     loop {
-        let read = from.read(&mut buffer).await?;
-        traffic.receive(read);
+        if let Some(open) = &pod
+            && open.writable().await.is_err()
+        {
+            pod = None;
+        }
+        let read = read(&mut from).await?;
+        flow.traffic.receive(read.len());
         let Some(open) = &mut pod else {
-            if read == 0 {
+            if read.is_empty() {
                 return Ok(());
             }
             continue;
         };
-        let heard = match read {
-            0 => return open.shutdown().await.or(Ok(())),
-            read => open.write_all(&buffer[..read]).await,
-        };
-        if heard.is_err() {
+        if read.is_empty() {
+            return open.shutdown().await.or(Ok(()));
+        }
+        if open.write_all(&read).await.is_err() {
             pod = None;
         }
     }
+}
+
+/// The next bytes, none at the end. Who waits for them has no buffer.
+async fn read(from: &mut Inlet) -> std::io::Result<Vec<u8>> {
+    poll_fn(|cx| {
+        let mut buffer = vec![0; TO_POD];
+        let mut space = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut *from).poll_read(cx, &mut space))?;
+        let read = space.filled().len();
+        buffer.truncate(read);
+        Poll::Ready(Ok(buffer))
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -20,13 +20,15 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-/// What a pipe holds: one read empties it.
-const OUTPUT: usize = 64 * 1024;
+/// One read of what a process says: most of what a pipe holds, and one frame.
+pub(super) const OUTPUT: usize = 48 * 1024;
+/// What a process complains is little.
+pub(super) const COMPLAINT: usize = 8 * 1024;
 /// One read of what a client types or sends.
-const INPUT: usize = 32 * 1024;
+pub(super) const INPUT: usize = 8 * 1024;
 /// How long a client that was cut off may take for what it was given before.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
-/// How long a client may take for the last word.
+/// How long a client that was cut off may take for the last word.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// A client's streams.
@@ -56,8 +58,10 @@ pub async fn run<P: Steer>(
         end = join(start, &mut streams, &traffic) => end,
         end = watch.cut() => end,
     };
-    // Who does not take what it was given will not take this either.
-    let _ = tokio::time::timeout(LAST_WORD, tell(&mut streams, &end)).await;
+    // Who was cut off and does not take what it was given will not take this either.
+    let patience = end.is_cut().then_some(LAST_WORD);
+    // It has not heard it where it took too long: the end is the same.
+    let _ = watch.see_off(tell(&mut streams, &end), patience).await;
     end
 }
 
@@ -88,8 +92,8 @@ async fn join<P: Steer>(
     };
     let said = Notify::new();
     let outputs = async {
-        let stdout = say(joint.stdout, &mut streams.stdout, traffic);
-        let stderr = say(joint.stderr, &mut streams.stderr, traffic);
+        let stdout = say(joint.stdout, &mut streams.stdout, (OUTPUT, traffic));
+        let stderr = say(joint.stderr, &mut streams.stderr, (COMPLAINT, traffic));
         let said_all = tokio::try_join!(stdout, stderr).map(drop);
         said.notify_one();
         said_all
@@ -121,12 +125,16 @@ async fn end_of<P: Steer>(process: &P, said: &Notify) -> Result<End, End> {
     }
 }
 
-/// What a process says goes to the client, to its end.
-async fn say(from: Option<Inlet>, to: &mut Option<Outlet>, traffic: &Traffic) -> Result<(), End> {
+/// What a process says goes to the client, to its end, at most so many bytes at once.
+async fn say(
+    from: Option<Inlet>,
+    to: &mut Option<Outlet>,
+    (most, traffic): (usize, &Traffic),
+) -> Result<(), End> {
     let (Some(mut from), Some(to)) = (from, to) else {
         return Ok(());
     };
-    let mut buffer = vec![0; OUTPUT];
+    let mut buffer = vec![0; most];
     loop {
         let read = from.read(&mut buffer).await;
         let read = read.map_err(|e| {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariant: a token is taken only by a request that becomes a session, so that a client whose
-//! protocol is refused may come again with another one.
+//! protocol is refused may come again with another one (only of how many ports a session is, is known
+//! when it is taken).
 
 use super::account::Account;
 use super::end::End;
@@ -29,6 +30,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,6 +40,8 @@ use tokio::sync::{Semaphore, watch};
 
 /// How long a client may take for TLS, and for its request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may be silent before it is asked whether it is there, and how often after that.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The longest head of a request, in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// Clients at once whose session has not begun; more wait.
@@ -204,6 +208,13 @@ impl Server {
     }
 }
 
+/// Lets the kernel find out that a client's host has gone without a word.
+fn keep_alive(client: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(client, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(client, KEEP_ALIVE)?;
+    sockopt::set_socket_keepalive(client, true)
+}
+
 /// The address as a client of this node reaches it.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
@@ -228,6 +239,9 @@ impl<S: Source> Desk<S> {
     async fn converse(self: Arc<Self>, client: TcpStream, tls: Option<&Acceptor>) -> Result<()> {
         // It only delays small packets.
         let _ = client.set_nodelay(true);
+        if let Err(error) = keep_alive(&client) {
+            tracing::debug!(%error, "a client is not asked whether it is still there");
+        }
         let client = Arc::new(client);
         let io: Io = match tls {
             None => Box::new(Socket(Arc::clone(&client))),
@@ -325,6 +339,16 @@ impl<S: Source> Desk<S> {
             Box::new(answer)
         })?;
         let session = self.source.take(kind, token).ok_or_else(unknown)?;
+        if let (Session::PortForward(ask), Protocol::SocketPorts(_)) = (&session, agreed.protocol)
+            && !(1..=over_websocket::MOST_PORTS).contains(&ask.ports.len())
+        {
+            let reason = format!(
+                "{} ports: there are channels for between 1 and {}",
+                ask.ports.len(),
+                over_websocket::MOST_PORTS
+            );
+            return Err(Box::new(refusal(StatusCode::BAD_REQUEST, &reason)));
+        }
         Ok((session, agreed))
     }
 
@@ -357,12 +381,26 @@ impl<S: Source> Desk<S> {
                     Protocol::TunnelledPorts => {
                         let (io, carried) = over_websocket::tunnel(io);
                         let forwarded = over_spdy::ports(io, dialer, creation, &mut watch);
-                        tokio::join!(forwarded, carried).0
+                        tunnelled(forwarded, carried).await
                     }
                     _ => over_spdy::ports(io, dialer, creation, &mut watch).await,
                 }
             }
         }
+    }
+}
+
+/// A session and what carries its bytes, which may not outlive it: a client that takes nothing would
+/// keep it for ever.
+async fn tunnelled<T>(session: impl Future<Output = End>, carried: impl Future<Output = T>) -> End {
+    tokio::pin!(session, carried);
+    tokio::select! {
+        end = &mut session => {
+            // What is left is a goodbye.
+            let _ = tokio::time::timeout(over_websocket::GOODBYE, carried).await;
+            end
+        }
+        _ = &mut carried => session.await,
     }
 }
 

@@ -183,4 +183,4 @@ async fn read(files: Files) -> Result<(Vec<Stamp>, Result<ServerConfig>)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

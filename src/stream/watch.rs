@@ -53,6 +53,7 @@ pub enum Phase {
 }
 
 /// The looks that one session is given.
+#[derive(Clone)]
 pub struct Watch {
     /// What has flowed.
     pub traffic: Arc<Traffic>,
@@ -65,6 +66,24 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Lets a goodbye take as long as its client is there: who pauses before the last bytes, in a
+    /// pager say, shall have them. A session that was cut has only so much time. `None`: it was not
+    /// enough.
+    pub async fn see_off<T>(
+        &mut self,
+        goodbye: impl Future<Output = T>,
+        cut: Option<Duration>,
+    ) -> Option<T> {
+        match cut {
+            Some(patience) => tokio::time::timeout(patience, goodbye).await.ok(),
+            None => tokio::select! {
+                biased;
+                done = goodbye => Some(done),
+                _ = self.cut() => None,
+            },
+        }
+    }
+
     /// Waits for a reason to end the session.
     pub async fn cut(&mut self) -> End {
         let Self {

@@ -1,5 +1,5 @@
 use super::super::source::Source;
-use super::super::source::fakes::FakeSource;
+use super::super::source::fakes::{FakeSource, says};
 use super::super::spdy::Headers;
 use super::super::spdy::codec::{Decoder, Encoder, Frame, Piece, data_header};
 use super::super::watch::{Phase, Traffic};
@@ -98,13 +98,16 @@ fn watch() -> (Watch, tokio::sync::watch::Sender<Phase>) {
 
 fn client() -> (Client, Io) {
     let (ours, theirs) = duplex(1 << 20);
-    let client = Client {
-        io: ours,
+    (over(ours), Box::new(theirs))
+}
+
+fn over(io: DuplexStream) -> Client {
+    Client {
+        io,
         encoder: Encoder::default(),
         decoder: Decoder::new(Limits::default().codec),
         held: Vec::new(),
-    };
-    (client, Box::new(theirs))
+    }
 }
 
 const WANTS: Wants = Wants {
@@ -157,6 +160,51 @@ async fn a_command_hears_its_client_and_tells_its_code() {
         drop(client);
         assert!(matches!(served.await.unwrap(), End::Exited(7)));
     }
+}
+
+/// It sits in a pager, say.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pauses_gets_all_and_the_code() {
+    const LENGTH: usize = 40_000;
+    let (ours, theirs) = duplex(10_000);
+    let mut client = over(ours);
+    let served = tokio::spawn(async move {
+        let (mut watch, _phase) = watch();
+        let terms = Terms {
+            version: Version(4),
+            wants: WANTS,
+            creation: Duration::from_secs(30),
+        };
+        let start = async { Ok(says(LENGTH, 7)) };
+        command(Box::new(theirs), terms, start, &mut watch).await
+    });
+    open_three(&mut client).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let told = client.hear(|told| told.ended.contains(&1)).await;
+    assert_eq!(told.data.get(&5).map_or(0, Vec::len), LENGTH);
+    assert!(told.text(1).contains("\"7\""), "{}", told.text(1));
+    assert!(!served.is_finished(), "it is the client that closes");
+    drop(client);
+    assert!(matches!(served.await.unwrap(), End::Exited(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_more_is_left_when_it_is_idle() {
+    let (ours, theirs) = duplex(10_000);
+    let mut client = over(ours);
+    let served = tokio::spawn(async move {
+        let (mut watch, _phase) = watch();
+        let terms = Terms {
+            version: Version(4),
+            wants: WANTS,
+            creation: Duration::from_secs(30),
+        };
+        let start = async { Ok(says(40_000, 7)) };
+        command(Box::new(theirs), terms, start, &mut watch).await
+    });
+    open_three(&mut client).await;
+    let end = served.await.unwrap();
+    assert!(matches!(end, End::Exited(7) | End::Idle(_)), "{end:?}");
 }
 
 #[tokio::test]
@@ -297,6 +345,49 @@ async fn a_storm_of_resets_leaves_the_session_and_its_error_streams_alone() {
     assert_eq!(told.text(3), "still there");
 }
 
+/// It takes connections and reads nothing of the first.
+async fn half_deaf_pod() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (_deaf, _) = listener.accept().await.unwrap();
+        let (mut other, _) = listener.accept().await.unwrap();
+        let (mut read, mut write) = other.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    });
+    address
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_its_pod_does_not_read_does_not_hold_the_others_up_for_ever() {
+    let (mut client, _served) = forward(Some(half_deaf_pod().await));
+    open_pair(&mut client, 1, "deaf").await;
+    client.say(3, b"to have it dialled first", false).await;
+    open_pair(&mut client, 5, "other").await;
+    client.say(7, b"first", false).await;
+    let told = client.hear(|told| told.text(7) == "first").await;
+    assert_eq!(told.text(7), "first");
+    let (mut hears, mut says) = tokio::io::split(client.io);
+    let flood = tokio::spawn(async move {
+        let frame = [&data_header(3, 64 << 10, false)[..], &[0; 64 << 10]].concat();
+        for _ in 0..256 {
+            says.write_all(&frame).await.unwrap();
+        }
+        says.write_all(&data_header(7, 5, false)).await.unwrap();
+        says.write_all(b"still").await.unwrap();
+        says
+    });
+    let mut heard = Vec::new();
+    let hear = async {
+        while !heard.ends_with(b"still") {
+            assert!(hears.read_buf(&mut heard).await.unwrap() > 0);
+        }
+    };
+    let most = Duration::from_secs(600);
+    tokio::time::timeout(most, hear).await.expect("it goes on");
+    drop(flood.await.unwrap());
+}
+
 #[tokio::test]
 async fn a_port_that_is_not_reached_is_told_to_its_pair_alone() {
     let (mut client, served) = forward(None);
@@ -314,7 +405,9 @@ async fn a_port_that_is_not_reached_is_told_to_its_pair_alone() {
 #[tokio::test]
 async fn halves_that_are_none_are_refused_and_the_session_goes_on() {
     let (mut client, served) = forward(Some(pod().await));
-    let wrong: [&[(&str, &str)]; 4] = [
+    let long = "1".repeat(1000);
+    let wrong: [&[(&str, &str)]; 5] = [
+        &[("streamType", "data"), ("requestID", &long), ("port", "80")],
         &[("streamType", "data"), ("requestID", "1")],
         &[("streamType", "data"), ("requestID", "1"), ("port", "0")],
         &[
@@ -327,8 +420,10 @@ async fn halves_that_are_none_are_refused_and_the_session_goes_on() {
     for (at, headers) in (0..).zip(wrong) {
         let stream = 1 + at * 2;
         client.open(stream, headers).await;
-        let told = client.hear(|told| !told.reset.is_empty()).await;
-        assert_eq!(told.reset, [stream], "{headers:?}");
+        // Much sooner than a half that is one is let go.
+        let told = client.hear(|told| !told.reset.is_empty());
+        let told = tokio::time::timeout(Duration::from_secs(15), told).await;
+        assert_eq!(told.unwrap().reset, [stream], "{headers:?}");
     }
     // Streams without a request belong together by their numbers, as old clients open them.
     client

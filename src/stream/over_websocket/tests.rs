@@ -1,5 +1,5 @@
 use super::super::source::Source;
-use super::super::source::fakes::FakeSource;
+use super::super::source::fakes::{FakeSource, says};
 use super::super::watch::{Phase, Traffic};
 use super::*;
 use crate::engine::session::{ExecSession, PortForwardSession};
@@ -137,6 +137,57 @@ async fn v5_half_closes_and_the_code_comes_before_the_close() {
     assert_eq!((said.len(), close), (2, 1000));
     client.say(OpCode::Control(Control::Close), &[3, 232]).await;
     assert!(matches!(served.await.unwrap(), End::Exited(7)));
+}
+
+/// It sits in a pager, say.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pauses_gets_all_and_the_code() {
+    const LENGTH: usize = 60_000;
+    let (ours, theirs) = duplex(10_000);
+    let mut client = Client {
+        io: ours,
+        held: Vec::new(),
+    };
+    let served = tokio::spawn(async move {
+        let start = async { Ok(says(LENGTH, 7)) };
+        command(Box::new(theirs), V5, WANTS, start, &mut watch()).await
+    });
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let (said, close) = client.hear_all().await;
+    assert_eq!((said[0].0, said[0].1.len(), close), (1, LENGTH, 1000));
+    let status = String::from_utf8(said[1].1.clone()).unwrap();
+    assert!(status.contains("\"7\""), "{status}");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!served.is_finished(), "it is the client that closes");
+    drop(client);
+    assert!(matches!(served.await.unwrap(), End::Exited(7)));
+}
+
+/// Without half-close there is no other way to tell it.
+#[tokio::test]
+async fn the_end_of_the_pods_connections_is_the_end_where_nothing_else_can_tell_it() {
+    for coding in [Coding::Binary, Coding::Base64] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pod = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.write_all(b"bye").await.unwrap();
+        });
+        let (mut client, io) = client();
+        let served = tokio::spawn(async move {
+            let dialer = async move { Ok(super::super::source::fakes::FakeDialer(Some(pod))) };
+            ports(io, coding, &[80], dialer, &mut watch()).await
+        });
+        let all = tokio::time::timeout(Duration::from_secs(20), client.hear_all()).await;
+        let (said, close) = all.expect("told");
+        let wanted = match coding {
+            Coding::Base64 => (b'0', b"UAA=Ynll".to_vec()),
+            _ => (0, b"P\0bye".to_vec()),
+        };
+        assert_eq!((&said[0], close), (&wanted, 1000));
+        drop(client);
+        assert!(matches!(served.await.unwrap(), End::Done));
+    }
 }
 
 #[tokio::test]

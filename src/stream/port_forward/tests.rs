@@ -1,6 +1,6 @@
 use super::super::source::fakes::FakeDialer;
 use super::*;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 
 struct Scene {
@@ -15,7 +15,7 @@ fn scene(pod: Option<std::net::SocketAddr>) -> (Scene, tokio::task::JoinHandle<(
     let (hears, to) = duplex(1024);
     let (error, errors) = duplex(1024);
     let traffic = Arc::<Traffic>::default();
-    let counted = Arc::clone(&traffic);
+    let flow = Flow::new(Arc::clone(&traffic));
     let pair = Pair {
         port: 80,
         from: Box::new(from),
@@ -23,7 +23,7 @@ fn scene(pod: Option<std::net::SocketAddr>) -> (Scene, tokio::task::JoinHandle<(
         error: Outlet::Stream(Box::new(errors)),
     };
     let dialer = dialing(async move { Ok(FakeDialer(pod)) });
-    let running = tokio::spawn(async move { forward(dialer, pair, &counted).await });
+    let running = tokio::spawn(async move { forward(dialer, pair, &flow).await });
     let scene = Scene {
         data: (sends, hears),
         error,

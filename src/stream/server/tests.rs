@@ -1,8 +1,13 @@
 use super::super::source::fakes::FakeSource;
+use super::super::spdy::Headers;
+use super::super::spdy::codec::{Decoder, Encoder, Frame, Limits, Piece, data_header};
+use super::super::tls::tests as certificates;
 use super::*;
 use crate::metrics::Metrics;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
+use tokio_rustls::client::TlsStream;
 
 const TIMES: Times = Times {
     idle: Duration::from_secs(60),
@@ -23,14 +28,18 @@ impl Drop for Scene {
 }
 
 async fn serve() -> Scene {
+    serve_with(None).await
+}
+
+async fn serve_with(tls: Option<Files>) -> Scene {
     let settings = Settings {
         address: "127.0.0.1:0".parse().unwrap(),
-        tls: None,
+        tls,
         times: TIMES,
     };
     let server = Server::bind(settings).await.unwrap();
     let source = FakeSource::new(0, None);
-    let address = server.base().strip_prefix("http://").unwrap();
+    let address = server.base().split_once("://").unwrap().1;
     Scene {
         address: address.parse().unwrap(),
         control: server.control(),
@@ -136,6 +145,21 @@ async fn a_protocol_that_is_refused_leaves_the_token_for_another() {
     assert_eq!(ready, [0x82, 1, 1]);
 }
 
+/// A channel's number has 8 bits, and 255 is no channel.
+#[tokio::test]
+async fn channels_of_a_websocket_are_for_between_1_and_127_ports() {
+    let scene = serve().await;
+    let socket = format!("{SOCKET}v4.channel.k8s.io");
+    for (number, answer) in [(0, "400"), (1, "101"), (127, "101"), (128, "400")] {
+        scene.source.expect_ports("t", vec![80; number]);
+        let mut client = scene.connect("GET /portforward/t", &socket).await;
+        let mut head = [0; 12];
+        client.read_exact(&mut head).await.unwrap();
+        let head = String::from_utf8_lossy(&head).into_owned();
+        assert!(head.ends_with(answer), "{number}: {head}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_request_is_turned_away() {
     let scene = serve().await;
@@ -179,6 +203,104 @@ async fn sessions_go_on_while_the_daemon_drains_and_new_ones_are_refused() {
     assert!(told.contains("ServiceUnavailable"), "{told}");
     drop(client);
     assert_eq!(drained.await.unwrap(), 1);
+}
+
+/// The answer's head is read.
+async fn upgraded_over_tls(line: &str, headers: &str) -> (TlsStream<TcpStream>, Scene) {
+    let dir = tempfile::tempdir().unwrap();
+    let files = certificates::files(dir.path());
+    let authority = certificates::authority();
+    certificates::write(&files, &certificates::signed(&authority));
+    let scene = serve_with(Some(files)).await;
+    scene.expect("t");
+    let client = TcpStream::connect(scene.address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connector = certificates::connector(&authority, None);
+    let mut client = connector.connect(name, client).await.unwrap();
+    let request = format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    (client, scene)
+}
+
+/// More than all buffers on the way hold.
+const MUCH: usize = 8 << 20;
+
+#[tokio::test]
+async fn a_session_over_spdy_and_tls_is_whole() {
+    let spdy = format!("{SPDY}v4.channel.k8s.io");
+    let (client, _scene) = upgraded_over_tls("POST /exec/t", &spdy).await;
+    let (mut hears, mut says) = tokio::io::split(client);
+    let said = tokio::spawn(async move {
+        let (mut encoder, mut bytes) = (Encoder::default(), bytes::BytesMut::new());
+        for (stream, name) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+            let opened = Frame::SynStream {
+                stream,
+                associated: 0,
+                priority: 0,
+                fin: false,
+                unidirectional: false,
+                headers: Headers::from_pairs([("streamType", name)]),
+            };
+            encoder.put(&opened, &mut bytes);
+        }
+        says.write_all(&bytes).await.unwrap();
+        for _ in 0..MUCH >> 16 {
+            says.write_all(&data_header(3, 1 << 16, false))
+                .await
+                .unwrap();
+            says.write_all(&vec![b'x'; 1 << 16]).await.unwrap();
+        }
+        says.flush().await.unwrap();
+        says
+    });
+    let (mut decoder, mut held, mut echo) = (Decoder::new(Limits::default()), Vec::new(), 0);
+    let most = Duration::from_secs(60);
+    // The end of stdin is not said: nothing but what it wrote makes the server write.
+    while echo < MUCH {
+        let read = tokio::time::timeout(most, hears.read_buf(&mut held)).await;
+        assert!(read.expect("all comes").unwrap() > 0);
+        while let Some((taken, piece)) = decoder.decode(&held, usize::MAX).unwrap() {
+            if let Piece::Data {
+                stream: 5, bytes, ..
+            } = piece
+            {
+                echo += bytes.len();
+            }
+            held.drain(..taken);
+        }
+    }
+    let mut says = said.await.unwrap();
+    says.write_all(&data_header(3, 0, true)).await.unwrap();
+    says.flush().await.unwrap();
+    hears.read_to_end(&mut held).await.unwrap();
+    let told = String::from_utf8_lossy(&held);
+    assert!(told.contains("Success"), "{told}");
+}
+
+#[tokio::test]
+async fn a_session_over_websocket_and_tls_is_whole() {
+    let socket = format!("{SOCKET}v5.channel.k8s.io");
+    let (mut client, _scene) = upgraded_over_tls("GET /exec/t", &socket).await;
+    client
+        .write_all(&[0x82, 0x82, 0, 0, 0, 0, 0, b'a'])
+        .await
+        .unwrap();
+    let mut echo = [0; 7];
+    client.read_exact(&mut echo).await.unwrap();
+    assert_eq!(echo, [0x82, 1, 1, 0x82, 2, 1, b'a']);
+    client
+        .write_all(&[0x82, 0x82, 0, 0, 0, 0, 255, 0])
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    while !String::from_utf8_lossy(&rest).contains("Success") {
+        assert!(client.read_buf(&mut rest).await.unwrap() > 0);
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::io::duplex;
+use tokio::io::{AsyncWriteExt, duplex};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
@@ -60,6 +60,24 @@ impl Steer for Arc<FakeProcess> {
     }
 }
 
+/// A process that says so many bytes and ends with this code.
+pub fn says(length: usize, code: i32) -> Joint<Arc<FakeProcess>> {
+    let process = Arc::new(FakeProcess::default());
+    let (mut says, stdout) = duplex(64 * 1024);
+    let told = Arc::clone(&process);
+    tokio::spawn(async move {
+        let _ = says.write_all(&vec![b'x'; length]).await;
+        drop(says);
+        told.end(Ended::Exited { code });
+    });
+    Joint {
+        stdin: None,
+        stdout: Some(Box::new(stdout) as Inlet),
+        stderr: None,
+        process,
+    }
+}
+
 /// Connects to an address of the test's, whatever the port; with none, it refuses.
 pub struct FakeDialer(pub Option<SocketAddr>);
 
@@ -100,6 +118,18 @@ impl FakeSource {
             container: "c".to_owned(),
             command: vec!["cat".to_owned()],
             wants,
+        });
+        self.waiting
+            .lock()
+            .unwrap()
+            .insert(token.to_owned(), session);
+    }
+
+    /// Lets a port-forward wait under a token.
+    pub fn expect_ports(&self, token: &str, ports: Vec<u16>) {
+        let session = Session::PortForward(PortForwardSession {
+            sandbox: "s".to_owned(),
+            ports,
         });
         self.waiting
             .lock()

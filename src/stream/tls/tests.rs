@@ -7,26 +7,26 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio_rustls::TlsConnector;
 
 /// Who signs.
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// A certificate and its key, PEM.
-fn signed(by: &CertifiedIssuer<'static, KeyPair>) -> (String, String) {
+pub fn signed(by: &CertifiedIssuer<'static, KeyPair>) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let cert = params.signed_by(&key, by).unwrap();
     (cert.pem(), key.serialize_pem())
 }
 
-fn write(files: &Files, (cert, key): &(String, String)) {
+pub fn write(files: &Files, (cert, key): &(String, String)) {
     fs::write(&files.cert, cert).unwrap();
     fs::write(&files.key, key).unwrap();
 }
 
-fn files(dir: &Path) -> Files {
+pub fn files(dir: &Path) -> Files {
     Files {
         cert: dir.join("tls.crt"),
         key: dir.join("tls.key"),
@@ -34,12 +34,11 @@ fn files(dir: &Path) -> Files {
     }
 }
 
-/// Speaks with the server as a client that trusts this authority and shows this certificate.
-async fn speak(
-    acceptor: &Acceptor,
+/// A client that trusts this authority and shows this certificate.
+pub fn connector(
     trusts: &CertifiedIssuer<'static, KeyPair>,
     shows: Option<&(String, String)>,
-) -> std::io::Result<()> {
+) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(trusts.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -55,12 +54,20 @@ async fn speak(
             config.with_client_auth_cert(vec![cert], key).unwrap()
         }
     };
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Speaks with the server as such a client.
+async fn speak(
+    acceptor: &Acceptor,
+    trusts: &CertifiedIssuer<'static, KeyPair>,
+    shows: Option<&(String, String)>,
+) -> std::io::Result<()> {
+    let connector = connector(trusts, shows);
     let (client, server) = duplex(64 * 1024);
     let name = ServerName::try_from("localhost").unwrap();
     let client = async {
-        let mut client = TlsConnector::from(Arc::new(config))
-            .connect(name, client)
-            .await?;
+        let mut client = connector.connect(name, client).await?;
         let mut heard = [0; 5];
         client.read_exact(&mut heard).await.map(drop)
     };

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 /// How much is read at once, in bytes.
-const READ: usize = 32 * 1024;
+pub const READ: usize = 32 * 1024;
 const _: () = assert!(READ >= LEAST_ROOM);
 /// How often a client that is held back hears of us. kubectl gives up after a minute of silence.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -115,6 +115,12 @@ impl Sender {
                     .await
             }
         }
+    }
+
+    /// Whether the protocol can tell that a channel has no more.
+    #[must_use]
+    pub fn can_end(&self) -> bool {
+        self.coding == Coding::BinaryHalfClose
     }
 
     /// Tells that a channel has no more, where the protocol has a way to.

@@ -11,4 +11,4 @@ pub mod channels;
 mod connection;
 pub mod frames;
 
-pub use connection::{Close, Duplex, Io, Over, Receiver, Sender, open};
+pub use connection::{Close, Duplex, Io, Over, READ, Receiver, Sender, open};
