@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 import unittest
 
+import invariants
 import leftovers
 from installed import InstalledCorten, journal
 from wait import until
@@ -84,7 +85,8 @@ def parent_of(pid: int) -> int:
 
 
 def shims() -> list[int]:
-    return [int(line) for line in (ROOT / UNIT_CGROUP.strip("/") / "shims/cgroup.procs").read_text().split()]
+    """Those of containers, without what is kept in reserve and without those who write their logs."""
+    return sorted(pid for pid, _ in invariants.shims())
 
 
 class Unified(unittest.TestCase):
