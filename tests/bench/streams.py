@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -13,9 +14,14 @@ sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "streaming")]
 import leftovers  # noqa: E402
 import registry  # noqa: E402
 from figures import Samples, in_turns  # noqa: E402
-from on_streams import PORT, SERVE, SIGNALS, LARGE, Pod  # noqa: E402
+from on_streams import PORT, SIGNALS, LARGE, Pod  # noqa: E402
 from runtimes import RUNTIMES, Runtime  # noqa: E402
 from wait import until  # noqa: E402
+
+# The pages come from one process: how fast a pod forks is nothing of the runtime's.
+PROGRAM = pathlib.Path(shutil.which("streams"))
+SERVE = f"exec /tools/{PROGRAM.name} serve --port {PORT} --bytes {LARGE}"
+TOOLS = [{"host_path": str(PROGRAM.parent), "container_path": "/tools", "readonly": True}]
 
 
 def main() -> int:
@@ -42,7 +48,7 @@ def measure(runtime: Runtime, name: str, options: argparse.Namespace) -> Samples
     try:
         leftovers.warm_up(runtime)
         pod = Pod(runtime, name)
-        served = pod.start("served", SERVE)
+        served = pod.start("served", SERVE, mounts=TOOLS)
         until(lambda: runtime.crictl("exec", "-s", served, "wget", "-qO-", f"http://127.0.0.1:{PORT}/"), 30, "pages")
         found = timed(runtime, pod.sandbox, served, options)
         pod.remove()

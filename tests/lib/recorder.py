@@ -25,8 +25,9 @@ class Recorder(unittest.TestResult):
         self._tell("skip", test, reason)
 
     def _tell(self, status: str, test, reason: str = "") -> None:
-        # "module.Class.test_name", or "setUpClass (module.Class)".
-        name = test.id().partition(".")[2].replace("_", " ").rstrip(")")
+        # "module.Class.test_name", with "(key='value')" of a subtest, or "setUpClass (module.Class)".
+        name = test.id().partition(".")[2].replace("_", " ")
+        name = name if "(" in name else name.rstrip(")")
         print(status, name, reason, flush=True)
         record(status, name, " ".join(reason.split())[:300])
 

@@ -44,6 +44,9 @@ config_path = ["{mirrors}"]
 [cni]
 conf_dir = "{conf}"
 bin_dirs = ["{plugins}"]
+
+[metrics]
+address = "127.0.0.1:9561"
 """
 CONTAINERD_CONFIG = """version = 3
 root = "/var/lib/containerd"
@@ -124,6 +127,14 @@ class Corten(Runtime):
 
     def command(self, config: pathlib.Path) -> list[str]:
         return [os.path.join(os.environ["CORTEN_DIST"], "corten"), "serve", "--config", str(config)]
+
+    def start_again(self, streaming: str = "") -> None:
+        """Stops the daemon and starts it with these keys of `[streaming]`."""
+        self.service.stop()
+        config = pathlib.Path("/etc/corten", self.config_name)
+        config.write_text(self.config(self.mirrors) + f"\n[streaming]\n{streaming}\n")
+        self.service.restart()
+        self.await_ready()
 
 
 class Containerd(Runtime):

@@ -22,12 +22,19 @@ class Service:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def stop(self, grace: float = 20) -> int:
-        """SIGTERM, then SIGKILL after `grace` seconds. Gives the exit status, negative for a signal."""
+    def tell_to_stop(self) -> None:
         if self.running():
             self._process.send_signal(signal.SIGTERM)
+
+    def ended(self, seconds: float) -> int:
+        """Awaits its end. Gives the exit status, negative for a signal."""
+        return self._process.wait(seconds)
+
+    def stop(self, grace: float = 20) -> int:
+        """SIGTERM, then SIGKILL after `grace` seconds. Gives the exit status, negative for a signal."""
+        self.tell_to_stop()
         try:
-            return self._process.wait(grace)
+            return self.ended(grace)
         except subprocess.TimeoutExpired:
             return self.kill()
 

@@ -5,7 +5,7 @@ import subprocess
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-from on_streams import ANSWER, LARGE, PAGE, PORT, SIGNALS, OnStreams, digest_of, noise
+from on_streams import ANSWER, LARGE, PAGE, PORT, SIGNALS, OnStreams, digest_of, noise, over_each_transport
 from terminal import Terminal
 from wait import until
 
@@ -13,76 +13,84 @@ MEGABYTES_100 = 100 << 20
 
 
 class Crictl(OnStreams):
-    def test_exec_on_a_terminal_follows_its_size_and_ends_with_its_code(self):
-        for transport in self.each_transport():
-            terminal = Terminal("crictl", "exec", "--transport", transport, "-it", self.served, "sh", rows=40, columns=120)
-            terminal.type("PS1='ready> '\n")
-            terminal.expect("\nready> ")
-            self.sized(terminal, "40 120")
-            terminal.resize(51, 132)
-            self.sized(terminal, "51 132")
-            terminal.type("tty; test -t 0 && test -t 1 && test -t 2 && echo all-''three\n")
-            terminal.expect(r"/dev/pts/\d+")
-            terminal.expect("all-three")
-            terminal.type("exit\n")
-            self.assertEqual(terminal.ended(), 0)
+    @over_each_transport
+    def test_exec_on_a_terminal_follows_its_size_and_ends_with_its_code(self, transport):
+        terminal = Terminal("crictl", "exec", "--transport", transport, "-it", self.served, "sh", rows=40, columns=120)
+        terminal.type("PS1='ready> '\n")
+        terminal.expect("\nready> ")
+        self.sized(terminal, "40 120")
+        terminal.resize(51, 132)
+        self.sized(terminal, "51 132")
+        terminal.type("tty; test -t 0 && test -t 1 && test -t 2 && echo all-''three\n")
+        terminal.expect(r"/dev/pts/\d+")
+        terminal.expect("all-three")
+        terminal.type("exit\n")
+        self.assertEqual(terminal.ended(), 0)
 
-    def sized(self, terminal: Terminal, size: str) -> None:
-        """The size comes a moment after the terminal: it is asked for until it is there."""
-        def asked():
-            terminal.type("stty size\n")
-            return terminal.expect(r"\n(\d+ \d+)\r")[1] == size
-        until(asked, 10, f"the terminal is {size}")
-
-    def test_a_terminal_that_goes_away_takes_its_command_with_it(self):
-        for transport in self.each_transport():
-            # A number of its own: the process is looked for in the pod's own namespace.
-            mark = f"31{transport == 'spdy':d}41592"
-            terminal = Terminal("crictl", "exec", "--transport", transport, "-it", self.served, "sleep", mark)
-            until(lambda: self.runs(mark), 10, "the command runs")
-            terminal.hang_up()
-            until(lambda: not self.runs(mark), 20, "the command has ended")
+    @over_each_transport
+    def test_a_terminal_that_goes_away_takes_its_command_with_it(self, transport):
+        # A number of its own: the process is looked for in the pod's own namespace.
+        mark = f"31{transport == 'spdy':d}41592"
+        terminal = Terminal("crictl", "exec", "--transport", transport, "-it", self.served, "sleep", mark)
+        until(lambda: self.runs(mark), 10, "the command runs")
+        terminal.hang_up()
+        until(lambda: not self.runs(mark), 20, "the command has ended")
 
     def runs(self, mark: str) -> bool:
         return any(mark.encode() in words.read_bytes() for words in command_lines())
 
-    def test_100_megabytes_go_in_and_come_back(self):
+    @over_each_transport
+    def test_100_megabytes_go_in_and_come_back(self, transport):
         source = SIGNALS.parent / "noise"
         sent = noise(source, MEGABYTES_100)
-        for transport in self.each_transport():
-            with open(source, "rb") as stdin, subprocess.Popen(
-                ["crictl", "exec", "--transport", transport, "-i", self.served, "cat"], stdin=stdin, stdout=subprocess.PIPE,
-            ) as crictl:
-                self.assertEqual(digest_of(crictl.stdout), sent)
-            self.assertEqual(crictl.returncode, 0)
+        with open(source, "rb") as stdin, subprocess.Popen(
+            ["crictl", "exec", "--transport", transport, "-i", self.served, "cat"], stdin=stdin, stdout=subprocess.PIPE,
+        ) as crictl:
+            self.assertEqual(digest_of(crictl.stdout), sent)
+        self.assertEqual(crictl.returncode, 0)
 
-    def test_stdout_and_stderr_are_two(self):
-        for transport in self.each_transport():
-            done = subprocess.run(["crictl", "exec", "--transport", transport, self.served, "sh", "-c", "echo out; echo err >&2"],
-                                  capture_output=True, text=True, check=True)
-            self.assertEqual((done.stdout, done.stderr), ("out\n", "err\n"))
+    @over_each_transport
+    def test_stdout_and_stderr_are_two(self, transport):
+        done = subprocess.run(["crictl", "exec", "--transport", transport, self.served, "sh", "-c", "echo out; echo err >&2"],
+                              capture_output=True, text=True, check=True)
+        self.assertEqual((done.stdout, done.stderr), ("out\n", "err\n"))
 
-    def test_attach_speaks_with_the_container_and_leaves_it_alone(self):
-        for transport in self.each_transport():
-            container = self.pod.start(f"answers-{transport}", ANSWER, stdin=True)
-            for number in range(2):
-                with subprocess.Popen(["crictl", "attach", "--transport", transport, "-i", container],
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crictl:
-                    crictl.stdin.write(f"line {number}\n".encode())
-                    crictl.stdin.flush()
-                    self.assertEqual(crictl.stdout.readline(), f"got line {number}\n".encode())
-                    crictl.kill()
-            state = self.runtime.crictl("ps", "-q", "--no-trunc", "--state", "Running").split()
-            self.assertIn(container, state)
+    @over_each_transport
+    def test_attach_speaks_with_the_container_and_leaves_it_alone(self, transport):
+        container = self.pod.start(f"answers-{transport}", ANSWER, stdin=True)
+        for number in range(2):
+            with subprocess.Popen(["crictl", "attach", "--transport", transport, "-i", container],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crictl:
+                crictl.stdin.write(f"line {number}\n".encode())
+                crictl.stdin.flush()
+                self.assertEqual(crictl.stdout.readline(), f"got line {number}\n".encode())
+                crictl.kill()
+        self.assertIn(container, self.running())
 
-    def test_port_forward_carries_http_by_many_and_much_at_once(self):
-        for transport in self.each_transport():
-            with forwarded(self.pod.sandbox, transport) as port:
-                with ThreadPoolExecutor(16) as clients:
-                    pages = clients.map(lambda _, port=port: fetch(port, "/"), range(200))
-                    self.assertEqual(set(pages), {PAGE.encode()})
-                    sizes = clients.map(lambda _, port=port: len(fetch(port, "/large")), range(3))
-                    self.assertEqual(set(sizes), {LARGE})
+    @over_each_transport
+    def test_attach_on_a_terminal_follows_its_size_and_leaves_the_shell_to_the_next(self, transport):
+        container = self.pod.start(f"shell-{transport}", "PS1='ready> ' exec sh", stdin=True, tty=True)
+        for rows, columns, word in ((41, 121, "first"), (52, 133, "second")):
+            terminal = Terminal("crictl", "attach", "--transport", transport, "-it", container, rows=rows, columns=columns)
+            self.sized(terminal, f"{rows} {columns}")
+            terminal.resize(rows + 1, columns + 1)
+            self.sized(terminal, f"{rows + 1} {columns + 1}")
+            terminal.type(f"test -t 0 && test -t 1 && test -t 2 && all=${{all}}{word} && echo has-$all\n")
+            terminal.expect("has-" + ("first" if word == "first" else "firstsecond"))
+            terminal.hang_up()
+        self.assertIn(container, self.running())
+
+    def running(self) -> list[str]:
+        return self.runtime.crictl("ps", "-q", "--no-trunc", "--state", "Running").split()
+
+    @over_each_transport
+    def test_port_forward_carries_http_by_many_and_much_at_once(self, transport):
+        with forwarded(self.pod.sandbox, transport) as port:
+            with ThreadPoolExecutor(16) as clients:
+                pages = clients.map(lambda _: fetch(port, "/"), range(200))
+                self.assertEqual(set(pages), {PAGE.encode()})
+                sizes = clients.map(lambda _: len(fetch(port, "/large")), range(3))
+                self.assertEqual(set(sizes), {LARGE})
 
 
 class forwarded:

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 
 from kubelet import API, NODE, Kubelet, put, take
-from on_streams import ANSWER, PAGE, PORT, SERVE, SIGNALS, OnStreams, digest_of, noise
+from on_streams import ANSWER, LARGE, PAGE, PORT, SERVE, SIGNALS, TRANSPORTS, OnStreams, digest_of, noise, over_each_transport
 from terminal import Terminal
 from wait import until
 import leftovers
@@ -22,7 +22,6 @@ def pod(name: str, script: str, **more) -> dict:
 
 class ThroughKubelet(OnStreams):
     kubelet: Kubelet
-    transports = ("spdy", "websocket")
 
     @classmethod
     def setUpClass(cls):
@@ -36,49 +35,61 @@ class ThroughKubelet(OnStreams):
     def words(self, verb: str, transport: str, name: str) -> list[str]:
         endpoint = {"exec": "exec", "attach": "attach"}.get(verb, "portForward")
         path = f"{API}/{endpoint}/default/{name}-{NODE}" + ("" if endpoint == "portForward" else "/main")
-        return ["streams", verb, "--url", path, "--transport", transport]
+        return ["streams", *verb.split(), "--url", path, "--transport", transport]
 
-    def each(self):
-        for transport in self.transports:
-            with self.subTest(transport=transport):
-                yield transport
+    def transports(self) -> tuple[str, ...]:
+        """The kubelet's own, whatever the runtime has."""
+        return TRANSPORTS
 
-    def test_exec_has_its_streams_and_its_code(self):
-        for transport in self.each():
-            command = [*self.words("exec", transport, "served"), "--no-stdin", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-            self.assertEqual((done.stdout, done.stderr, done.returncode), ("out\n", "err\n", 7))
+    @over_each_transport
+    def test_exec_has_its_streams_and_its_code(self, transport):
+        command = [*self.words("exec", transport, "served"), "--no-stdin", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual((done.stdout, done.stderr, done.returncode), ("out\n", "err\n", 7))
 
-    def test_exec_on_a_terminal(self):
-        for transport in self.each():
-            terminal = Terminal(*self.words("exec", transport, "served"), "--tty", "--", "sh")
-            terminal.type("test -t 0 && echo a-''terminal; exit\n")
-            terminal.expect("a-terminal")
-            self.assertEqual(terminal.ended(), 0)
+    @over_each_transport
+    def test_exec_on_a_terminal_follows_its_size(self, transport):
+        terminal = Terminal(*self.words("exec", transport, "served"), "--tty", "--", "sh", rows=42, columns=122)
+        self.sized(terminal, "42 122")
+        terminal.resize(53, 134)
+        self.sized(terminal, "53 134")
+        terminal.type("test -t 0 && echo a-''terminal; exit 3\n")
+        terminal.expect("a-terminal")
+        self.assertEqual(terminal.ended(), 3)
 
-    def test_100_megabytes_go_in_and_come_back(self):
+    @over_each_transport
+    def test_100_megabytes_go_in_and_come_back(self, transport):
         source = SIGNALS.parent / "kubelet-noise"
         sent = noise(source, 100 << 20)
-        for transport in self.each():
-            with open(source, "rb") as stdin, subprocess.Popen(
-                [*self.words("exec", transport, "served"), "--", "cat"], stdin=stdin, stdout=subprocess.PIPE,
-            ) as client:
-                self.assertEqual(digest_of(client.stdout), sent)
-            self.assertEqual(client.returncode, 0)
+        with open(source, "rb") as stdin, subprocess.Popen(
+            [*self.words("exec", transport, "served"), "--", "cat"], stdin=stdin, stdout=subprocess.PIPE,
+        ) as client:
+            self.assertEqual(digest_of(client.stdout), sent)
+        self.assertEqual(client.returncode, 0)
 
-    def test_attach_speaks_with_the_container(self):
-        for transport in self.each():
+    @over_each_transport
+    def test_attach_speaks_with_the_container_again_and_again_and_leaves_it_alone(self, transport):
+        for number in range(3):
             with subprocess.Popen(self.words("attach", transport, "answers"), stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE) as client:
-                client.stdin.write(b"hello\n")
+                client.stdin.write(f"hello {number}\n".encode())
                 client.stdin.flush()
-                self.assertEqual(client.stdout.readline(), b"got hello\n")
+                self.assertEqual(client.stdout.readline(), f"got hello {number}\n".encode())
                 client.kill()
+        container = self.kubelet.container("answers")
+        self.assertIn("running", container["state"])
+        self.assertEqual(container["restartCount"], 0)
 
-    def test_port_forward_carries_http_and_survives_resets(self):
-        for transport in self.each():
-            for verb, count in (("connections", "200"), ("resets", "100")):
-                command = [*self.words(verb, transport, "served"), "--port", str(PORT), "--count", count, "--at-once", "20"]
-                done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-                self.assertEqual(done.returncode, 0, done.stderr)
-                self.assertEqual(json.loads(done.stdout)["failures"], [])
+    @over_each_transport
+    def test_a_large_download_comes_whole_through_a_forwarded_port(self, transport):
+        command = [*self.words("rate forward", transport, "served"), "--port", str(PORT), "--bytes", str(LARGE)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    @over_each_transport
+    def test_port_forward_carries_http_and_survives_resets(self, transport):
+        for verb, count in (("connections", "200"), ("resets", "100")):
+            command = [*self.words(verb, transport, "served"), "--port", str(PORT), "--count", count, "--at-once", "20"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(json.loads(done.stdout)["failures"], [])

@@ -3,8 +3,9 @@
 import hashlib
 import os
 import subprocess
+from collections.abc import Callable
 
-from on_streams import PORT, SIGNALS, Held, OnStreams, in_reserve
+from on_streams import PORT, SIGNALS, Held, OnStreams, figure, in_reserve, over_each_transport
 from wait import until
 
 AT_ONCE = 200
@@ -12,9 +13,11 @@ AT_ONCE = 200
 IN_A_ROW = 500
 FULL = 10_000
 # What an allocator may keep that a leak would not end at.
-SLACK_KB = 4096
+SLACK_KB = 2048
 CLIENTS = 20
-LINES = 2_000_000
+LINES = 3_000_000
+# Bytes of the log of so many lines, more than half of them.
+MUCH = 100 << 20
 # What a daemon that has served each kind of request has started ahead of the next.
 RESERVE = {"run", "exec", "dial", "sandbox"}
 # So many looks in a row that see the same.
@@ -32,13 +35,29 @@ class Loads(OnStreams):
         self.tally("connections", "--sandbox", self.pod.sandbox, "--transport", transport, "--port", str(PORT),
                    "--count", str(count), "--at-once", str(at_once))
 
-    def test_many_at_once_then_many_in_a_row_leave_nothing(self):
-        for what in (self.execs, self.connections):
-            for transport in self.each_transport():
-                what(transport, AT_ONCE, AT_ONCE)
-                before = self.settled()
-                what(transport, self.in_a_row, 1)
-                self.not_grown(f"{self.in_a_row} {what.__name__} over {transport}", before)
+    def sessions(self, transport: str, count: int, at_once: int) -> None:
+        """Of port-forward: each has a process in the pod's network."""
+        self.tally("sessions", "--sandbox", self.pod.sandbox, "--transport", transport, "--port", str(PORT),
+                   "--count", str(count), "--at-once", str(at_once))
+
+    @over_each_transport
+    def test_many_execs_leave_nothing(self, transport):
+        self.leave_nothing(self.execs, transport)
+
+    @over_each_transport
+    def test_many_forwarded_connections_leave_nothing(self, transport):
+        self.leave_nothing(self.connections, transport)
+
+    @over_each_transport
+    def test_many_sessions_of_port_forward_leave_nothing(self, transport):
+        self.leave_nothing(self.sessions, transport)
+
+    def leave_nothing(self, what: Callable[[str, int, int], None], transport: str) -> None:
+        """Many at once, and then many in a row."""
+        what(transport, AT_ONCE, AT_ONCE)
+        before = self.settled()
+        what(transport, self.in_a_row, 1)
+        self.not_grown(f"{self.in_a_row} {what.__name__} over {transport}", before)
 
     def settled(self) -> Held:
         """What is held once all that ended is gone."""
@@ -70,26 +89,35 @@ class Loads(OnStreams):
         until(steady, 20, "as many descriptors as a moment ago")
         cls.idle = seen[-1]
 
-    def test_a_storm_of_resets_leaves_the_session(self):
-        for transport in self.each_transport():
-            self.tally("resets", "--sandbox", self.pod.sandbox, "--transport", transport, "--port", str(PORT),
-                       "--count", "300", "--at-once", "20")
+    @over_each_transport
+    def test_a_storm_of_resets_leaves_the_session(self, transport):
+        self.tally("resets", "--sandbox", self.pod.sandbox, "--transport", transport, "--port", str(PORT),
+                   "--count", "300", "--at-once", "20")
 
-    def test_who_does_not_read_is_cut_off_and_the_others_and_the_log_miss_nothing(self):
-        script = (f"while [ ! -e /signals/speak ]; do echo ready; usleep 100000; done; seq 1 {LINES};"
-                  " while [ ! -e /signals/end ]; do usleep 20000; done")
-        container = self.pod.start("speaks", script)
-        clients = [self.attach(container) for _ in range(CLIENTS)]
+    @over_each_transport
+    def test_who_does_not_read_is_cut_off_and_the_others_and_the_log_miss_nothing(self, transport):
+        speak, end = SIGNALS / f"speak-{transport}", SIGNALS / f"end-{transport}"
+        name = f"speaks-{transport}"
+        script = (f"while [ ! -e /signals/{speak.name} ]; do echo ready; usleep 100000; done; seq 1 {LINES};"
+                  f" while [ ! -e /signals/{end.name} ]; do usleep 20000; done")
+        container = self.pod.start(name, script)
+        clients = [self.attach(container, transport) for _ in range(CLIENTS)]
         deaf, hearing = clients[0], clients[1:]
-        (SIGNALS / "speak").touch()
+        cut = self.cut_off(transport)
+        speak.touch()
         sums = [self.sum(client) for client in hearing]
         for client in hearing:
             client.stdout.close()
+        # More than a client's connection and pipes hold: who has read nothing so far has been cut off.
+        until(lambda: (self.pod.folder / f"{name}.log").stat().st_size > MUCH, 120, f"the log has {MUCH} bytes")
+        text, reason = deaf.communicate(timeout=60)
+        self.assertIn(b"the container wrote faster than this client has read", reason)
+        self.assertNotEqual(deaf.returncode, 0)
+        until(lambda: self.cut_off(transport) == cut + 1, 20, "the session is counted as one that was too slow")
         expected = "".join(f"{number}\n" for number in range(1, LINES + 1)).encode()
-        until(lambda: self.pod.log("speaks").replace(b"ready\n", b"") == expected, 120, "the log has all lines")
-        (SIGNALS / "end").touch()
+        until(lambda: self.pod.log(name).replace(b"ready\n", b"") == expected, 120, "the log has all lines")
+        end.touch()
         heard = [one.communicate(timeout=120)[0].split()[0] for one in sums]
-        text = deaf.stdout.read()
         for client in clients:
             client.wait(30)
         missed = sum(one != hashlib.sha256(expected).hexdigest() for one in heard)
@@ -97,11 +125,15 @@ class Loads(OnStreams):
         self.assertEqual(missed, 0, "clients that read have missed something")
         self.assertLess(len(text), len(expected), "the deaf one was cut off")
 
-    def attach(self, container: str) -> subprocess.Popen:
+    def cut_off(self, transport: str) -> int:
+        return figure("corten_streaming_sessions_ended_total", kind="attach", transport=transport, reason="too_slow")
+
+    def attach(self, container: str, transport: str) -> subprocess.Popen:
         """A client that is attached: it has heard something."""
         client = subprocess.Popen(
-            ["streams", "attach", "--endpoint", self.runtime.endpoint, "--container", container, "--no-stdin"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            ["streams", "attach", "--endpoint", self.runtime.endpoint, "--container", container,
+             "--transport", transport, "--no-stdin"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(client.kill)
         self.assertIn(b"ready\n", os.read(client.stdout.fileno(), 4096))
         return client

@@ -1,5 +1,6 @@
 """What all cases share: a pod whose container serves pages and idles, and how a client is run."""
 
+import functools
 import hashlib
 import json
 import os
@@ -7,13 +8,16 @@ import pathlib
 import re
 import subprocess
 import unittest
+import urllib.request
 
 import leftovers
 from runtimes import IN_RESERVE, Runtime
+from terminal import Terminal
 from wait import until
 
 TRANSPORTS = ("spdy", "websocket")
 PORT = 8080
+METRICS = "http://127.0.0.1:9561/metrics"
 PAGE = "a page\n"
 LARGE = 200 << 20
 SIGNALS = pathlib.Path(os.environ.get("CORTEN_NODE", "/nonexistent"), "signals")
@@ -63,11 +67,25 @@ class Pod:
         return str(path)
 
 
+def over_each_transport(test):
+    """Runs a test once for each transport. What fails over one is recorded with its name, and the next has its turn."""
+    @functools.wraps(test)
+    def over_all(self) -> None:
+        for transport in self.transports():
+            with self.subTest(transport=transport):
+                test(self, transport)
+    return over_all
+
+
 class OnStreams(unittest.TestCase):
     """`run.py` sets the runtime; each class has a pod of its own."""
 
     runtime: Runtime
     maxDiff = None
+
+    def transports(self) -> tuple[str, ...]:
+        """Of a peer, what it has: containerd knows no v5 of WebSocket."""
+        return TRANSPORTS if self.runtime.name == "corten" else TRANSPORTS[:1]
 
     @classmethod
     def setUpClass(cls):
@@ -77,11 +95,12 @@ class OnStreams(unittest.TestCase):
         until(lambda: cls.runtime.crictl("exec", "-s", cls.served, "wget", "-qO-", f"http://127.0.0.1:{PORT}/").strip() == PAGE.strip(),
               30, "the pod serves pages")
 
-    def each_transport(self):
-        """Of a peer, what it has: containerd knows no v5 of WebSocket."""
-        for transport in TRANSPORTS if self.runtime.name == "corten" else TRANSPORTS[:1]:
-            with self.subTest(transport=transport):
-                yield transport
+    def sized(self, terminal: Terminal, size: str) -> None:
+        """The size comes a moment after the terminal: it is asked for until it is there."""
+        def asked():
+            terminal.type("stty size\n")
+            return terminal.expect(r"\n(\d+ \d+)\r")[1] == size
+        until(asked, 10, f"the terminal is {size}")
 
     def streams(self, verb: str, *words: str, **more) -> subprocess.CompletedProcess:
         """The Go client on the runtime's own URLs."""
@@ -95,6 +114,14 @@ class OnStreams(unittest.TestCase):
         tally = json.loads(done.stdout)
         self.assertEqual((tally["failed"], tally["failures"]), (0, []))
         return tally
+
+
+def figure(name: str, **labels: str) -> int:
+    """A counter of the daemon's; 0 where it does not tell of it."""
+    with urllib.request.urlopen(METRICS, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    wanted = f"{name}{{" + ",".join(f'{label}="{value}"' for label, value in labels.items()) + "} "
+    return sum(int(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))
 
 
 class Held:

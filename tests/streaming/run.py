@@ -19,6 +19,7 @@ from kubelets import ThroughKubelet  # noqa: E402
 from loads import FULL, Loads  # noqa: E402
 from on_streams import SIGNALS  # noqa: E402
 from recorder import run_cases  # noqa: E402
+from reconfigured import Draining, OverTls  # noqa: E402
 from runtimes import RUNTIMES  # noqa: E402
 from wait import until  # noqa: E402
 
@@ -38,7 +39,8 @@ def main() -> int:
     leftovers.warm_up(runtime)
     if options.full:
         Loads.in_a_row = FULL
-    for case in (Crictl, Loads):
+    # What a peer has of the rest is not its configuration's.
+    for case in (Crictl, Loads, *((Draining, OverTls) if runtime.name == "corten" else ())):
         before = leftovers.holdings(runtime.state_folders)
         case.runtime = runtime
         run_cases(case, options.only)

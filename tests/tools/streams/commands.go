@@ -26,7 +26,24 @@ func passThrough(ctx context.Context, verb string, o options, s *source) error {
 	if want.stderr {
 		with.Stderr = os.Stderr
 	}
+	if want.tty {
+		terminal, err := openTerminal()
+		if err != nil {
+			return err
+		}
+		defer terminal.restore()
+		with.TerminalSizeQueue = terminal
+	}
 	return executor.StreamWithContext(ctx, with)
+}
+
+// printURL asks for an exec, and leaves it to others.
+func printURL(ctx context.Context, s *source) error {
+	found, err := s.command(ctx, "exec", streams{stdout: true})
+	if err == nil {
+		fmt.Println(found)
+	}
+	return err
 }
 
 // run gives what a command writes to stdout.

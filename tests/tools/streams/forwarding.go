@@ -137,6 +137,18 @@ func connections(ctx context.Context, o options, s *source) (*tally, error) {
 	return many(o.count, o.atOnce, func() error { return session.page("/", io.Discard) }), nil
 }
 
+// sessions: each has one connection.
+func sessions(ctx context.Context, o options, s *source) (*tally, error) {
+	return many(o.count, o.atOnce, func() error {
+		session, err := s.session(ctx)
+		if err != nil {
+			return err
+		}
+		defer session.connection.Close()
+		return session.page("/", io.Discard)
+	}), nil
+}
+
 // resets: through a listener as kubectl's, clients that reset in the middle; the session must outlive them.
 func resets(ctx context.Context, o options, s *source) (*tally, error) {
 	forwarder, stop, ended, err := listen(ctx, o, s)

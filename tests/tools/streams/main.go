@@ -4,9 +4,12 @@
 //	streams forward [FLAGS] --port N          prints a local port and forwards it until its input ends
 //	streams execs [FLAGS] --count N --at-once N -- COMMAND…          each must say "hello\n"; JSON of what failed
 //	streams connections [FLAGS] --port N --count N --at-once N       one session, a GET for each; JSON of what failed
+//	streams sessions [FLAGS] --port N --count N --at-once N          a session for each GET; JSON of what failed
 //	streams resets [FLAGS] --port N --count N                        one session, connections that are reset
 //	streams rate exec|forward [FLAGS] --bytes N [--port N]           JSON: nanoseconds until so many bytes came
 //	streams first exec|forward [FLAGS] --count N [--port N]          JSON: nanoseconds from asking to the first byte
+//	streams url [FLAGS] [-- COMMAND…]         the URL of an exec that is not begun
+//	streams serve --port N --bytes N          pages for clients of forwarded ports: / and, so long, /large
 //
 // FLAGS say where: --endpoint unix:///… with --container ID or --sandbox ID asks the runtime for the URL; --url takes
 // a kubelet's own, complete but for its query. And how: --transport spdy|websocket.
@@ -55,6 +58,9 @@ func run(words []string) error {
 	if err != nil {
 		return err
 	}
+	if verb == "serve" {
+		return serve(o)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), o.limit)
 	defer cancel()
 	source, err := newSource(o)
@@ -95,6 +101,10 @@ func do(ctx context.Context, verb string, o options, source *source) error {
 		return show(execs(ctx, o, source))
 	case "connections":
 		return show(connections(ctx, o, source))
+	case "sessions":
+		return show(sessions(ctx, o, source))
+	case "url":
+		return printURL(ctx, source)
 	case "resets":
 		return show(resets(ctx, o, source))
 	case "rate exec":
