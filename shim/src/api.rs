@@ -94,6 +94,15 @@ pub enum Request {
     /// The container has ended and its record was read, or it was never started: remove what is
     /// left of it (kills it where it still lives) and end. Answered before the shim ends.
     Shutdown,
+    /// The container that is to come has a record on disk: begins with its cgroup, while its bundle
+    /// is written, and answers with [`Reply::Done`] without waiting for it. [`Request::Create`]
+    /// follows, or the shim's end, which takes the cgroup away again.
+    Prepare {
+        /// The container's id: 64 hex digits.
+        id: String,
+        /// The path of its cgroup, as the bundle will name it.
+        cgroup: String,
+    },
 }
 
 /// What `corten-shim run` needs to make a container.

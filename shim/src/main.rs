@@ -93,7 +93,11 @@ fn be_shim(options: Options, home: Option<PathBuf>) -> u8 {
     if options.id == ANY {
         cgroup::look_ahead();
     }
-    let mut parent = Parent { oom_score, home };
+    let mut parent = Parent {
+        oom_score,
+        home,
+        stage: None,
+    };
     told(take_socket().and_then(|first| server::run(options, first, &mut parent)))
 }
 

@@ -137,6 +137,7 @@ impl<'a> Shim<'a> {
             self.settle();
             self.leave_if_of_no_use();
         }
+        self.creator.give_up();
     }
 
     /// Waits until something is to be done: what is ready, and whether nothing was.

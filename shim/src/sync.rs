@@ -3,9 +3,10 @@
 //! ```text
 //! run (resident)            stage                             init
 //! ─────────────────────────────────────────────────────────────────────────────────────────
-//! fork ───────────────────▶ parse, plan
-//! ◀── FromStage::Cgroup     cgroup, user, trees, root,
-//! waits                     pipes
+//! fork ───────────────────▶ cgroup
+//! ◀── FromStage::Cgroup
+//! CreateRequest ──────────▶ parse, plan
+//! waits                     user, trees, root, pipes
 //!                           clone3 (its sibling) ───────────▶ enters the cgroup, joins
 //!                           waits                             namespaces, mounts, pivots,
 //!                                                             becomes the user, filters
@@ -18,6 +19,8 @@
 //! StartGate::release: GO ───────────────────────────────────▶ execve
 //! ◀─────────── the gate is closed: it has succeeded;  FromInit::Failed: it has not
 //! ```
+//! Where the fork was told no cgroup, the one that the bundle names is made when it is parsed. A
+//! stage whose socket is shut before the request is given up.
 //! A failure on the way: the init says `FromInit::Failed` and exits; the stage says
 //! `FromStage::Failed` with the init's pid, takes the cgroup away and exits; the resident process
 //! reaps both. When the resident process dies, the gate closes and a waiting init exits.

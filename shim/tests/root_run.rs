@@ -11,6 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::process::Signal;
 use shim::{Shim, is_alive, wait};
 use std::io::Read;
+use std::path::PathBuf;
 
 #[test]
 #[ignore = "needs root"]
@@ -175,6 +176,52 @@ fn root_a_creation_that_fails_leaves_nothing() {
     shim.call(Request::Create(request)).0.unwrap_err();
     assert_eq!(shim.status().0.state, State::Empty);
     shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_prepared_container_is_made_in_the_cgroup_that_is_there() {
+    let mut shim = Shim::new("exec sleep 1000");
+    shim.prepare();
+    let (status, _) = shim.create();
+    let container = std::fs::read_to_string(format!("/proc/{}/cgroup", status.pid)).unwrap();
+    assert!(container.contains(&shim.id), "{container}");
+    shim.start();
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_what_was_prepared_goes_with_a_creation_that_fails() {
+    let mut shim = Shim::new("exit 0");
+    shim.prepare();
+    shim.break_bundle();
+    let request = shim.request();
+    shim.call(Request::Create(request)).0.unwrap_err();
+    assert_eq!(shim.cgroups(), Vec::<PathBuf>::new());
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_bundle_of_another_cgroup_than_was_prepared_is_refused() {
+    let mut shim = Shim::new("exit 0");
+    let other = format!("/{}-other", shim.id);
+    shim.prepare_cgroup(&other);
+    let request = shim.request();
+    let failure = shim.call(Request::Create(request)).0.unwrap_err();
+    assert!(failure.to_string().contains(&other), "{failure}");
+    assert_eq!(shim::cgroups_of(&other[1..]), Vec::<PathBuf>::new());
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_what_was_prepared_goes_with_the_daemon_that_asked() {
+    let mut shim = Shim::new("exit 0");
+    shim.prepare();
+    shim.leave();
+    assert_eq!(shim.cgroups(), Vec::<PathBuf>::new());
 }
 
 /// `pivot_root` would leave the host's root as that of the container's mount namespace.

@@ -9,13 +9,14 @@ use crate::model::container::{Container, ContainerConfig, ContainerState};
 use crate::model::image::Image;
 use crate::model::sandbox::{NamespaceMode, Sandbox, SandboxState};
 use crate::model::{signal, spec};
-use crate::task::CreateOrder;
+use crate::task::{CreateOrder, Vacancy};
 use corten_shim::api::ImageVolume;
 use oci_spec::runtime::Spec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
 
 /// The name, in a bundle, of the link to the container's seccomp program.
 pub(super) const SECCOMP_LINK: &str = "seccomp.bpf";
@@ -186,10 +187,8 @@ impl Engine {
         image: &Arc<Image>,
     ) -> Result<()> {
         let container = cell.record();
-        // Where there is no spare the shim comes up while its bundle is written: each takes about as
-        // long as the other. It may come before the record: one without a container holds nothing, and
-        // ends with its daemon.
-        let recorded = async {
+        let (record, is_saved) = oneshot::channel();
+        let bundled = async {
             let bundle = self.ports.store.container_dir(&container.id);
             let (saved, sources) = tokio::join!(
                 self.save_container(Arc::clone(&container)),
@@ -197,9 +196,11 @@ impl Engine {
             );
             saved?;
             crate::failpoint!("create_container/recorded");
+            // Who waits for it may have failed.
+            let _ = record.send(());
             self.make_bundle(sandbox, &container, image, sources?).await
         };
-        let (order, shim) = tokio::join!(recorded, self.ports.tasks.launch(&container.id));
+        let (order, shim) = tokio::join!(bundled, self.prepare_shim(&container, is_saved));
         crate::failpoint!("create_container/bundled");
         let launched = shim?.create(order?).await?;
         crate::failpoint!("create_container/launched");
@@ -218,6 +219,22 @@ impl Engine {
         }
         tracing::info!(container.id = %container.id, sandbox.id = %container.sandbox_id, pid = launched.pid, "container is created");
         Ok(())
+    }
+
+    /// Where there is no spare the shim comes up while the record is written, and may come before it:
+    /// one without a container holds nothing, and ends with its daemon. With the cgroup it begins only
+    /// when the record says that there will be one.
+    async fn prepare_shim(
+        &self,
+        container: &Container,
+        is_saved: oneshot::Receiver<()>,
+    ) -> Result<Box<dyn Vacancy>> {
+        let shim = self.ports.tasks.launch(&container.id).await?;
+        if is_saved.await.is_ok() {
+            shim.prepare(&container.id, &container.cgroup).await?;
+            crate::failpoint!("create_container/prepared");
+        }
+        Ok(shim)
     }
 
     /// Everything that the shim reads: rootfs, `config.json` and the seccomp program.

@@ -372,6 +372,10 @@ struct FakeVacancy(ShimTasks);
 
 #[async_trait]
 impl Vacancy for FakeVacancy {
+    async fn prepare(&self, _id: &ContainerId, _cgroup: &str) -> Result<(), TaskError> {
+        self.0.check("prepare")
+    }
+
     async fn create(self: Box<Self>, order: CreateOrder) -> Result<Launched, TaskError> {
         self.0.check("create")?;
         self.0.world().alive.insert(order.id.clone(), false);

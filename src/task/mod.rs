@@ -118,7 +118,14 @@ pub trait Tasks: Send + Sync {
 
 /// A shim that has no container yet. Dropped, it ends.
 #[async_trait]
-pub trait Vacancy: Send {
+pub trait Vacancy: Send + Sync {
+    /// Begins with the cgroup of the container whose record is saved, while its bundle is written.
+    /// Where no create follows the shim takes it away again.
+    ///
+    /// # Errors
+    /// Where the shim cannot begin.
+    async fn prepare(&self, id: &ContainerId, cgroup: &str) -> Result<(), TaskError>;
+
     /// Makes the container up to the point where its program could be executed.
     ///
     /// # Errors

@@ -223,6 +223,18 @@ struct Vacant {
 
 #[async_trait]
 impl Vacancy for Vacant {
+    async fn prepare(&self, id: &ContainerId, cgroup: &str) -> Result<(), TaskError> {
+        let verb = "prepare the container";
+        let request = Request::Prepare {
+            id: id.as_str().to_owned(),
+            cgroup: cgroup.to_owned(),
+        };
+        match within(ANSWER, verb, self.client.call(verb, request)).await? {
+            (Reply::Done, _) => Ok(()),
+            _ => Err(TaskError::Protocol { verb }),
+        }
+    }
+
     async fn create(self: Box<Self>, order: CreateOrder) -> Result<Launched, TaskError> {
         let verb = "create the container";
         let Self {

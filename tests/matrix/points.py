@@ -11,7 +11,7 @@ FAULTS = (ERROR, DAEMON, SHIM)
 # Nothing that comes after these can fail in the program, so an error there would be an invention.
 NO_ERROR = {"start_container/started", "shim_start/started"}
 # Passed by a process that the shim has cloned, and waits for: the shim is who is killed.
-CLONES = {"shim_create/cgroup-made", "shim_create/init"}
+CLONES = {"shim_create/prepared", "shim_create/cgroup-made", "shim_create/init"}
 # There is no container, and so no shim of one, at these.
 NO_SHIM = {"create_container/recorded", "remove_container/shim-ended",
            "remove_container/forgotten", "remove_pod_sandbox/containers-removed", "remove_pod_sandbox/closed",

@@ -6,8 +6,8 @@ use crate::server::creation::{Cgroup, Created, Creator, Gate};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::process::{Command, Stdio as Std};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Makes containers that run a shell script.
 #[derive(Default)]
@@ -22,9 +22,20 @@ pub struct Parent {
     pub memory_kills: Arc<AtomicU64>,
     /// Signalled when that has moved.
     pub oom: Option<OwnedFd>,
+    /// The cgroup that is prepared.
+    pub prepared: Arc<Mutex<Option<String>>>,
 }
 
 impl Creator for Parent {
+    fn prepare(&mut self, cgroup: &str) -> Result<(), Failure> {
+        *self.prepared.lock().unwrap() = Some(cgroup.to_owned());
+        Ok(())
+    }
+
+    fn give_up(&mut self) {
+        *self.prepared.lock().unwrap() = None;
+    }
+
     #[expect(clippy::zombie_processes, reason = "the server waits for it")]
     fn create(&mut self, request: &CreateRequest) -> Result<Created, Failure> {
         if let Some(failure) = &self.broken {

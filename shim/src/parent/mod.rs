@@ -1,10 +1,11 @@
 //! The parent's side of creating a container.
 //!
-//! [`create`] is called in the resident process, which must stay small: it forks a *stage* that
+//! A [`Stage`] is forked from the resident process, which must stay small: it makes the cgroup,
 //! reads the bundle, makes what belongs to the host's side, clones the container's init as the
 //! resident process's own child, and goes away. `sync.rs` draws who says what to whom.
 //!
-//! Invariant: when `create` fails, nothing is left: no process, no mount, no cgroup.
+//! Invariant: when [`Stage::create`] fails, or the stage is given up, nothing is left: no process,
+//! no mount, no cgroup.
 
 mod facts;
 mod idmapped;
@@ -99,41 +100,62 @@ impl StartGate {
     }
 }
 
-/// Makes the container of a bundle up to the point where its init waits to execute the program.
-///
-/// `oom_score` is what the container gets whose bundle names none: the caller's own is a shim's.
-///
-/// `meanwhile` is what the caller has to do for itself while the stage is at work.
-///
-/// The caller must be single-threaded and have no other children that end meanwhile unseen. It
-/// reaps the stage, which ends when it has told of the container: its end is not waited for.
-///
-/// # Errors
-/// Which step failed and why; what was made is taken back.
-pub fn create(
-    request: &CreateRequest,
-    oom_score: i32,
-    meanwhile: impl FnOnce() -> Result<(), Failure>,
-) -> Result<Created, Failure> {
-    let (ours, theirs) = pair()?;
-    let stage = clone3(0, None, || stage::main(request, oom_score, &theirs))
-        .at(FailureKind::System, || "fork the stage".to_owned())?;
-    drop(theirs);
-    let done = meanwhile();
-    let mut cgroup = None;
-    let answer = hear(&ours, &mut cgroup);
-    match (done.and(answer), cgroup) {
-        (
-            Ok(Some(Received {
-                message: FromStage::Made(made),
-                fds,
-            })),
-            Some(cgroup),
-        ) => created(made, cgroup, fds),
-        (other, cgroup) => {
-            reap(&stage)?;
-            Err(not_created(other, cgroup))
+/// A process that makes one container. The cgroup it makes first, before it has a bundle.
+#[derive(Debug)]
+pub struct Stage {
+    socket: OwnedFd,
+    process: Process,
+}
+
+impl Stage {
+    /// Forks it. It makes this cgroup meanwhile; without one it waits for the bundle, whose own is
+    /// made then.
+    ///
+    /// `oom_score` is what the container gets whose bundle names none: the caller's own is a shim's.
+    ///
+    /// The caller must be single-threaded and have no other children that end meanwhile unseen. It
+    /// reaps the stage, which ends when it has told of the container: its end is not waited for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn begin(cgroup: Option<&str>, oom_score: i32) -> Result<Self, Failure> {
+        let (socket, theirs) = pair()?;
+        let process = clone3(0, None, || stage::main(cgroup, oom_score, &theirs))
+            .at(FailureKind::System, || "fork the stage".to_owned())?;
+        Ok(Self { socket, process })
+    }
+
+    /// Makes the container of a bundle up to the point where its init waits to execute the program.
+    ///
+    /// # Errors
+    /// Which step failed and why; what was made is taken back.
+    pub fn create(self, request: &CreateRequest) -> Result<Created, Failure> {
+        // To one that has failed already it cannot be said: it has said why.
+        let _ = packet::send(&self.socket, request, &[]);
+        let mut cgroup = None;
+        match (hear(&self.socket, &mut cgroup), cgroup) {
+            (
+                Ok(Some(Received {
+                    message: FromStage::Made(made),
+                    fds,
+                })),
+                Some(cgroup),
+            ) => created(made, cgroup, fds),
+            (other, cgroup) => {
+                reap(&self.process)?;
+                Err(not_created(other, cgroup))
+            }
         }
+    }
+
+    /// Takes back what it has made: there will be no container.
+    pub fn give_up(self) {
+        // It waits for a request, which does not come.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+        let mut cgroup = None;
+        let _ = hear(&self.socket, &mut cgroup);
+        let _ = reap(&self.process);
+        take_away(cgroup);
     }
 }
 
@@ -225,10 +247,11 @@ impl Stdio {
 fn reap(process: &Process) -> Result<(), Failure> {
     let wait =
         || rustix::process::waitid(WaitId::PidFd(process.pidfd.as_fd()), WaitIdOptions::EXITED);
-    let waited = rustix::io::retry_on_intr(wait);
-    waited
-        .map(|_| ())
-        .at(FailureKind::System, || "reap the stage".to_owned())
+    match rustix::io::retry_on_intr(wait) {
+        // It had ended before anyone asked, and was reaped with what else had.
+        Ok(_) | Err(Errno::CHILD) => Ok(()),
+        Err(error) => Err(error).at(FailureKind::System, || "reap the stage".to_owned()),
+    }
 }
 
 /// An init that was there when the stage failed has ended, or ends now that its gate is closed.

@@ -1,5 +1,5 @@
-//! The stage: the process between the resident one and the init. It reads, plans and makes what
-//! belongs to the host's side, clones the init, reports, and exits.
+//! The stage: the process between the resident one and the init. It makes the cgroup, hears of the
+//! bundle, reads, plans and makes what belongs to the host's side, clones the init, reports, and exits.
 //!
 //! Invariant: it is the only process of a create that parses; its memory goes away with it.
 
@@ -28,52 +28,108 @@ use rustix::process::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// What the stage has to give: the message and the descriptors that go with it.
-type Outcome = Result<(Made, Vec<OwnedFd>), Failure>;
+type Answer = (Made, Vec<OwnedFd>);
 
 /// Runs the stage; the result is its exit code.
-pub fn main(request: &CreateRequest, oom_score: i32, socket: &OwnedFd) -> i32 {
-    let mut init = None;
-    let (answer, fds) = match create(request, oom_score, socket, &mut init) {
-        Ok((made, fds)) => (FromStage::Made(made), fds),
-        Err(failure) => (FromStage::Failed { failure, init }, Vec::new()),
+pub fn main(cgroup: Option<&str>, oom_score: i32, socket: &OwnedFd) -> i32 {
+    let mut site = Site {
+        socket,
+        cgroup: None,
+        init: None,
+    };
+    let (answer, fds) = match site.work(cgroup, oom_score) {
+        Ok(Some((made, fds))) => (FromStage::Made(made), fds),
+        Ok(None) => return 0,
+        Err(failure) => {
+            site.clear();
+            let init = site.init;
+            (FromStage::Failed { failure, init }, Vec::new())
+        }
     };
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     i32::from(packet::send(socket, &answer, &fds).is_err())
 }
 
-fn create(
-    request: &CreateRequest,
-    oom_score: i32,
-    socket: &OwnedFd,
-    init: &mut Option<i32>,
-) -> Outcome {
-    // The shim's ends of its sockets are the shim's alone, by whose end it is missed, and without it
-    // there is nobody to be at work for.
-    descriptors::close_all_but(&[socket.as_fd()])
-        .and_then(|()| set_parent_process_death_signal(Some(Signal::KILL)))
-        .at(FailureKind::System, || "begin the stage".to_owned())?;
-    // A container's process that finds a way to look at this one must not get at its program.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .at(FailureKind::System, || "hide the stage".to_owned())?;
-    rustix::process::umask(Mode::empty());
-    let text = bundle::read(&request.bundle, "config.json")?;
-    let spec = bundle::parse(&text)?;
-    let facts = HostFacts {
-        powers: super::powers(),
-    };
-    let mut plan = plan::build(&spec, &facts)?;
-    plan.process.oom_score_adj.get_or_insert(oom_score);
-    let cgroup = Cgroup::find(&plan::cgroup_path(&spec, &request.id))?;
-    packet::send(socket, &FromStage::Cgroup(cgroup.clone()), &[])
-        .at(FailureKind::System, || "tell of the cgroup".to_owned())?;
-    cgroup.establish()?;
-    let made = make(request, &spec, plan, &cgroup, init);
-    if made.is_err() {
-        // The init has ended or is ending; who is left in the cgroup must not keep it.
-        let _ = cgroup.kill_all();
-        let _ = cgroup.remove();
+/// What is to be taken away where no container comes of it.
+struct Site<'a> {
+    socket: &'a OwnedFd,
+    cgroup: Option<Cgroup>,
+    init: Option<i32>,
+}
+
+impl Site<'_> {
+    /// What is asked for; `None`: the stage is given up.
+    fn work(&mut self, cgroup: Option<&str>, oom_score: i32) -> Result<Option<Answer>, Failure> {
+        self.begin()?;
+        if let Some(path) = cgroup {
+            self.establish(path)?;
+            crate::failpoint!("shim_create/prepared");
+        }
+        let asked = packet::receive::<CreateRequest>(self.socket);
+        let Some(asked) = asked.at(FailureKind::System, || "hear what is to be made".to_owned())?
+        else {
+            return Ok(None);
+        };
+        self.create(&asked.message, cgroup, oom_score).map(Some)
     }
-    made
+
+    fn begin(&self) -> Result<(), Failure> {
+        // The shim's ends of its sockets are the shim's alone, by whose end it is missed, and without
+        // it there is nobody to be at work for.
+        descriptors::close_all_but(&[self.socket.as_fd()])
+            .and_then(|()| set_parent_process_death_signal(Some(Signal::KILL)))
+            .at(FailureKind::System, || "begin the stage".to_owned())?;
+        // A container's process that finds a way to look at this one must not get at its program.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .at(FailureKind::System, || "hide the stage".to_owned())?;
+        rustix::process::umask(Mode::empty());
+        Ok(())
+    }
+
+    /// Makes the container's cgroup.
+    fn establish(&mut self, path: &str) -> Result<(), Failure> {
+        let cgroup = Cgroup::find(path)?;
+        packet::send(self.socket, &FromStage::Cgroup(cgroup.clone()), &[])
+            .at(FailureKind::System, || "tell of the cgroup".to_owned())?;
+        cgroup.establish()?;
+        self.cgroup = Some(cgroup);
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        request: &CreateRequest,
+        prepared: Option<&str>,
+        oom_score: i32,
+    ) -> Result<Answer, Failure> {
+        let text = bundle::read(&request.bundle, "config.json")?;
+        let spec = bundle::parse(&text)?;
+        let facts = HostFacts {
+            powers: super::powers(),
+        };
+        let mut plan = plan::build(&spec, &facts)?;
+        plan.process.oom_score_adj.get_or_insert(oom_score);
+        let path = plan::cgroup_path(&spec, &request.id);
+        match prepared {
+            None => self.establish(&path)?,
+            Some(prepared) if prepared == path => {}
+            Some(prepared) => {
+                let why = format!("it names {path}, and {prepared} was made for it");
+                return Err(Failure::invalid("find the bundle's cgroup", why));
+            }
+        }
+        let missing = || Failure::state("create", "there is no cgroup");
+        let cgroup = self.cgroup.clone().ok_or_else(missing)?;
+        make(request, &spec, plan, &cgroup, &mut self.init)
+    }
+
+    /// The init has ended or is ending; who is left in the cgroup must not keep it.
+    fn clear(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.kill_all();
+            let _ = cgroup.remove();
+        }
+    }
 }
 
 fn make(
@@ -82,7 +138,7 @@ fn make(
     plan: Plan<'_>,
     cgroup: &Cgroup,
     init_pid: &mut Option<i32>,
-) -> Outcome {
+) -> Result<Answer, Failure> {
     cgroup.apply(&spec.linux.resources)?;
     crate::failpoint!("shim_create/cgroup-made");
     let terminal = plan.process.terminal;

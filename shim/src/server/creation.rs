@@ -9,6 +9,15 @@ use rustix::fd::OwnedFd;
 
 /// Makes containers.
 pub trait Creator {
+    /// Begins with the cgroup of the container that is to come, and does not wait for it.
+    ///
+    /// # Errors
+    /// Where that cannot be begun. What fails on the way is told by [`Creator::create`].
+    fn prepare(&mut self, cgroup: &str) -> Result<(), Failure>;
+
+    /// Takes back what was prepared, if anything was: there will be no container.
+    fn give_up(&mut self);
+
     /// Makes a container up to the point where its program could be executed.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use super::creation::{Cgroup, Created, Creator, Gate};
 use crate::api::{CreateRequest, Failure, FailureKind};
 use crate::failure::At;
 use crate::io::streams::Stdio;
+use crate::parent::Stage;
 use crate::{cgroup, cgroups, parent};
 use rustix::fd::OwnedFd;
 use std::path::PathBuf;
@@ -11,15 +12,52 @@ use std::path::PathBuf;
 /// Makes containers from OCI bundles.
 #[derive(Debug)]
 pub struct Parent {
-    /// What the shim was started with, as in [`parent::create`].
+    /// What the shim was started with, as in [`Stage::begin`].
     pub oom_score: i32,
     /// The cgroup of shims, where this process has yet to enter it: not before the first stage is
     /// at work, which leaves whatever cgroup it is forked in.
     pub home: Option<PathBuf>,
+    /// At work on the cgroup of a container whose bundle is still to come.
+    pub stage: Option<Stage>,
+}
+
+impl Parent {
+    fn begin(&mut self, cgroup: Option<&str>) -> Result<Stage, Failure> {
+        let stage = Stage::begin(cgroup, self.oom_score)?;
+        match self
+            .home
+            .take()
+            .map_or(Ok(()), |home| cgroups::enter(&home))
+        {
+            Ok(()) => Ok(stage),
+            Err(failure) => {
+                stage.give_up();
+                Err(failure)
+            }
+        }
+    }
 }
 
 impl Creator for Parent {
+    fn prepare(&mut self, cgroup: &str) -> Result<(), Failure> {
+        if self.stage.is_some() {
+            return Err(Failure::state("prepare", "a cgroup is prepared already"));
+        }
+        self.stage = Some(self.begin(Some(cgroup))?);
+        Ok(())
+    }
+
+    fn give_up(&mut self) {
+        if let Some(stage) = self.stage.take() {
+            stage.give_up();
+        }
+    }
+
     fn create(&mut self, request: &CreateRequest) -> Result<Created, Failure> {
+        let stage = match self.stage.take() {
+            Some(prepared) => prepared,
+            None => self.begin(None)?,
+        };
         let parent::Created {
             pid,
             start_time,
@@ -28,11 +66,7 @@ impl Creator for Parent {
             start,
             cgroup,
             user,
-        } = parent::create(request, self.oom_score, || {
-            self.home
-                .take()
-                .map_or(Ok(()), |home| cgroups::enter(&home))
-        })?;
+        } = stage.create(request)?;
         let stdio = match stdio {
             parent::Stdio::Terminal { master } => Stdio::Terminal { master },
             parent::Stdio::Pipes {

@@ -107,6 +107,31 @@ fn a_creation_that_fails_may_be_tried_again() {
 }
 
 #[test]
+fn what_is_prepared_for_no_container_is_given_up() {
+    let prepared = Arc::default();
+    let prepare = || {
+        let mut shim = serve(Parent {
+            prepared: Arc::clone(&prepared),
+            ..Parent::default()
+        });
+        shim.daemon.hello();
+        let id = shim.request().id;
+        let cgroup = "/pods/one".to_owned();
+        shim.daemon.ok(Request::Prepare { id, cgroup });
+        assert_eq!(prepared.lock().unwrap().as_deref(), Some("/pods/one"));
+        shim
+    };
+    let mut told = prepare();
+    told.daemon.ok(Request::Shutdown);
+    assert_eq!(*prepared.lock().unwrap(), None, "before it is answered");
+    told.thread.join().unwrap();
+    let left = prepare();
+    drop(left.daemon);
+    left.thread.join().unwrap();
+    assert_eq!(*prepared.lock().unwrap(), None, "when its daemon has gone");
+}
+
+#[test]
 fn a_program_that_cannot_be_executed_is_on_disk_before_the_answer() {
     let unstartable = Failure {
         kind: FailureKind::Start,

@@ -164,6 +164,7 @@ impl Shim<'_> {
     fn act(&mut self, request: Request, caller: Client) -> Outcome {
         match request {
             Request::Hello { .. } => Ok(Reply::Done).into(), // answered before
+            Request::Prepare { id, cgroup } => self.prepare(&id, &cgroup).into(),
             Request::Create(request) => self.create(&request),
             Request::Start => self.start(),
             Request::Status => self.status(),
@@ -207,13 +208,17 @@ impl Shim<'_> {
         }
     }
 
+    fn prepare(&mut self, id: &str, cgroup: &str) -> Result<Reply, Failure> {
+        if self.container.is_some() {
+            return Err(has_one("prepare"));
+        }
+        self.be_the_shim_of(id)?;
+        self.creator.prepare(cgroup).map(|()| Reply::Done)
+    }
+
     fn create(&mut self, request: &CreateRequest) -> Outcome {
         if self.container.is_some() {
-            return Err(Failure::state(
-                "create",
-                "a shim has one container, and it was made",
-            ))
-            .into();
+            return Err(has_one("create")).into();
         }
         if let Err(failure) = self.be_the_shim_of(&request.id) {
             return Err(failure).into();
@@ -285,6 +290,7 @@ impl Shim<'_> {
         {
             container.kill();
         }
+        self.creator.give_up();
         Outcome::Later(Kind::Shutdown {
             until: Instant::now() + DYING,
         })
@@ -323,6 +329,10 @@ fn empty() -> Status {
         user: None,
         exit: None,
     }
+}
+
+fn has_one(step: &str) -> Failure {
+    Failure::state(step, "a shim has one container, and it was made")
 }
 
 fn still_there() -> Failure {

@@ -13,6 +13,7 @@ use rustix::net::{
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const SHIM: &str = env!("CARGO_BIN_EXE_corten-shim");
@@ -30,7 +31,8 @@ struct Bundle {
 /// A shim.
 pub struct Shim {
     dir: TempDir,
-    id: String,
+    /// The id of its container.
+    pub id: String,
     stdin: bool,
     child: Child,
     daemon: Option<OwnedFd>,
@@ -148,6 +150,36 @@ impl Shim {
             seccomp_filter: None,
             exit_record: self.path("exit.json"),
         }
+    }
+
+    /// Begins with its cgroup, and waits until that is there.
+    pub fn prepare(&mut self) {
+        self.prepare_cgroup(&format!("/{}", self.id));
+    }
+
+    /// … with one of another name.
+    pub fn prepare_cgroup(&mut self, path: &str) {
+        let request = Request::Prepare {
+            id: self.id.clone(),
+            cgroup: path.to_owned(),
+        };
+        self.ok(request);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while cgroups_of(&path[1..]).is_empty() {
+            assert!(Instant::now() < deadline, "no cgroup is made");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The directories that its container's cgroup has.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        cgroups_of(&self.id)
+    }
+
+    /// The daemon goes away, and the shim with it.
+    pub fn leave(&mut self) {
+        self.daemon = None;
+        assert!(self.child.wait().unwrap().success());
     }
 
     /// Makes the container; its status and its init's pidfd.
@@ -418,7 +450,7 @@ fn make_bundle(dir: &Path, id: &str, bundle: &Bundle) {
 }
 
 /// The directories that cgroups of this name have.
-fn cgroups_of(id: &str) -> Vec<PathBuf> {
+pub fn cgroups_of(id: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root)
         .unwrap()
