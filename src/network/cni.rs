@@ -1,5 +1,6 @@
 //! The pod network by CNI plugins.
 
+use super::outlook::{self, Outlook};
 use super::{Kept, Networks, request};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::sandbox::{NetworkIntent, Sandbox};
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use corten_cni::{AddResult, Attachment, Client, ConfWatch, NetworkList};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The pod's interface: the kubelet's and every plugin's convention.
@@ -16,8 +18,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// The plugins of the node.
 pub struct CniNetworks {
-    client: Client,
+    client: Arc<Client>,
     conf: ConfWatch,
+    outlook: Outlook,
 }
 
 impl CniNetworks {
@@ -25,9 +28,12 @@ impl CniNetworks {
     /// called inside a tokio runtime.
     #[must_use]
     pub fn start(conf_dir: PathBuf, bin_dirs: Vec<PathBuf>, cache_dir: PathBuf) -> Self {
+        let client = Arc::new(Client::new(bin_dirs, cache_dir));
+        let conf = ConfWatch::start(conf_dir);
         Self {
-            client: Client::new(bin_dirs, cache_dir),
-            conf: ConfWatch::start(conf_dir),
+            outlook: Outlook::start(Arc::clone(&client), &conf, outlook::AGAIN),
+            client,
+            conf,
         }
     }
 }
@@ -36,7 +42,7 @@ impl CniNetworks {
 impl Networks for CniNetworks {
     fn ready(&self) -> std::result::Result<(), String> {
         match &*self.conf.state().borrow() {
-            Ok(_) => Ok(()),
+            Ok(_) => self.outlook.verdict(),
             Err(none) => Err(none.to_string()),
         }
     }

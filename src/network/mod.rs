@@ -7,6 +7,7 @@
 mod cni;
 #[cfg(test)]
 pub mod fakes;
+mod outlook;
 mod request;
 
 pub use cni::CniNetworks;
