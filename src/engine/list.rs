@@ -4,6 +4,7 @@ use super::{Engine, blocking};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{Container, ContainerFilter};
 use crate::model::sandbox::{Namespaces, Sandbox, SandboxFilter};
+use crate::task::Task;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,7 +96,9 @@ impl Engine {
     /// # Errors
     /// `NotFound`.
     pub async fn container_info(&self, id: &str) -> Result<BTreeMap<String, String>> {
-        let container = self.container_status(id)?;
+        let cell = self.objects.container(id)?;
+        let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
+        let container = cell.record();
         let path = self
             .ports
             .store
@@ -113,9 +116,34 @@ impl Engine {
             "cgroup": container.cgroup,
             "runtimeSpec": spec,
             "config": container.config,
+            "shim": shim_info(cell.task()).await,
         });
         Ok(as_info(&info))
     }
+}
+
+/// How a container's shim fares: above all whether lines of the log were lost, and why.
+async fn shim_info(shim: Option<Arc<dyn Task>>) -> Value {
+    let Some(shim) = shim else {
+        return Value::Null;
+    };
+    match shim.health().await {
+        Ok(health) => json!({
+            "loggedBytes": health.logged_bytes,
+            "droppedLines": health.dropped_lines,
+            "logError": log_error(health.log_errno),
+            "attachedClients": health.attached,
+            "slowClients": health.slow_clients,
+            "memoryKills": health.oom_kills,
+        }),
+        Err(error) => json!({ "error": Error::from(error).chain() }),
+    }
+}
+
+/// Why the log was last not written to.
+fn log_error(errno: i32) -> Option<String> {
+    let error = || std::io::Error::from_raw_os_error(errno).to_string();
+    (errno != 0).then(error)
 }
 
 /// The namespaces in the form of an OCI spec: where tools look for a pod's network namespace.

@@ -404,22 +404,37 @@ async fn a_container_that_was_never_started_is_not_asked_but_ended() {
 async fn a_create_that_fails_leaves_nothing_and_can_be_asked_again() {
     let bench = Bench::new().await;
     let sandbox = bench.run(pod("a")).await.unwrap();
-    bench.tasks.refuse("create");
-    let error = bench.create(&sandbox, "main").await.unwrap_err();
-    assert!(
-        error.chain().contains("told to refuse"),
-        "{}",
-        error.chain()
-    );
-    assert_eq!(bench.store.load().unwrap().containers, vec![]);
-    assert!(
-        bench
-            .engine
-            .list_containers(&ContainerFilter::default())
-            .is_empty()
-    );
+    for verb in ["launch", "prepare", "create"] {
+        bench.tasks.refuse(verb);
+        let error = bench.create(&sandbox, "main").await.unwrap_err();
+        assert!(
+            error.chain().contains("told to refuse"),
+            "{verb}: {}",
+            error.chain()
+        );
+        assert_eq!(bench.store.load().unwrap().containers, vec![], "{verb}");
+        let left = bench.engine.list_containers(&ContainerFilter::default());
+        assert!(left.is_empty(), "{verb}");
+    }
     bench.tasks.refuse("");
     bench.create(&sandbox, "main").await.unwrap();
+}
+
+#[tokio::test]
+async fn who_looks_into_a_container_sees_that_its_log_lost_lines() {
+    let bench = Bench::new().await;
+    let id = bench.with_container().await;
+    let shim = async || {
+        let info = bench.engine.container_info(id.as_str()).await.unwrap();
+        let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
+        info["shim"].clone()
+    };
+    let told = shim().await;
+    assert_eq!(told["droppedLines"], 3);
+    assert!(told["logError"].as_str().unwrap().contains("No space left"));
+    bench.tasks.refuse("health");
+    let silent = shim().await;
+    assert!(silent["error"].as_str().unwrap().contains("told to refuse"));
 }
 
 #[tokio::test]

@@ -428,7 +428,12 @@ impl Task for FakeTask {
     }
 
     async fn health(&self) -> Result<Health, TaskError> {
-        Ok(Health::default())
+        self.tasks.check("health")?;
+        Ok(Health {
+            dropped_lines: 3,
+            log_errno: 28,
+            ..Health::default()
+        })
     }
 
     async fn attach(&self, order: AttachOrder) -> Result<Attachment, TaskError> {
