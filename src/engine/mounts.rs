@@ -1,6 +1,8 @@
 //! What a container's mounts and devices are on the node: paths that a user chose, so each look at
 //! them has a deadline.
 
+mod peers;
+
 use super::looks::{Looker, Looks};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{ContainerConfig, Device, Mount};
@@ -76,9 +78,9 @@ fn found(mount: &Mount, looker: &Looker) -> Result<ResolvedMount> {
         }
         other => other,
     };
-    Ok(ResolvedMount {
-        host_path: host_path.context(Kind::Internal, failed)?,
-    })
+    let host_path = host_path.context(Kind::Internal, failed)?;
+    peers::check(mount, &host_path)?;
+    Ok(ResolvedMount { host_path })
 }
 
 fn seccomp_profile(config: &ContainerConfig, looker: &Looker) -> Result<Option<String>> {
