@@ -1,6 +1,7 @@
 //! The use cases over fakes: what is joined, what is undone, what is remembered.
 
 mod image_volumes;
+mod info;
 mod lost_shims;
 mod resources;
 mod sessions;
@@ -418,23 +419,6 @@ async fn a_create_that_fails_leaves_nothing_and_can_be_asked_again() {
     }
     bench.tasks.refuse("");
     bench.create(&sandbox, "main").await.unwrap();
-}
-
-#[tokio::test]
-async fn who_looks_into_a_container_sees_that_its_log_lost_lines() {
-    let bench = Bench::new().await;
-    let id = bench.with_container().await;
-    let shim = async || {
-        let info = bench.engine.container_info(id.as_str()).await.unwrap();
-        let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
-        info["shim"].clone()
-    };
-    let told = shim().await;
-    assert_eq!(told["droppedLines"], 3);
-    assert!(told["logError"].as_str().unwrap().contains("No space left"));
-    bench.tasks.refuse("health");
-    let silent = shim().await;
-    assert!(silent["error"].as_str().unwrap().contains("told to refuse"));
 }
 
 #[tokio::test]
