@@ -14,7 +14,7 @@
 //!                           ◀───────── FromInit::Ready
 //!                                                             waits
 //! ◀── FromStage::Made + pidfd, gate, stdio
-//! waits for the stage       exits
+//! shuts the socket ───────▶ exits
 //!
 //! StartGate::release: GO ───────────────────────────────────▶ execve
 //! ◀─────────── the gate is closed: it has succeeded;  FromInit::Failed: it has not

@@ -131,19 +131,27 @@ impl Starter {
         let starter = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(MOMENT).await;
-            let spare = match verb {
-                Verb::Run => starter.run(api::ANY, &starter.sockets.join(&api::ANY[..DIGITS])),
-                verb => starter.begin(verb, &[api::SPARE.as_ref()]),
-            };
-            *starter.reserve(verb) = match spare {
-                Ok(spare) => Reserve::Ready(spare),
-                Err(error) => {
-                    // Who needs one tries again, and tells.
-                    tracing::debug!(%error, ?verb, "nothing is kept in reserve");
-                    Reserve::Empty
-                }
-            };
+            // The kernel holds a thread that starts a program until the program is there: not one that
+            // requests wait for.
+            let started = tokio::task::spawn_blocking(move || starter.keep(verb));
+            // Only a runtime that shuts down refuses the work.
+            let _ = started.await;
         });
+    }
+
+    fn keep(&self, verb: Verb) {
+        let spare = match verb {
+            Verb::Run => self.run(api::ANY, &self.sockets.join(&api::ANY[..DIGITS])),
+            verb => self.begin(verb, &[api::SPARE.as_ref()]),
+        };
+        *self.reserve(verb) = match spare {
+            Ok(spare) => Reserve::Ready(spare),
+            Err(error) => {
+                // Who needs one tries again, and tells.
+                tracing::debug!(%error, ?verb, "nothing is kept in reserve");
+                Reserve::Empty
+            }
+        };
     }
 
     fn run(&self, id: &str, socket: &Path) -> Result<Spawned, TaskError> {

@@ -130,10 +130,14 @@ impl Stage {
     /// # Errors
     /// Which step failed and why; what was made is taken back.
     pub fn create(self, request: &CreateRequest) -> Result<Created, Failure> {
+        let Self { socket, process } = self;
         // To one that has failed already it cannot be said: it has said why.
-        let _ = packet::send(&self.socket, request, &[]);
+        let _ = packet::send(&socket, request, &[]);
         let mut cgroup = None;
-        match (hear(&self.socket, &mut cgroup), cgroup) {
+        let answer = hear(&socket, &mut cgroup);
+        // One that has made a container ends now.
+        drop(socket);
+        match (answer, cgroup) {
             (
                 Ok(Some(Received {
                     message: FromStage::Made(made),
@@ -142,7 +146,7 @@ impl Stage {
                 Some(cgroup),
             ) => created(made, cgroup, fds),
             (other, cgroup) => {
-                reap(&self.process)?;
+                reap(&process)?;
                 Err(not_created(other, cgroup))
             }
         }

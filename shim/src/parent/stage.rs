@@ -46,8 +46,14 @@ pub fn main(cgroup: Option<&str>, oom_score: i32, socket: &OwnedFd) -> i32 {
             (FromStage::Failed { failure, init }, Vec::new())
         }
     };
+    let has_made = matches!(answer, FromStage::Made(_));
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    i32::from(packet::send(socket, &answer, &fds).is_err())
+    let sent = packet::send(socket, &answer, &fds);
+    if has_made && sent.is_ok() {
+        // Who is told wakes up on this processor, and would wait for the end of this process.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut [0; 1]));
+    }
+    i32::from(sent.is_err())
 }
 
 /// What is to be taken away where no container comes of it.
