@@ -34,6 +34,7 @@ mod objects;
 mod pod_files;
 mod pull_image;
 mod recover;
+mod recover_torn;
 mod remove_container;
 mod remove_image;
 mod remove_pod_sandbox;

@@ -3,6 +3,7 @@
 //! ```text
 //! record                      found                         becomes
 //! sandbox, Creating           –                             undone
+//! sandbox, torn               –                             undone (recover_torn)
 //! sandbox, removed            something is still held       undone
 //! sandbox, stopped            something is still held       given back in the background
 //! sandbox, Ready              this boot                     Ready
@@ -10,6 +11,7 @@
 //! sandbox, Ready              its holder has gone           NotReady
 //! sandbox, Ready              its network has gone          NotReady, stopped
 //! container, Creating         –                             undone
+//! container, torn             –                             undone (recover_torn)
 //! container, of its sandbox   the sandbox is unknown        undone
 //! container, Exited           its shim answers              Exited; the shim goes with it
 //! container, this boot        its shim answers              as the shim says
@@ -33,7 +35,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// No start waits longer for a plugin: what is not undone by then goes on while requests are served.
-const UNDO_TAKES: Duration = Duration::from_secs(3);
+pub(super) const UNDO_TAKES: Duration = Duration::from_secs(3);
 /// The pause before a shim that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The same for one whose connection has just ended: while a process is killed its sockets are closed
@@ -57,6 +59,8 @@ impl Engine {
             .await;
         stream::iter(loaded.containers)
             .for_each_concurrent(AT_ONCE, |container| self.recover_container(container))
+            .await;
+        self.undo_torn(loaded.torn_sandboxes, loaded.torn_containers)
             .await;
         self.go_on_with_teardowns();
         if let Err(error) = self.ports.images.reclaim().await {

@@ -6,6 +6,7 @@ mod lost_shims;
 mod resources;
 mod sessions;
 mod teardown;
+mod torn_records;
 
 use super::{Engine, Images, Node, Ports};
 use crate::cgroup::fakes::HostCgroups;

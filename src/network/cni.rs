@@ -3,9 +3,10 @@
 use super::outlook::{self, Outlook};
 use super::{Kept, Networks, request};
 use crate::error::{Context, Error, Kind, Result};
+use crate::id::SandboxId;
 use crate::model::sandbox::{NetworkIntent, Sandbox};
 use async_trait::async_trait;
-use corten_cni::{AddResult, Attachment, Client, ConfWatch, NetworkList};
+use corten_cni::{AddResult, Attachment, CachedAttachment, Client, ConfWatch, NetworkList};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,6 +87,22 @@ impl Networks for CniNetworks {
         let (list, attachment) = (list(intent)?, attachment(sandbox, intent));
         let removed = self.client.del(&list, &attachment, LIMIT).await;
         removed.map_err(|error| disconnecting(&list).caused_by(error))
+    }
+
+    async fn remembered(&self, id: &SandboxId) -> Option<NetworkIntent> {
+        let cached = self.client.cached_attachments().await;
+        let cached = cached.inspect_err(
+            |error| tracing::warn!(%error, "what CNI plugins have answered cannot be read"),
+        );
+        let of_pod = |it: &CachedAttachment| {
+            it.attachment.container_id == id.as_str() && it.attachment.ifname == IFNAME
+        };
+        let found = cached.ok()?.into_iter().find(of_pod)?;
+        Some(NetworkIntent {
+            conflist: String::from_utf8(found.config).ok()?,
+            args: found.attachment.args,
+            capabilities: found.attachment.capabilities,
+        })
     }
 
     async fn remove_apart(

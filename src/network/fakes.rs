@@ -134,6 +134,11 @@ impl Networks for CniNetworks {
         Ok(())
     }
 
+    async fn remembered(&self, id: &SandboxId) -> Option<NetworkIntent> {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.contains(id).then(NetworkIntent::default)
+    }
+
     async fn remove_apart(
         &self,
         sandbox: &Sandbox,

@@ -13,6 +13,7 @@ mod request;
 pub use cni::CniNetworks;
 
 use crate::error::{Error, Result};
+use crate::id::SandboxId;
 use crate::model::sandbox::{NetworkIntent, Sandbox};
 use async_trait::async_trait;
 use std::net::IpAddr;
@@ -52,6 +53,10 @@ pub trait Networks: Send + Sync {
     /// # Errors
     /// What the plugins said.
     async fn remove(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()>;
+
+    /// What was asked for a sandbox of which nothing but its name is known any more, as far as the
+    /// plugins' results tell; `None` where they tell nothing.
+    async fn remembered(&self, id: &SandboxId) -> Option<NetworkIntent>;
 
     /// Takes back what can be taken back where [`Networks::remove`] goes on failing, and the
     /// namespace is gone, or goes now: every plugin is asked, whatever the others say.

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct FileStore {
     sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
     containers: Mutex<BTreeMap<ContainerId, Container>>,
+    torn: Mutex<(Vec<SandboxId>, Vec<ContainerId>)>,
     full: AtomicBool,
     root: PathBuf,
 }
@@ -33,6 +34,18 @@ impl FileStore {
     /// From now on every write is refused, as by a full disk.
     pub fn fill(&self) {
         self.full.store(true, Ordering::Relaxed);
+    }
+
+    /// All records of this sandbox are torn.
+    pub fn tear_sandbox(&self, id: &SandboxId) {
+        locked(&self.sandboxes).remove(id);
+        locked(&self.torn).0.push(id.clone());
+    }
+
+    /// All records of this container are torn.
+    pub fn tear_container(&self, id: &ContainerId) {
+        locked(&self.containers).remove(id);
+        locked(&self.torn).1.push(id.clone());
     }
 
     fn room(&self) -> Result<(), StoreError> {
@@ -68,11 +81,13 @@ impl Store for FileStore {
 
     fn remove_sandbox(&self, id: &SandboxId) -> Result<(), StoreError> {
         locked(&self.sandboxes).remove(id);
+        locked(&self.torn).0.retain(|torn| torn != id);
         Ok(())
     }
 
     fn remove_container(&self, id: &ContainerId) -> Result<(), StoreError> {
         locked(&self.containers).remove(id);
+        locked(&self.torn).1.retain(|torn| torn != id);
         Ok(())
     }
 
@@ -80,8 +95,14 @@ impl Store for FileStore {
         Ok(Loaded {
             sandboxes: locked(&self.sandboxes).values().cloned().collect(),
             containers: locked(&self.containers).values().cloned().collect(),
+            torn_sandboxes: locked(&self.torn).0.clone(),
+            torn_containers: locked(&self.torn).1.clone(),
             unreadable: Vec::new(),
         })
+    }
+
+    fn containers_dir(&self) -> PathBuf {
+        self.root.clone()
     }
 
     fn container_dir(&self, id: &ContainerId) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Records as files.
 
 use super::{Loaded, Store, StoreError};
+use crate::error::chain;
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Container, ContainerState};
 use crate::model::sandbox::Sandbox;
@@ -9,8 +10,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use tracing::warn;
 
 /// A sandbox's record, from the furthest it can be in its life.
 const SANDBOX: [&str; 2] = ["sandbox.json", "creating.json"];
@@ -133,22 +136,37 @@ fn container_file(state: &ContainerState) -> &'static str {
     }
 }
 
-fn read_records<T: DeserializeOwned>(
+/// What a directory of objects holds.
+struct Found<T, I> {
+    records: Vec<T>,
+    /// Those of which nothing but the name is left.
+    torn: Vec<I>,
+}
+
+fn read_records<T: DeserializeOwned, I: FromStr>(
     dir: &Path,
     names: &[&str],
     unreadable: &mut Vec<StoreError>,
-) -> Result<Vec<T>, StoreError> {
-    let mut records = Vec::new();
+) -> Result<Found<T, I>, StoreError> {
+    let (mut records, mut torn) = (Vec::new(), Vec::new());
     let entries = fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))?;
     for entry in entries {
         let object = entry.map_err(|e| StoreError::io("list", dir, e))?.path();
         match read_furthest(&object, names) {
             Ok(record) => records.push(record),
             Err(error) if error.is_absent() => discard_unrecorded(&object, unreadable),
+            Err(error) if error.is_torn() => match object_name(&object) {
+                Some(id) => torn.push(id),
+                None => unreadable.push(error),
+            },
             Err(error) => unreadable.push(error),
         }
     }
-    Ok(records)
+    Ok(Found { records, torn })
+}
+
+fn object_name<I: FromStr>(object: &Path) -> Option<I> {
+    object.file_name()?.to_str()?.parse().ok()
 }
 
 /// A directory without a record is of an object of which nothing was made: the record comes first.
@@ -158,10 +176,24 @@ fn discard_unrecorded(object: &Path, unreadable: &mut Vec<StoreError>) {
     }
 }
 
+/// The furthest record that is whole. What a power cut has torn is told and passed over: the one
+/// before it names all that was to be made, if not how far that came.
 fn read_furthest<T: DeserializeOwned>(object: &Path, names: &[&str]) -> Result<T, StoreError> {
-    let mut paths = names.iter().map(|name| object.join(name));
-    let path = paths.find(|path| path.exists());
-    read_record(&path.unwrap_or_else(|| object.join(names[0])))
+    let paths = names.iter().map(|name| object.join(name));
+    let mut torn = None;
+    for path in paths.filter(|path| path.exists()) {
+        match read_record(&path) {
+            Err(error) if error.is_torn() => {
+                warn!(path = %path.display(), error = chain(&error), "a record is torn, as by a power cut");
+                torn.get_or_insert(error);
+            }
+            read => return read,
+        }
+    }
+    match torn {
+        Some(error) => Err(error),
+        None => read_record(&object.join(names[0])),
+    }
 }
 
 fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
@@ -196,14 +228,20 @@ impl Store for FileStore {
         let sandboxes = read_records(&self.root.join("sandboxes"), &SANDBOX, &mut unreadable)?;
         let containers = read_records(&self.root.join("containers"), &CONTAINER, &mut unreadable)?;
         Ok(Loaded {
-            sandboxes,
-            containers,
+            sandboxes: sandboxes.records,
+            containers: containers.records,
+            torn_sandboxes: sandboxes.torn,
+            torn_containers: containers.torn,
             unreadable,
         })
     }
 
+    fn containers_dir(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
     fn container_dir(&self, id: &ContainerId) -> PathBuf {
-        self.root.join("containers").join(id.as_str())
+        self.containers_dir().join(id.as_str())
     }
 }
 
@@ -257,14 +295,55 @@ mod tests {
         assert!(!dir.exists());
     }
 
+    /// What a power cut leaves of a file: nothing of it, a part, or blocks that were never written.
+    const TORN: [&[u8]; 3] = [b"", b"{\"id\":\"", &[0; 512]];
+
     #[test]
-    fn a_record_that_cannot_be_read_is_told_and_hides_no_other() {
+    fn before_a_torn_record_the_intent_counts() {
+        for torn in TORN {
+            let root = tempfile::tempdir().unwrap();
+            let store = FileStore::open(root.path()).unwrap();
+            let mut sandbox = a_sandbox("one");
+            sandbox.state = SandboxState::Creating;
+            store.save_sandbox(&sandbox).unwrap();
+            fs::write(store.sandbox_dir(&sandbox.id).join(SANDBOX[0]), torn).unwrap();
+            let loaded = store.load().unwrap();
+            assert_eq!(loaded.sandboxes, [sandbox]);
+            assert!(loaded.unreadable.is_empty() && loaded.torn_sandboxes.is_empty());
+        }
+    }
+
+    #[test]
+    fn of_an_object_without_a_whole_record_the_name_is_told() {
+        for torn in TORN {
+            let root = tempfile::tempdir().unwrap();
+            let store = FileStore::open(root.path()).unwrap();
+            let (good, sandbox) = (a_sandbox("good"), a_sandbox("torn"));
+            let container = ContainerId::random();
+            store.save_sandbox(&good).unwrap();
+            for dir in [
+                store.sandbox_dir(&sandbox.id),
+                store.container_dir(&container),
+            ] {
+                fs::create_dir(&dir).unwrap();
+                fs::write(dir.join("creating.json"), torn).unwrap();
+            }
+            let loaded = store.load().unwrap();
+            assert_eq!(loaded.sandboxes, [good]);
+            assert_eq!(loaded.torn_sandboxes, [sandbox.id]);
+            assert_eq!(loaded.torn_containers, [container]);
+            assert!(loaded.unreadable.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_whole_record_of_another_version_is_told_and_hides_no_other() {
         let root = tempfile::tempdir().unwrap();
         let store = FileStore::open(root.path()).unwrap();
         let (good, bad) = (a_sandbox("good"), a_sandbox("bad"));
         store.save_sandbox(&good).unwrap();
         store.save_sandbox(&bad).unwrap();
-        fs::write(store.sandbox_dir(&bad.id).join(SANDBOX[0]), "{").unwrap();
+        fs::write(store.sandbox_dir(&bad.id).join(SANDBOX[0]), "{}").unwrap();
         let loaded = store.load().unwrap();
         assert_eq!(loaded.sandboxes, vec![good]);
         let [error] = &loaded.unreadable[..] else {

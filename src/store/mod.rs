@@ -12,8 +12,10 @@
 //!                       beside them the bundle, the writable layer, exit.json
 //! ```
 //!
-//! Invariant: a record is either whole or absent. One that cannot be read is reported with its
-//! path and left where it is; a directory that has none goes with the next start.
+//! Invariant: while a boot lasts a record is either whole or absent. A power cut may leave one empty or
+//! torn: then the one before it counts, which is an intent, and where none is whole the object's name is
+//! all that is left, from which it is undone. A whole one that this version does not understand is
+//! reported with its path and left where it is. A directory that has none goes with the next start.
 
 #[cfg(test)]
 pub mod fakes;
@@ -60,6 +62,9 @@ pub trait Store: Send + Sync {
     /// Where a directory cannot be read at all; single records that cannot are in the answer.
     fn load(&self) -> Result<Loaded, StoreError>;
 
+    /// The directory of all containers' directories.
+    fn containers_dir(&self) -> PathBuf;
+
     /// A container's own directory, which is also its bundle.
     fn container_dir(&self, id: &ContainerId) -> PathBuf;
 }
@@ -71,6 +76,10 @@ pub struct Loaded {
     pub sandboxes: Vec<Sandbox>,
     /// The containers.
     pub containers: Vec<Container>,
+    /// Sandboxes of which no record is whole any more.
+    pub torn_sandboxes: Vec<SandboxId>,
+    /// Containers of which no record is whole any more.
+    pub torn_containers: Vec<ContainerId>,
     /// Records that could not be read, and why.
     pub unreadable: Vec<StoreError>,
 }
@@ -109,6 +118,13 @@ impl StoreError {
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// The file is empty, ends early or holds what no version writes: a power cut came between the
+    /// rename and the data.
+    fn is_torn(&self) -> bool {
+        use serde_json::error::Category;
+        matches!(self, Self::Content { source, .. } if matches!(source.classify(), Category::Eof | Category::Syntax))
     }
 
     /// There is no such file.
