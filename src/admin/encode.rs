@@ -1,7 +1,7 @@
 //! What the daemon knows, in the messages of the admin API.
 
 use crate::config::raw::{KEYS, Key, RawConfig};
-use crate::engine::{CheckReport, Condition, Fault, Finding, Route};
+use crate::engine::{CheckReport, Condition, Fault, Finding, InspectedImage, Route};
 use crate::id::ImageRef;
 use crate::model::container::{Container, ContainerState};
 use crate::model::host::{CgroupDriver, CgroupMode, HostFacts};
@@ -207,6 +207,24 @@ fn layer(progress: &Progress) -> v1::LayerProgress {
     }
 }
 
+impl From<&InspectedImage> for v1::InspectImageResponse {
+    fn from(inspected: &InspectedImage) -> Self {
+        let layers = inspected.layers.iter().map(|layer| v1::Layer {
+            chain_id: layer.chain.to_string(),
+            diff_id: layer.diff_id.to_string(),
+            size: layer.usage.bytes,
+            inodes: layer.usage.inodes,
+            durable: layer.durable,
+        });
+        Self {
+            image: Some(inspected.image.as_ref().into()),
+            manifest: inspected.image.record.manifest.to_string(),
+            layers: layers.collect(),
+            config: inspected.config.clone(),
+        }
+    }
+}
+
 impl From<&Progress> for v1::PullImageProgress {
     fn from(progress: &Progress) -> Self {
         Self {
@@ -243,7 +261,7 @@ impl From<&Finding> for v1::CheckImagesResponse {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            path: String::new(),
+            path: finding.path.clone(),
             detail: finding.detail.clone(),
         };
         Self {
@@ -259,6 +277,8 @@ impl From<&CheckReport> for v1::CheckImagesResponse {
             layers: report.layers,
             bytes: report.bytes,
             findings: report.findings.len() as u64,
+            repaired: report.repaired,
+            unrepaired: report.unrepaired,
         };
         Self {
             event: Some(v1::check_images_response::Event::Summary(summary)),

@@ -3,7 +3,7 @@
 use super::encode;
 use super::watch::{Steps, watch};
 use crate::config::{Live, show};
-use crate::engine::Engine;
+use crate::engine::{Engine, Finding};
 use crate::error::Error;
 use crate::id::ImageRef;
 use crate::log::LogFilter;
@@ -115,6 +115,15 @@ impl Admin for Service {
         Ok(Response::new(v1::ListImagesResponse { images }))
     }
 
+    async fn inspect_image(
+        &self,
+        request: Request<v1::InspectImageRequest>,
+    ) -> Answer<v1::InspectImageResponse> {
+        let name = request.into_inner().image;
+        let inspected = self.about.engine.images().inspect(&name).await?;
+        Ok(Response::new((&inspected).into()))
+    }
+
     type PullImageStream = Steps<v1::PullImageProgress>;
 
     async fn pull_image(
@@ -190,13 +199,16 @@ impl Admin for Service {
         &self,
         request: Request<v1::CheckImagesRequest>,
     ) -> Answer<Self::CheckImagesStream> {
-        let names = request.into_inner().images;
+        let asked = request.into_inner();
+        let names = asked.images;
         let images = Arc::clone(self.about.engine.images());
-        Ok(watch(|steps| async move {
-            let report = images.check(&names).await?;
-            for finding in &report.findings {
-                steps.send(finding.into());
-            }
+        Ok(watch(move |steps| async move {
+            let tell = steps.clone();
+            let found = Arc::new(move |finding: &Finding| tell.send(finding.into()));
+            let report = match asked.repair {
+                true => images.repair(&names, found).await?,
+                false => images.check_telling(&names, found).await?,
+            };
             steps.send((&report).into());
             Ok(())
         }))

@@ -1,5 +1,7 @@
 //! `corten image …`.
 
+mod inspect;
+
 use super::ask::{Output, connect, print, refused};
 use super::progress::Progress;
 use super::table::{bytes, short, table};
@@ -23,6 +25,14 @@ use tonic::transport::Channel;
 pub enum ImageVerb {
     /// List the images of the node.
     List {
+        /// Form of the answer.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show an image's names, layers and config.
+    Inspect {
+        /// One of its names, or its id or the beginning of it.
+        image: String,
         /// Form of the answer.
         #[arg(long, value_enum, default_value_t)]
         output: Output,
@@ -57,10 +67,14 @@ pub enum ImageVerb {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Hold what is stored against its records; the exit code is 1 where something is wrong.
+    /// Read every file of every layer and hold it against what it was when it was pulled; the exit code
+    /// is 1 where something is wrong, and was not repaired.
     Check {
         /// Images to check; by default the whole store.
         images: Vec<String>,
+        /// Fetch what is broken again, while containers run on.
+        #[arg(long)]
+        repair: bool,
         /// Form of the answer.
         #[arg(long, value_enum, default_value_t)]
         output: Output,
@@ -77,6 +91,7 @@ pub async fn image(endpoint: &Path, verb: ImageVerb) -> Result<ExitCode> {
     let daemon = connect(endpoint).await?;
     match verb {
         ImageVerb::List { output } => list(daemon, output).await?,
+        ImageVerb::Inspect { image, output } => inspect::inspect(daemon, image, output).await?,
         ImageVerb::Pull {
             reference,
             explain: true,
@@ -91,7 +106,11 @@ pub async fn image(endpoint: &Path, verb: ImageVerb) -> Result<ExitCode> {
             output,
         } => import(daemon, &path, names, output).await?,
         ImageVerb::Remove { image, output } => remove(daemon, image, output).await?,
-        ImageVerb::Check { images, output } => return check(daemon, images, output).await,
+        ImageVerb::Check {
+            images,
+            repair,
+            output,
+        } => return check(daemon, CheckImagesRequest { images, repair }, output).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -254,8 +273,9 @@ async fn remove(mut daemon: Daemon, image: String, output: Output) -> Result<()>
     stored(&removed, output)
 }
 
-async fn check(mut daemon: Daemon, images: Vec<String>, output: Output) -> Result<ExitCode> {
-    let answer = daemon.check_images(CheckImagesRequest { images }).await;
+async fn check(mut daemon: Daemon, asked: CheckImagesRequest, output: Output) -> Result<ExitCode> {
+    let repair = asked.repair;
+    let answer = daemon.check_images(asked).await;
     let mut steps = answer.map_err(|e| refused(&e))?.into_inner();
     let mut summary = CheckSummary::default();
     while let Some(step) = steps.message().await.map_err(|e| refused(&e))? {
@@ -266,7 +286,12 @@ async fn check(mut daemon: Daemon, images: Vec<String>, output: Output) -> Resul
         }
     }
     summed(summary, output)?;
-    Ok(match summary.findings {
+    let wrong = if repair {
+        summary.unrepaired
+    } else {
+        summary.findings
+    };
+    Ok(match wrong {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
@@ -284,13 +309,22 @@ fn found(finding: &Finding, output: Output) -> Result<()> {
                 true => &finding.image_id,
                 false => &finding.digest,
             };
-            print(&format!("{fault}: {}: {}", short(what), finding.detail))
+            let path = match finding.path.is_empty() {
+                true => String::new(),
+                false => format!(" /{}", finding.path),
+            };
+            print(&format!(
+                "{fault}: {}{path}: {}",
+                short(what),
+                finding.detail
+            ))
         }
         Output::Json => print(
             &json!({
                 "fault": fault,
                 "imageID": finding.image_id,
                 "digest": finding.digest,
+                "path": finding.path,
                 "detail": finding.detail,
             })
             .to_string(),
@@ -304,15 +338,24 @@ fn summed(summary: CheckSummary, output: Output) -> Result<()> {
         layers,
         bytes: read,
         findings,
+        repaired,
+        unrepaired,
     } = summary;
     match output {
-        Output::Table => print(&format!(
-            "{images} images and {layers} layers checked, {} read, {findings} findings",
-            bytes(read)
-        )),
+        Output::Table => {
+            let mended = match repaired + unrepaired {
+                0 => String::new(),
+                _ => format!(", {repaired} images repaired, {unrepaired} not"),
+            };
+            print(&format!(
+                "{images} images and {layers} layers checked, {} read, {findings} findings{mended}",
+                bytes(read)
+            ))
+        }
         Output::Json => print(
             &json!({
                 "images": images, "layers": layers, "bytes": read, "findings": findings,
+                "repaired": repaired, "unrepaired": unrepaired,
             })
             .to_string(),
         ),

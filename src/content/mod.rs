@@ -11,8 +11,12 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tracing::warn;
@@ -69,14 +73,39 @@ impl From<Error> for crate::error::Error {
     }
 }
 
+/// What files take on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes, in whole blocks.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
+}
+
+impl Taken {
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.inodes += other.inodes;
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self.inodes = self.inodes.saturating_sub(other.inodes);
+    }
+}
+
 /// Blobs and records below one directory.
 #[derive(Debug)]
 pub struct Content {
     blobs: PathBuf,
     records: PathBuf,
     next: AtomicU64,
+    /// What all files take. Held while one comes or goes, so that none is counted twice.
+    usage: Mutex<Taken>,
 }
 
+/// The unit of `st_blocks`, whatever the file system's own (`stat(2)`).
+const STAT_BLOCK: u64 = 512;
 /// The prefix of files that are being written.
 const UNFINISHED: &str = ".tmp-";
 
@@ -90,12 +119,14 @@ impl Content {
             blobs: directory.join("blobs"),
             records: directory.join("records"),
             next: AtomicU64::new(0),
+            usage: Mutex::default(),
         };
         for path in [&store.blobs, &store.records] {
             fs::create_dir_all(path).map_err(io_error("make", path))?;
             for name in list(path)? {
-                if name.starts_with(UNFINISHED) {
-                    remove(&path.join(name))?;
+                match name.starts_with(UNFINISHED) {
+                    true => remove(&path.join(name))?,
+                    false => store.usage_mut().add(taken(&path.join(name))),
                 }
             }
         }
@@ -138,7 +169,7 @@ impl Content {
     /// # Errors
     /// Where it cannot be removed.
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
-        remove(&self.blobs.join(digest.hex()))
+        self.take_away(&self.blobs.join(digest.hex()))
     }
 
     /// The digests of all blobs.
@@ -166,7 +197,7 @@ impl Content {
     /// # Errors
     /// Where it cannot be removed.
     pub fn forget(&self, id: &ImageId) -> Result<(), Error> {
-        remove(&self.records.join(record_name(id)))
+        self.take_away(&self.records.join(record_name(id)))
     }
 
     /// All records. One that cannot be read is said, removed and passed over: the image is pulled
@@ -183,11 +214,29 @@ impl Content {
                 Ok(record) => records.push(record),
                 Err(error) => {
                     warn!(file = %path.display(), %error, "image record dropped");
-                    remove(&path)?;
+                    self.take_away(&path)?;
                 }
             }
         }
         Ok(records)
+    }
+
+    /// What all files take together.
+    #[must_use]
+    pub fn usage(&self) -> Taken {
+        *self.usage_mut()
+    }
+
+    fn usage_mut(&self) -> MutexGuard<'_, Taken> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_away(&self, path: &Path) -> Result<(), Error> {
+        let mut usage = self.usage_mut();
+        let before = taken(path);
+        remove(path)?;
+        usage.subtract(before);
+        Ok(())
     }
 
     fn write(&self, directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
@@ -195,11 +244,30 @@ impl Content {
         let unfinished = directory.join(format!("{UNFINISHED}{number}-{name}"));
         let failed = io_error("write", &unfinished);
         let path = directory.join(name);
-        let written = fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path));
+        let put = || {
+            let mut usage = self.usage_mut();
+            let before = taken(&path);
+            fs::rename(&unfinished, &path)?;
+            usage.subtract(before);
+            usage.add(taken(&path));
+            Ok(())
+        };
+        let written = fs::write(&unfinished, bytes).and_then(|()| put());
         written
             .inspect_err(|_| drop(fs::remove_file(&unfinished)))
             .map_err(failed)
     }
+}
+
+/// What a file takes on the disk; nothing where it is not there.
+fn taken(path: &Path) -> Taken {
+    fs::metadata(path).map_or_else(
+        |_| Taken::default(),
+        |metadata| Taken {
+            bytes: metadata.blocks() * STAT_BLOCK,
+            inodes: 1,
+        },
+    )
 }
 
 fn record_name(id: &ImageId) -> String {

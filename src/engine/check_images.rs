@@ -1,15 +1,26 @@
-//! Checks the store against its records: blobs by their digest, layers by their presence.
+//! Checks the store against its records: blobs by their digest, every file of every layer against what
+//! it was when it was unpacked. It runs on a thread that gives way to all others.
 //!
-//! Deliberately absent: the content of layers' files is not compared with anything yet.
+//! Invariant: nothing is changed here. Layers that are being checked are pinned, so that none goes
+//! meanwhile; one that several images share is read once.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc, thread};
 
-use super::{blocking, images::Images};
+use tokio::sync::oneshot;
+
+use super::images::Images;
 use crate::{
-    error::{Error, Kind, Result},
-    id::{Digest, ImageId},
+    content::Content,
+    error::{Context, Error, Kind, Result},
+    id::{ChainId, Digest, ImageId},
     model::image::Image,
+    snapshot::{Deviation, Difference, Layers, Verified},
 };
+
+/// How nice a check is: it gets a tenth of what others get who want the same processor.
+const GIVING_WAY: i32 = 10;
+/// Files of one layer that are told one by one; of more, only how many there are.
+const TOLD: usize = 20;
 
 /// In which way something stored is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +42,10 @@ pub struct Finding {
     pub fault: Fault,
     /// The image that it belongs to; `None` for an orphan.
     pub image: Option<ImageId>,
-    /// The blob or layer; `None` where the image as a whole is meant.
+    /// The blob, or the chain id of the layer; `None` where the image as a whole is meant.
     pub digest: Option<Digest>,
+    /// The file in the layer; empty where it is not about one.
+    pub path: String,
     /// For a person.
     pub detail: String,
 }
@@ -44,11 +57,18 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
     /// Images looked at.
     pub images: u64,
-    /// Layers looked at.
+    /// Layers looked at; one that several images share counts once.
     pub layers: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// Images that were mended.
+    pub repaired: u64,
+    /// Images that could not be mended.
+    pub unrepaired: u64,
 }
+
+/// Whom to tell of what is found, as it is found; called from any thread.
+pub type FindingSink = Arc<dyn Fn(&Finding) + Send + Sync>;
 
 impl Images {
     /// Checks the images of these names, or the whole store with its orphans.
@@ -56,93 +76,188 @@ impl Images {
     /// # Errors
     /// `NotFound` where a name names no image.
     pub async fn check(self: &Arc<Self>, names: &[String]) -> Result<CheckReport> {
-        let chosen = match names {
-            [] => self.all(),
-            _ => names
-                .iter()
-                .map(|name| self.named(name))
-                .collect::<Result<_>>()?,
+        self.check_telling(names, Arc::new(|_| {})).await
+    }
+
+    /// The same, and tells each finding when it is found.
+    ///
+    /// # Errors
+    /// As [`Images::check`].
+    pub async fn check_telling(
+        self: &Arc<Self>,
+        names: &[String],
+        found: FindingSink,
+    ) -> Result<CheckReport> {
+        let chosen = self.chosen(names)?;
+        let chains: Vec<ChainId> = chosen
+            .iter()
+            .flat_map(|image| image.record.layers.iter().cloned())
+            .collect();
+        let _pins = self.pin(&chains);
+        let mut check = Check {
+            content: Arc::clone(&self.content),
+            layers: Arc::clone(&self.layers),
+            seen: HashSet::new(),
+            report: CheckReport::default(),
+            found,
         };
-        let (images, whole) = (Arc::clone(self), names.is_empty());
-        blocking(move || {
-            let mut report = CheckReport::default();
-            chosen
-                .iter()
-                .for_each(|image| images.check_image(image, &mut report));
-            if whole {
-                images.check_store(&mut report)?;
-            }
-            Ok(report)
+        let mut check = giving_way(move || {
+            chosen.iter().for_each(|image| check.image(image));
+            check
         })
-        .await
-    }
-
-    fn named(&self, name: &str) -> Result<Arc<Image>> {
-        self.status(name)?
-            .ok_or_else(|| Error::not_found(format!("no image {name}")))
-    }
-
-    fn check_image(&self, image: &Image, report: &mut CheckReport) {
-        report.images += 1;
-        let record = &image.record;
-        let mut find = |fault, digest: &Digest, detail: String| {
-            let (image, digest) = (Some(record.id.clone()), Some(digest.clone()));
-            report.findings.push(Finding {
-                fault,
-                image,
-                digest,
-                detail,
-            });
-        };
-        for digest in [&record.id.0, &record.manifest] {
-            match self
-                .content
-                .get(digest)
-                .map_err(|error| (error.kind(), Error::from(error)))
-            {
-                Ok(bytes) => report.bytes += bytes.len() as u64,
-                Err((Kind::NotFound, error)) => find(Fault::Missing, digest, error.chain()),
-                Err((_, error)) => find(Fault::Changed, digest, error.chain()),
-            }
+        .await?;
+        if names.is_empty() {
+            self.check_store(&mut check);
         }
-        for chain in &record.layers {
-            report.layers += 1;
-            match self.layers.trees(std::slice::from_ref(chain)) {
-                Ok(trees) if trees.iter().all(|tree| tree.is_dir()) => {}
-                _ => find(
-                    Fault::Missing,
-                    &chain.0,
-                    "remove the image and pull it again".into(),
-                ),
-            }
+        Ok(check.report)
+    }
+
+    fn chosen(&self, names: &[String]) -> Result<Vec<Arc<Image>>> {
+        let named = |name: &String| {
+            self.status(name)?
+                .ok_or_else(|| Error::not_found(format!("no image {name}")))
+        };
+        match names {
+            [] => Ok(self.all()),
+            _ => names.iter().map(named).collect(),
         }
     }
 
     /// What belongs to no image, and images that are not shown.
-    fn check_store(&self, report: &mut CheckReport) -> Result<()> {
+    fn check_store(&self, check: &mut Check) {
         for (id, detail) in self.incomplete() {
-            report.findings.push(Finding {
-                fault: Fault::Missing,
-                image: Some(id),
-                digest: None,
-                detail,
-            });
+            check.find(Fault::Missing, Some(&id), None, detail);
         }
         let used = self.used_layers();
-        for layer in self
-            .layers
-            .all()
-            .into_iter()
-            .filter(|layer| !used.contains(&layer.chain))
-        {
+        let mut orphans = self.layers.all();
+        orphans.retain(|layer| !used.contains(&layer.chain));
+        for layer in orphans {
             let detail = "a layer of no image; the next removal reclaims it".to_owned();
-            report.findings.push(Finding {
-                fault: Fault::Orphan,
-                image: None,
-                digest: Some(layer.chain.0),
-                detail,
+            check.find(Fault::Orphan, None, Some(&layer.chain.0), detail);
+        }
+    }
+}
+
+/// A check under way.
+struct Check {
+    content: Arc<Content>,
+    layers: Arc<Layers>,
+    /// Layers that were looked at.
+    seen: HashSet<ChainId>,
+    report: CheckReport,
+    found: FindingSink,
+}
+
+impl Check {
+    fn image(&mut self, image: &Image) {
+        self.report.images += 1;
+        let id = &image.record.id;
+        for digest in [&id.0, &image.record.manifest] {
+            self.blob(id, digest);
+        }
+        for chain in &image.record.layers {
+            if self.seen.insert(chain.clone()) {
+                self.layer(id, chain);
+            }
+        }
+    }
+
+    fn blob(&mut self, image: &ImageId, digest: &Digest) {
+        match self.content.get(digest) {
+            Ok(bytes) => self.report.bytes += bytes.len() as u64,
+            Err(error) => {
+                let fault = match error.kind() {
+                    Kind::NotFound => Fault::Missing,
+                    _ => Fault::Changed,
+                };
+                let detail = Error::from(error).chain();
+                self.find(fault, Some(image), Some(digest), detail);
+            }
+        }
+    }
+
+    fn layer(&mut self, image: &ImageId, chain: &ChainId) {
+        self.report.layers += 1;
+        match self.layers.verify(chain) {
+            Ok(verified) => self.compared(image, chain, &verified),
+            Err(error) => {
+                let fault = match error.kind() {
+                    Kind::NotFound => Fault::Missing,
+                    _ => Fault::Unreadable,
+                };
+                let detail = Error::from(error).chain();
+                self.find(fault, Some(image), Some(&chain.0), detail);
+            }
+        }
+    }
+
+    fn compared(&mut self, image: &ImageId, chain: &ChainId, verified: &Verified) {
+        self.report.bytes += verified.bytes;
+        let (told, more) = verified
+            .deviations
+            .split_at(verified.deviations.len().min(TOLD));
+        for deviation in told {
+            self.tell(Finding {
+                fault: fault(deviation),
+                image: Some(image.clone()),
+                digest: Some(chain.0.clone()),
+                path: deviation.path.display().to_string(),
+                detail: deviation.detail.clone(),
             });
         }
-        Ok(())
+        if let (Some(last), count) = (told.last(), more.len())
+            && count > 0
+        {
+            let detail = format!("and {count} more in this layer");
+            self.find(fault(last), Some(image), Some(&chain.0), detail);
+        }
     }
+
+    fn find(
+        &mut self,
+        fault: Fault,
+        image: Option<&ImageId>,
+        digest: Option<&Digest>,
+        detail: String,
+    ) {
+        self.tell(Finding {
+            fault,
+            image: image.cloned(),
+            digest: digest.cloned(),
+            path: String::new(),
+            detail,
+        });
+    }
+
+    fn tell(&mut self, finding: Finding) {
+        (self.found)(&finding);
+        self.report.findings.push(finding);
+    }
+}
+
+fn fault(deviation: &Deviation) -> Fault {
+    match deviation.difference {
+        Difference::Missing => Fault::Missing,
+        Difference::Changed => Fault::Changed,
+        Difference::Extra => Fault::Orphan,
+        Difference::Unreadable => Fault::Unreadable,
+    }
+}
+
+/// Runs what reads a whole disk on a thread of its own that gives way.
+async fn giving_way<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (done, result) = oneshot::channel();
+    let work = move || {
+        // Of this thread alone, as Linux has it. Where it is refused the check is only less polite.
+        let _ = rustix::process::setpriority_process(None, GIVING_WAY);
+        // Who asked may have gone away.
+        let _ = done.send(work());
+    };
+    let started = thread::Builder::new()
+        .name("corten-check".into())
+        .spawn(work);
+    started.context(Kind::Internal, || "start a thread for the check".to_owned())?;
+    result
+        .await
+        .context(Kind::Internal, || "the check ended early".to_owned())
 }

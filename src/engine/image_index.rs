@@ -161,6 +161,15 @@ impl Index {
         layers.chain(self.pins.keys().cloned()).collect()
     }
 
+    /// Layers of images that a container uses.
+    pub fn held_layers(&self) -> HashSet<ChainId> {
+        let held: HashSet<_> = self.holds.values().flatten().collect();
+        let records = self.records().filter(|record| held.contains(&record.id));
+        records
+            .flat_map(|record| record.layers.iter().cloned())
+            .collect()
+    }
+
     /// Manifests and configs that something needs.
     pub fn used_blobs(&self) -> HashSet<Digest> {
         self.records()
@@ -222,7 +231,6 @@ mod tests {
             },
             config: ImageConfig::default(),
             size: 1,
-            blob_bytes: 1,
             pinned: false,
         }
     }

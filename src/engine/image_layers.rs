@@ -168,7 +168,7 @@ impl Images {
         below: Option<Flight<()>>,
         progress: ProgressSink,
     ) -> Result<()> {
-        if self.layers.get(&layer.place.chain).is_some() {
+        if self.layers.is_there(&layer.place.chain) {
             layer.tell(&progress, Stage::Exists, layer.size);
             return Ok(());
         }

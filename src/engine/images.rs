@@ -114,11 +114,10 @@ impl Images {
         let config = self.config_of(&record.id)?;
         self.content.get(&record.manifest)?;
         let blobs = [&record.id.0, &record.manifest];
-        let blob_bytes = blobs
-            .map(|digest| self.content.blob_size(digest))
+        let mut size = blobs
             .iter()
+            .map(|digest| self.content.blob_size(digest))
             .sum();
-        let mut size = blob_bytes;
         for chain in &record.layers {
             let layer = self.layers.get(chain);
             size += layer
@@ -130,7 +129,6 @@ impl Images {
             record: record.clone(),
             config,
             size,
-            blob_bytes,
             pinned: false,
         })
     }
@@ -284,7 +282,7 @@ impl Images {
             let images = state.holds.remove(container).unwrap_or_default();
             images.iter().any(|image| state.removed.contains_key(image))
         };
-        if removed {
+        if removed || self.layers.has_replaced() {
             self.reclaim_soon();
         }
     }
@@ -338,6 +336,8 @@ impl Images {
             (self.layers.forget(unused), state.used_blobs())
         };
         leaving.discard()?;
+        let held = self.read().held_layers();
+        self.layers.discard_replaced(&held)?;
         for blob in self
             .content
             .blobs()?
@@ -377,6 +377,14 @@ impl Images {
     /// All images.
     pub(super) fn all(&self) -> Vec<Arc<Image>> {
         self.read().images.values().cloned().collect()
+    }
+
+    /// The records of all images that are not removed, also of those that miss something.
+    pub(super) fn records(&self) -> Vec<ImageRecord> {
+        let state = self.read();
+        let shown = state.images.values().map(|image| image.record.clone());
+        let incomplete = state.incomplete.values().map(|(record, _)| record.clone());
+        shown.chain(incomplete).collect()
     }
 
     /// Images that miss something, and what.

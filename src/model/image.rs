@@ -365,8 +365,6 @@ pub struct Image {
     pub config: ImageConfig,
     /// Bytes that its layers, manifest and config take.
     pub size: u64,
-    /// Bytes of these that are manifest and config.
-    pub blob_bytes: u64,
     /// The kubelet must not collect it.
     pub pinned: bool,
 }

@@ -20,26 +20,26 @@ use super::{
     lower::{Found, Lower},
     relocate::{relocate, resolve},
 };
-use crate::unpack::{PendingLink, Unpacked, Usage};
+use crate::unpack::{PendingLink, Unpacked};
 
 /// The kernel's limit of one attribute's value and of the list of names (`xattr(7)`).
 const LARGEST_XATTR: usize = 64 * 1024;
 
-/// Completes the layer whose tree is at `root` and gives what it takes then. It is not yet in use.
-pub(super) fn complete(root: &Path, unpacked: &Unpacked, lower: &Lower) -> Result<Usage, Error> {
+/// Completes the layer whose tree is at `root`. It is not yet in use.
+pub(super) fn complete(root: &Path, unpacked: &Unpacked, lower: &Lower) -> Result<(), Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let layer = fs::open(root, flags, Mode::empty()).map_err(io_error("open", root))?;
     for link in &unpacked.links {
         make_link(&layer, lower, link)?;
     }
-    let relocated = relocate(&layer, lower, &unpacked.implied);
-    let relocated = relocated.map_err(io_error("move through links of lower layers in", root))?;
+    let implied = relocate(&layer, lower, &unpacked.implied);
+    let implied = implied.map_err(io_error("move through links of lower layers in", root))?;
     // Last and deepest first: each link and each change below gives a directory a new time.
-    for path in relocated.implied.iter().rev() {
+    for path in implied.iter().rev() {
         copy_attributes(&layer, lower, path)
             .map_err(io_error("set the attributes of", root.join(path)))?;
     }
-    Ok(unpacked.usage.with_directories(relocated.directories))
+    Ok(())
 }
 
 /// Gives a directory the owner, mode, xattrs and time that it has below.

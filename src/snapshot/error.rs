@@ -21,6 +21,11 @@ pub enum Error {
     /// A layer that was asked for is not there.
     #[error("layer {0} is not on this node: pull the image again")]
     Missing(ChainId),
+    /// What a layer's files were is not known.
+    #[error(
+        "layer {0} was unpacked by a version that kept no inventory: its files cannot be checked"
+    )]
+    NoInventory(ChainId),
     /// A hard link of a layer names a file that no layer below has.
     #[error("hard link {path} names {target}, which neither this layer nor one below it has")]
     DanglingLink {
@@ -39,7 +44,7 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Kind::ResourceExhausted
             }
-            Self::Io { .. } | Self::DanglingLink { .. } => Kind::Internal,
+            Self::Io { .. } | Self::DanglingLink { .. } | Self::NoInventory(_) => Kind::Internal,
         }
     }
 }

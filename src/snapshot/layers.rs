@@ -3,7 +3,9 @@
 //! ```text
 //! layers/HEX/fs/            the tree, never written again
 //! layers/HEX/record.json    what it is; a layer without it does not exist
+//! layers/HEX/inventory      what each file of it is (inventory.rs)
 //! layers/.tmp-N/            being unpacked; thrown away at start
+//! layers/.replaced-HEX-N/   was broken; containers may still run on it (replace.rs)
 //! layers/.trash/            no longer needed
 //! layers/.empty/            the bottom of an image without layers
 //! ```
@@ -26,8 +28,11 @@ use tracing::{info, warn};
 use super::{
     complete::complete,
     error::{Error, io_error},
+    inventory,
     lower::Lower,
+    replace::{REPLACED, Replacing},
     trash::Trash,
+    verify::{Verified, verify},
 };
 use crate::{
     id::{ChainId, Digest},
@@ -37,6 +42,7 @@ use crate::{
 const UNFINISHED: &str = ".tmp-";
 const TREE: &str = "fs";
 const RECORD: &str = "record.json";
+const INVENTORY: &str = "inventory";
 
 /// What is remembered of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +61,9 @@ pub struct LayerRecord {
     pub boot_id: String,
     /// It is on the disk for good.
     pub durable: bool,
+    /// The digest of its inventory; `None`: it was made by a version that wrote none.
+    #[serde(default)]
+    pub inventory: Option<Digest>,
 }
 
 /// The layers of a node.
@@ -64,11 +73,34 @@ pub struct Layers {
     boot_id: String,
     next: AtomicU64,
     trash: Trash,
-    known: RwLock<HashMap<ChainId, LayerRecord>>,
+    known: RwLock<Known>,
+    replacing: Replacing,
     /// Layers that are known no more while their directories are still there: a commit of the
     /// same layer waits for `left`.
     leaving: Mutex<HashSet<ChainId>>,
     left: Condvar,
+}
+
+/// The layers' records, and what they take together.
+#[derive(Debug, Default)]
+struct Known {
+    records: HashMap<ChainId, LayerRecord>,
+    usage: Usage,
+}
+
+impl Known {
+    fn insert(&mut self, record: LayerRecord) {
+        self.usage += record.usage;
+        if let Some(before) = self.records.insert(record.chain.clone(), record) {
+            self.usage -= before.usage;
+        }
+    }
+
+    fn remove(&mut self, chain: &ChainId) {
+        if let Some(before) = self.records.remove(chain) {
+            self.usage -= before.usage;
+        }
+    }
 }
 
 /// Layers that are forgotten and not yet thrown away.
@@ -139,6 +171,7 @@ impl Layers {
             boot_id: boot_id.to_owned(),
             next: AtomicU64::new(0),
             known: RwLock::default(),
+            replacing: Replacing::default(),
             leaving: Mutex::default(),
             left: Condvar::new(),
         };
@@ -155,22 +188,24 @@ impl Layers {
         if name.starts_with(UNFINISHED) {
             return self.trash.throw(&path);
         }
+        if name.starts_with(REPLACED) {
+            self.replacing.take_in(path);
+            return Ok(());
+        }
         let Ok(digest) = Digest::from_hex(name) else {
             return Ok(());
         };
-        match read_record(&path).filter(|record| record.chain.0 == digest) {
-            Some(record) if record.durable || record.boot_id == self.boot_id => {
-                self.write_known(|known| known.insert(record.chain.clone(), record));
-                Ok(())
+        let dropped = match read_record(&path) {
+            Ok(record) if record.chain.0 != digest => "its record is another layer's".to_owned(),
+            Ok(record) if record.durable || record.boot_id == self.boot_id => {
+                self.write_known(|known| known.insert(record));
+                return Ok(());
             }
-            _ => {
-                warn!(
-                    layer = name,
-                    "layer dropped: it was not durable before the last boot ended"
-                );
-                self.trash.throw(&path)
-            }
-        }
+            Ok(_) => "it was not durable before the last boot ended".to_owned(),
+            Err(error) => format!("its record cannot be read: {error}"),
+        };
+        warn!(path = %path.display(), reason = dropped, "layer dropped; it is fetched again");
+        self.trash.throw(&path)
     }
 
     /// Begins a layer in a directory of its own.
@@ -194,6 +229,7 @@ impl Layers {
         self.known
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .records
             .get(chain)
             .cloned()
     }
@@ -204,6 +240,7 @@ impl Layers {
         self.known
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .records
             .values()
             .cloned()
             .collect()
@@ -212,11 +249,48 @@ impl Layers {
     /// What all layers take together.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.values().fold(Usage::default(), |mut sum, record| {
-            sum += record.usage;
-            sum
-        })
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .usage
+    }
+
+    /// Whether a pull can use the layer as it is.
+    #[must_use]
+    pub fn is_there(&self, chain: &ChainId) -> bool {
+        self.get(chain).is_some() && !self.replacing.is_distrusted(chain)
+    }
+
+    /// Has the next pull bring a layer anew, in place of the one that is there.
+    pub fn distrust(&self, chain: ChainId) {
+        self.replacing.distrust(chain);
+    }
+
+    /// Throws away trees that were replaced, but for those of layers that containers hold.
+    ///
+    /// # Errors
+    /// The first that cannot be renamed.
+    pub fn discard_replaced(&self, held: &HashSet<ChainId>) -> Result<(), Error> {
+        self.replacing.discard(held, &self.trash)
+    }
+
+    /// Whether trees that were replaced are still there.
+    #[must_use]
+    pub fn has_replaced(&self) -> bool {
+        self.replacing.has_old()
+    }
+
+    /// Holds a layer's files against what they were when it was unpacked. Reads all of them.
+    ///
+    /// # Errors
+    /// `Missing` where it is not there; `NoInventory`.
+    pub fn verify(&self, chain: &ChainId) -> Result<Verified, Error> {
+        let record = self.get(chain);
+        let record = record.ok_or_else(|| Error::Missing(chain.clone()))?;
+        let digest = record.inventory;
+        let digest = digest.ok_or_else(|| Error::NoInventory(chain.clone()))?;
+        let path = self.path(chain);
+        Ok(verify(&path.join(TREE), &path.join(INVENTORY), &digest))
     }
 
     /// The directory of the layers, for statfs.
@@ -235,7 +309,7 @@ impl Layers {
     pub fn forget(self: &Arc<Self>, chains: Vec<ChainId>) -> Leaving {
         let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
         leaving.extend(chains.iter().cloned());
-        self.write_known(|known| known.retain(|chain, _| !leaving.contains(chain)));
+        self.write_known(|known| chains.iter().for_each(|chain| known.remove(chain)));
         Leaving {
             layers: Arc::clone(self),
             chains,
@@ -283,7 +357,7 @@ impl Layers {
             written => written?,
         }
         self.write_known(|known| {
-            if let Some(known) = known.get_mut(&record.chain) {
+            if let Some(known) = known.records.get_mut(&record.chain) {
                 *known = record;
             }
         });
@@ -334,7 +408,7 @@ impl Layers {
         self.directory.join(chain.0.hex())
     }
 
-    fn write_known<T>(&self, change: impl FnOnce(&mut HashMap<ChainId, LayerRecord>) -> T) -> T {
+    fn write_known<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
         change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -360,7 +434,10 @@ impl Staged {
         };
         let lower = Lower::open(trees.iter().map(PathBuf::as_path))
             .map_err(io_error("open the layers below", &self.path))?;
-        let usage = complete(&self.tree(), unpacked, &lower)?;
+        complete(&self.tree(), unpacked, &lower)?;
+        let path = self.path.join(INVENTORY);
+        let written = inventory::write(&self.tree(), &unpacked.contents, &path);
+        let (inventory, usage) = written.map_err(io_error("write", path))?;
         let record = LayerRecord {
             chain: place.chain.clone(),
             below: place.below.clone(),
@@ -369,24 +446,34 @@ impl Staged {
             opaque_root: unpacked.opaque_root,
             boot_id: self.layers.boot_id.clone(),
             durable: false,
+            inventory: Some(inventory),
         };
         write_record(&self.path, &record)?;
         let path = self.layers.path(&place.chain);
         self.layers.await_left(&place.chain);
-        match fs::rename(&self.path, &path) {
-            Ok(()) => {}
-            // Somebody else has made the same layer meanwhile.
-            Err(error)
-                if error.kind() == io::ErrorKind::DirectoryNotEmpty
-                    && self.layers.get(&place.chain).is_some() =>
-            {
-                return Ok(());
-            }
-            Err(error) => return Err(io_error("commit", path)(error)),
+        if !self.put(&path, &place.chain)? {
+            return Ok(());
         }
-        self.layers
-            .write_known(|known| known.insert(record.chain.clone(), record));
+        self.layers.replacing.trust(&place.chain);
+        self.layers.write_known(|known| known.insert(record));
         Ok(())
+    }
+
+    /// Puts the tree in its place, or in that of a broken one; false where somebody else has made the
+    /// same layer meanwhile.
+    fn put(&self, path: &Path, chain: &ChainId) -> Result<bool, Error> {
+        let Err(error) = fs::rename(&self.path, path) else {
+            return Ok(true);
+        };
+        let is_taken = error.kind() == io::ErrorKind::DirectoryNotEmpty;
+        let replacing = &self.layers.replacing;
+        if is_taken && replacing.is_distrusted(chain) {
+            return replacing.exchange(&self.path, path, chain).map(|()| true);
+        }
+        match is_taken && self.layers.get(chain).is_some() {
+            true => Ok(false),
+            false => Err(io_error("commit", path)(error)),
+        }
     }
 }
 
@@ -398,8 +485,9 @@ impl Drop for Staged {
     }
 }
 
-fn read_record(path: &Path) -> Option<LayerRecord> {
-    serde_json::from_slice(&fs::read(path.join(RECORD)).ok()?).ok()
+fn read_record(path: &Path) -> io::Result<LayerRecord> {
+    let text = fs::read(path.join(RECORD))?;
+    serde_json::from_slice(&text).map_err(io::Error::from)
 }
 
 fn write_record(path: &Path, record: &LayerRecord) -> Result<(), Error> {

@@ -8,12 +8,16 @@
 mod complete;
 mod error;
 pub mod fakes;
+mod inventory;
 mod layers;
 mod lower;
 mod relocate;
+mod replace;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod verify;
+mod walk;
 
 use std::{
     fs, io,
@@ -29,6 +33,7 @@ pub use self::{
     error::Error,
     layers::{LayerRecord, Layers, Leaving, Place, Staged},
     trash::Trash,
+    verify::{Deviation, Difference, Verified},
 };
 use crate::{id::ChainId, trees, unpack::Usage};
 

@@ -20,39 +20,30 @@ use super::{
 /// Links on the way to one path, as many as the kernel follows.
 const MOST_LINKS: usize = 40;
 
-/// What moving left.
-#[derive(Debug, Default)]
-pub(super) struct Relocated {
-    /// The directories that the layer does not mention, where they are now, parents first.
-    pub implied: Vec<PathBuf>,
-    /// Directories more (or less) than before.
-    pub directories: i64,
-}
-
-/// Moves what stands in the place of links of lower layers.
+/// Moves what stands in the place of links of lower layers; gives the directories that the layer does
+/// not mention, where they are then, parents first.
 pub(super) fn relocate(
     layer: &OwnedFd,
     lower: &Lower,
     implied: &[PathBuf],
-) -> Result<Relocated, Errno> {
-    let mut result = Relocated::default();
+) -> Result<Vec<PathBuf>, Errno> {
+    let mut result = Vec::new();
     let mut moves: Vec<(PathBuf, PathBuf)> = Vec::new();
     for path in implied {
         let path = moved(&moves, path);
         let Some(to) = destination(lower, &path)? else {
-            result.implied.push(path);
+            result.push(path);
             continue;
         };
         make_all(layer, &to, &mut result)?;
         let (from, into) = (beneath_plainly(layer, &path)?, beneath_plainly(layer, &to)?);
-        merge(&from, &into, &mut result)?;
+        merge(&from, &into)?;
         let parent = beneath_plainly(layer, path.parent().unwrap_or(Path::new("")))?;
         fs::unlinkat(&parent, file_name(&path), AtFlags::REMOVEDIR)?;
-        result.directories -= 1;
         moves.push((path, to));
     }
-    result.implied.sort();
-    result.implied.dedup();
+    result.sort();
+    result.dedup();
     Ok(result)
 }
 
@@ -123,16 +114,13 @@ fn link_at(lower: &Lower, path: &Path) -> Result<Option<PathBuf>, Errno> {
 }
 
 /// Makes the directories of a path in the layer and notes those that were not there.
-fn make_all(layer: &OwnedFd, path: &Path, result: &mut Relocated) -> Result<(), Errno> {
+fn make_all(layer: &OwnedFd, path: &Path, made: &mut Vec<PathBuf>) -> Result<(), Errno> {
     let mut done = PathBuf::new();
     for part in path.components() {
         let parent = beneath_plainly(layer, &done)?;
         done.push(part);
         match fs::mkdirat(&parent, file_name(&done), Mode::from_raw_mode(0o755)) {
-            Ok(()) => {
-                result.implied.push(done.clone());
-                result.directories += 1;
-            }
+            Ok(()) => made.push(done.clone()),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
@@ -141,7 +129,7 @@ fn make_all(layer: &OwnedFd, path: &Path, result: &mut Relocated) -> Result<(), 
 }
 
 /// Moves what is in `from` to `into`; directories of both become one.
-fn merge(from: &OwnedFd, into: &OwnedFd, result: &mut Relocated) -> Result<(), Errno> {
+fn merge(from: &OwnedFd, into: &OwnedFd) -> Result<(), Errno> {
     for entry in fs::Dir::read_from(from)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -158,9 +146,8 @@ fn merge(from: &OwnedFd, into: &OwnedFd, result: &mut Relocated) -> Result<(), E
         let open = |at: &OwnedFd| fs::openat(at, name, directory_flags(), Mode::empty());
         match (open(from), open(into)) {
             (Ok(one), Ok(other)) => {
-                merge(&one, &other, result)?;
+                merge(&one, &other)?;
                 fs::unlinkat(from, name, AtFlags::REMOVEDIR)?;
-                result.directories -= 1;
             }
             // Two names for one place in one layer: the one that was written through the link.
             _ => fs::renameat(from, name, into, name)?,

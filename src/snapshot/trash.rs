@@ -1,22 +1,34 @@
 //! Trees that nobody needs any more: renamed away at once, deleted in the background.
 //!
+//! The thread that deletes gives way to all others, and rests as long as it works: the disk belongs to
+//! containers.
+//!
 //! Invariant: what is in the trash directory is never used again, so a kill at any point leaves
 //! nothing but work for the next start.
 
 use std::{
+    ffi::CString,
     fs, io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
         atomic::{AtomicU64, Ordering},
         mpsc::{self, Sender},
     },
     thread,
+    time::Instant,
 };
 
+use rustix::{fs::CWD, io::Errno};
 use tracing::warn;
 
 use super::error::{Error, io_error};
 use crate::trees;
+
+/// How nice the thread is: it gets a tenth of what others get who want the same processor.
+const GIVING_WAY: i32 = 10;
+/// Names that are deleted without a rest.
+const TURN: u32 = 64;
 
 /// A directory on the same file system as what is thrown into it, and the thread that empties it.
 #[derive(Debug)]
@@ -34,7 +46,11 @@ impl Trash {
     pub fn open(directory: &Path) -> Result<Self, Error> {
         fs::create_dir_all(directory).map_err(io_error("make", directory))?;
         let (work, list) = mpsc::channel::<PathBuf>();
-        let empty = move || list.into_iter().for_each(|path| delete(&path));
+        let empty = move || {
+            // Of this thread alone, as Linux has it. Where it is refused it is only less polite.
+            let _ = rustix::process::setpriority_process(None, GIVING_WAY);
+            list.into_iter().for_each(|path| delete(&path));
+        };
         thread::Builder::new()
             .name("corten-trash".into())
             .spawn(empty)
@@ -81,8 +97,41 @@ impl Trash {
 }
 
 fn delete(path: &Path) {
-    if let Err(error) = trees::remove(path) {
+    if let Err(error) = remove(path, &mut Pace::default()) {
         warn!(path = %path.display(), %error, "trash not deleted; the next start tries again");
+    }
+}
+
+fn remove(path: &Path, pace: &mut Pace) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    match trees::remove_at(CWD, &name, |_| pace.removed()) {
+        Err(Errno::NOENT) => Ok(()),
+        removed => Ok(removed?),
+    }
+}
+
+/// Rests after every [`TURN`] names for as long as these took.
+struct Pace {
+    names: u32,
+    since: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            names: 0,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Pace {
+    fn removed(&mut self) {
+        self.names += 1;
+        if self.names.is_multiple_of(TURN) {
+            thread::sleep(self.since.elapsed());
+            self.since = Instant::now();
+        }
     }
 }
 

@@ -92,11 +92,12 @@ impl Store for FileStore {
     }
 
     fn load(&self) -> Result<Loaded, StoreError> {
+        let (torn_sandboxes, torn_containers) = locked(&self.torn).clone();
         Ok(Loaded {
             sandboxes: locked(&self.sandboxes).values().cloned().collect(),
             containers: locked(&self.containers).values().cloned().collect(),
-            torn_sandboxes: locked(&self.torn).0.clone(),
-            torn_containers: locked(&self.torn).1.clone(),
+            torn_sandboxes,
+            torn_containers,
             unreadable: Vec::new(),
         })
     }

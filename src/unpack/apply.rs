@@ -21,6 +21,7 @@ use super::{
     path::{EntryPath, to_path},
     root::{Root, apply, is_whiteout, make_opaque},
     stream::{Source, Stream},
+    sums::{self, Content, Contents, Sum},
     tar::{Entry, EntryKind, Sparse},
 };
 
@@ -56,12 +57,15 @@ pub(super) struct Applier {
     root: Root,
     limits: Limits,
     entries: u64,
-    /// Bytes of `times` and `links`.
+    /// Bytes of `times`, `links` and `contents`.
     remembered: u64,
     /// Directories get their times at the end: each entry made in them changes them.
     times: HashMap<EntryPath, (i64, u32)>,
     links: Vec<PendingLink>,
     opaque_root: bool,
+    contents: Contents,
+    /// Used for one file after the other.
+    sum: Sum,
     /// Bits that the kernel takes off the mode of a new file.
     umask: Mode,
 }
@@ -77,6 +81,8 @@ impl Applier {
             times: HashMap::new(),
             links: Vec::new(),
             opaque_root: false,
+            contents: Contents::default(),
+            sum: Sum::default(),
             umask: umask(),
         })
     }
@@ -133,6 +139,7 @@ impl Applier {
             implied: implied.iter().map(|path| to_path(path)).collect(),
             links: self.links,
             opaque_root: self.opaque_root,
+            contents: self.contents,
         })
     }
 
@@ -192,13 +199,26 @@ impl Applier {
             fs::openat(parent, name, flags, mode(entry))
         })?;
         let file = File::from(file);
-        let size = match &entry.sparse {
-            Some(sparse) => write_pieces(&file, sparse, data, path)?,
-            None => write_all(&file, entry.size, data, path)?,
+        self.sum.restart();
+        let (sum, sparse) = (&mut self.sum, entry.sparse.as_ref());
+        let size = match sparse {
+            Some(sparse) => write_pieces(&file, sparse, data, path, sum)?,
+            None => write_all(&file, entry.size, data, path, sum)?,
         };
+        self.remember(&file, sparse)
+            .map_err(apply("look at", path.as_bytes()))?;
         self.root.usage.add_file(size);
         self.file_attributes(&file, entry)
             .map_err(apply("set the attributes of", path.as_bytes()))
+    }
+
+    /// Keeps the sum of what was written to a file.
+    fn remember(&mut self, file: &File, sparse: Option<&Sparse>) -> Result<(), Errno> {
+        let pieces = sparse.map(|sparse| sparse.pieces.clone());
+        let extra = pieces.as_ref().map_or(0, |pieces| 16 * pieces.len() as u64);
+        self.remembered += sums::COST + extra;
+        let sum = self.sum.value();
+        self.contents.insert(file, Content { sum, pieces })
     }
 
     /// Only what differs from what a new file of this process has.
@@ -377,11 +397,13 @@ fn write_all<R: Source>(
     size: u64,
     data: &mut Stream<R>,
     path: &EntryPath,
+    sum: &mut Sum,
 ) -> Result<u64, Error> {
     let mut left = size;
     while left > 0 {
         let chunk = data.chunk(left)?;
         std::io::Write::write_all(&mut &*file, chunk).map_err(|source| writing(path, source))?;
+        sum.add(chunk);
         left -= chunk.len() as u64;
     }
     Ok(size)
@@ -393,6 +415,7 @@ fn write_pieces<R: Source>(
     sparse: &Sparse,
     data: &mut Stream<R>,
     path: &EntryPath,
+    sum: &mut Sum,
 ) -> Result<u64, Error> {
     file.set_len(sparse.real_size)
         .map_err(|source| writing(path, source))?;
@@ -403,6 +426,7 @@ fn write_pieces<R: Source>(
             let chunk = data.chunk(length - done)?;
             file.write_all_at(chunk, offset + done)
                 .map_err(|source| writing(path, source))?;
+            sum.add(chunk);
             done += chunk.len() as u64;
         }
         written += length;

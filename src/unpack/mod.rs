@@ -17,6 +17,7 @@ mod path;
 mod pax;
 mod root;
 mod stream;
+mod sums;
 mod tar;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use self::{
     error::Error,
     feed::{FeedReader, Feeder, feed},
     members::{Member, Members},
+    sums::{Content, Contents, Sum},
 };
 use crate::id::Digest;
 
@@ -64,6 +66,8 @@ pub struct Unpacked {
     pub links: Vec<PendingLink>,
     /// The layer hides all lower ones.
     pub opaque_root: bool,
+    /// What was written to its files.
+    pub contents: Contents,
 }
 
 /// A hard link to a file of a lower layer.
@@ -75,7 +79,7 @@ pub struct PendingLink {
     pub target: PathBuf,
 }
 
-/// Disk space and inodes of a tree, in whole blocks of 4 KiB.
+/// Disk space and inodes of a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Bytes.
@@ -98,17 +102,6 @@ impl Usage {
 
     fn add_inode(&mut self) {
         self.inodes += 1;
-    }
-
-    /// The same with so many directories more, or less.
-    #[must_use]
-    pub fn with_directories(self, change: i64) -> Self {
-        Self {
-            bytes: self
-                .bytes
-                .saturating_add_signed(change.saturating_mul(Self::BLOCK.cast_signed())),
-            inodes: self.inodes.saturating_add_signed(change),
-        }
     }
 
     fn take_away_directory(&mut self) {
@@ -138,6 +131,13 @@ impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.inodes += other.inodes;
+    }
+}
+
+impl std::ops::SubAssign for Usage {
+    fn sub_assign(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self.inodes = self.inodes.saturating_sub(other.inodes);
     }
 }
 

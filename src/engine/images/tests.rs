@@ -1,5 +1,8 @@
 //! Images over a registry in memory and a store on a real directory.
 
+mod many;
+mod repair;
+
 use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::json;
@@ -94,6 +97,25 @@ fn layer_directories(node: &Node) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Bytes and inodes of all that belongs to an image, as the disk says.
+fn on_disk(node: &Node) -> (u64, u64) {
+    let (mut bytes, mut inodes) = (0, 0);
+    let mut add = |blocks: i64| {
+        bytes += 512 * blocks.cast_unsigned();
+        inodes += 1;
+    };
+    for layer in layer_directories(node) {
+        let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&layer).unwrap());
+        add(blocks.cast_signed());
+        crate::trees::visit(&layer, |stat| add(stat.st_blocks)).unwrap();
+    }
+    for folder in ["blobs", "records"] {
+        let folder = node.root.path().join("images").join(folder);
+        crate::trees::visit(&folder, |stat| add(stat.st_blocks)).unwrap();
+    }
+    (bytes, inodes)
+}
+
 #[tokio::test]
 async fn a_pulled_image_is_listed_whole_and_gone_after_its_removal() {
     let node = node();
@@ -118,7 +140,7 @@ async fn a_pulled_image_is_listed_whole_and_gone_after_its_removal() {
     assert_eq!(fs::read_to_string(trees[0].join("b/c")).unwrap(), "two");
     assert_eq!(fs::read_to_string(trees[1].join("a")).unwrap(), "one");
     let info = node.images.fs_info();
-    assert_eq!((info.used_bytes, info.inodes_used), (image.size, 5 + 3));
+    assert_eq!((info.used_bytes, info.inodes_used), on_disk(&node));
     assert!(
         image.size > 0
             && node
