@@ -7,10 +7,10 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     blocking,
+    fetch_layer::unpack_error,
     image_archive::{ArchivedImage, ImageArchive},
     image_layers::{Bring, ProgressSink, WantedLayer, chains},
     images::Images,
-    pull_image::unpack_error,
 };
 use crate::{
     error::{Error, Result},

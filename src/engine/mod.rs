@@ -19,6 +19,7 @@ mod claim;
 mod create_container;
 mod events;
 mod exec_sync;
+mod fetch_layer;
 mod flights;
 mod image_archive;
 mod image_fs_info;

@@ -3,13 +3,13 @@
 //! Any number of callers of the same reference with the same credentials share one pull; with
 //! other credentials the registry is asked again, and only layers are shared.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use tokio::task::JoinHandle;
 
 use super::{
+    fetch_layer::another_host,
     flights::Boarding,
     image_layers::{Bring, ProgressSink, WantedLayer, chains, wanted},
     images::Images,
@@ -24,15 +24,13 @@ use crate::{
             Progress, Stage, choose,
         },
     },
-    registry::{self, BlobStream, Route},
+    registry::{self, Givers, Route},
     snapshot::Staged,
-    unpack::{self, FeedReader, Feeder, Unpacked},
+    unpack::Unpacked,
 };
 
 /// Indexes that lead to indexes are followed this far.
 const DEEPEST_INDEX: usize = 3;
-/// Progress is told after so many bytes.
-const TELL_AFTER: u64 = 1 << 20;
 
 impl Images {
     /// Pulls an image of any name: a short one may mean several, of which the first that can be had
@@ -115,11 +113,11 @@ fn is_in_vain(error: &Error) -> bool {
 }
 
 /// One pull.
-struct Pull {
-    images: Arc<Images>,
-    image: ImageRef,
-    credentials: Credentials,
-    progress: ProgressSink,
+pub(super) struct Pull {
+    pub(super) images: Arc<Images>,
+    pub(super) image: ImageRef,
+    pub(super) credentials: Credentials,
+    pub(super) progress: ProgressSink,
 }
 
 /// A manifest of one image with its bytes.
@@ -201,24 +199,30 @@ impl Pull {
         if let Ok(known) = self.images.content.get(&config.digest) {
             return Ok(known);
         }
-        let mut stream = self
-            .images
-            .registry
-            .blob(&self.image, config, &self.credentials)
-            .await?;
+        let givers = Givers::default();
+        loop {
+            let bytes = self.bytes_of(config, &givers).await?;
+            let actual = Digest::of(&bytes);
+            if actual == config.digest {
+                return Ok(bytes);
+            }
+            let text = format!("the config is {actual}, expected {}", config.digest);
+            let error = Error::internal(text);
+            if !another_host(&error, &givers) {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn bytes_of(&self, blob: &Descriptor, givers: &Givers) -> Result<Vec<u8>> {
+        let registry = &self.images.registry;
+        let asked = registry.blob_of(&self.image, blob, &self.credentials, givers);
+        let mut stream = asked.await?;
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.next().await {
             bytes.extend_from_slice(&chunk?);
         }
-        let actual = Digest::of(&bytes);
-        if actual == config.digest {
-            Ok(bytes)
-        } else {
-            Err(Error::internal(format!(
-                "the config is {actual}, expected {}",
-                config.digest
-            )))
-        }
+        Ok(bytes)
     }
 
     /// By tag the image gets tag and digest; by digest only that, whatever tag stands beside it.
@@ -233,32 +237,6 @@ impl Pull {
             removed: false,
         }
     }
-
-    async fn fetch(&self, layer: &WantedLayer) -> Result<(Staged, Unpacked)> {
-        let blob = Descriptor {
-            media_type: String::new(),
-            digest: layer.name.clone(),
-            size: layer.size,
-            platform: None,
-            annotations: std::collections::BTreeMap::new(),
-        };
-        let stream = self
-            .images
-            .registry
-            .blob(&self.image, &blob, &self.credentials)
-            .await?;
-        let (feeder, reader) = unpack::feed();
-        let download = Aborting(tokio::spawn(download(
-            stream,
-            feeder,
-            layer.clone(),
-            Arc::clone(&self.progress),
-        )));
-        let unpacked = unpack_feed(Arc::clone(&self.images), layer.clone(), reader).await;
-        drop(download);
-        crate::failpoint!("pull_image/unpacked");
-        unpacked
-    }
 }
 
 impl Bring for Pull {
@@ -268,64 +246,4 @@ impl Bring for Pull {
     ) -> BoxFuture<'static, Result<(Staged, Unpacked)>> {
         async move { self.fetch(&layer).await }.boxed()
     }
-}
-
-/// A task that ends with its owner.
-struct Aborting(JoinHandle<()>);
-
-impl Drop for Aborting {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Moves bytes from the network to the unpacking thread, on a task of its own so that TLS of
-/// several layers uses several cores.
-async fn download(
-    mut stream: BlobStream,
-    feeder: Feeder,
-    layer: WantedLayer,
-    progress: ProgressSink,
-) {
-    let (mut done, mut told) = (0, 0);
-    layer.tell(&progress, Stage::Fetching, 0);
-    while let Some(chunk) = stream.next().await {
-        let chunk = match chunk {
-            Ok(chunk) => chunk,
-            Err(error) => return feeder.fail(io::Error::other(error)).await,
-        };
-        done += chunk.len() as u64;
-        if !feeder.send(chunk).await {
-            return;
-        }
-        if done - told >= TELL_AFTER {
-            told = done;
-            layer.tell(&progress, Stage::Fetching, done);
-        }
-    }
-    layer.tell(&progress, Stage::Unpacking, done);
-    feeder.end().await;
-}
-
-async fn unpack_feed(
-    images: Arc<Images>,
-    layer: WantedLayer,
-    reader: FeedReader,
-) -> Result<(Staged, Unpacked)> {
-    super::blocking(move || {
-        let staged = images.layers.begin()?;
-        let unpacked =
-            unpack::unpack(reader, &staged.tree(), &layer.expected()).map_err(unpack_error)?;
-        Ok((staged, unpacked))
-    })
-    .await
-}
-
-/// An error of unpacking; where the download failed, it is the registry that says of what kind.
-pub(super) fn unpack_error(error: unpack::Error) -> Error {
-    let cause = error.read_cause().and_then(io::Error::get_ref);
-    let kind = cause
-        .and_then(|cause| cause.downcast_ref::<registry::Error>())
-        .map(registry::Error::kind);
-    Error::new(kind.unwrap_or_else(|| error.kind()), "unpack").caused_by(error)
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::{BlobStream, Error, Fetched, Registry};
+use super::{BlobStream, Error, Fetched, Givers, Registry};
 use crate::{
     id::{Digest, ImageRef},
     model::{credentials::Credentials, image::Descriptor},
@@ -127,11 +127,12 @@ impl Registry for HttpRegistry {
         })
     }
 
-    async fn blob(
+    async fn blob_of(
         &self,
         _image: &ImageRef,
         blob: &Descriptor,
         _credentials: &Credentials,
+        _givers: &Givers,
     ) -> Result<BlobStream, Error> {
         let place = blob.digest.to_string();
         let (bytes, broken) = self.change(|state| {

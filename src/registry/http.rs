@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::{
-    BlobStream, Error, Fetched, Registry, Route,
+    BlobStream, Error, Fetched, Givers, Registry, Route,
     auth::{Asker, Authorizations, Scope},
     client::{self, Clients, place, with_authorization},
     hosts::{self, Endpoint},
@@ -322,14 +322,21 @@ impl Registry for HttpRegistry {
         Ok(route::explain(&self.routes(image)?, image))
     }
 
-    async fn blob(
+    async fn blob_of(
         &self,
         image: &ImageRef,
         blob: &Descriptor,
         credentials: &Credentials,
+        givers: &Givers,
     ) -> Result<BlobStream, Error> {
-        let hosts = self.endpoints(image, |host| host.pull)?;
-        stream::open(self.clone(), hosts, image, blob, credentials).await
+        let hosts = self.endpoints(image, |host| host.pull && givers.trusts(host))?;
+        let wanted = stream::Wanted {
+            image: image.clone(),
+            blob: blob.clone(),
+            credentials: credentials.clone(),
+            givers: givers.clone(),
+        };
+        stream::open(self.clone(), hosts, wanted).await
     }
 }
 

@@ -11,6 +11,7 @@ mod challenge;
 mod client;
 mod error;
 pub mod fakes;
+mod givers;
 mod hosts;
 mod hosts_toml;
 mod http;
@@ -30,6 +31,7 @@ use futures::Stream;
 
 pub use self::{
     error::Error,
+    givers::Givers,
     http::{HttpRegistry, Settings},
     place::Place,
 };
@@ -107,6 +109,18 @@ pub trait Registry: Send + Sync {
         image: &ImageRef,
         blob: &Descriptor,
         credentials: &Credentials,
+    ) -> Result<BlobStream, Error> {
+        let givers = Givers::default();
+        self.blob_of(image, blob, credentials, &givers).await
+    }
+
+    /// The same from the hosts that have not been blamed, with word of who gives it.
+    async fn blob_of(
+        &self,
+        image: &ImageRef,
+        blob: &Descriptor,
+        credentials: &Credentials,
+        givers: &Givers,
     ) -> Result<BlobStream, Error>;
 }
 

@@ -14,7 +14,7 @@ use reqwest::{
 };
 
 use super::{
-    BlobStream, Error,
+    BlobStream, Error, Givers,
     client::place,
     hosts::Endpoint,
     http::{HttpRegistry, Request, note, together},
@@ -33,13 +33,23 @@ const STALL: u64 = 16;
 /// Failures that are told: the last ones say enough.
 const TOLD: usize = 4;
 
+/// What is asked for, and by whom.
+pub(super) struct Wanted {
+    /// Whose repository it is in.
+    pub image: ImageRef,
+    /// The blob.
+    pub blob: Descriptor,
+    /// Who asks.
+    pub credentials: Credentials,
+    /// Whom to tell who gives it.
+    pub givers: Givers,
+}
+
 struct Blob {
     registry: HttpRegistry,
     hosts: Vec<Endpoint>,
     next_host: usize,
-    image: ImageRef,
-    blob: Descriptor,
-    credentials: Credentials,
+    wanted: Wanted,
     /// Bytes given so far.
     offset: u64,
     open: Option<Open>,
@@ -55,6 +65,8 @@ struct Blob {
 
 struct Open {
     response: Response,
+    /// Its number among the hosts.
+    host: usize,
     pace: Pace,
     /// Bytes to pass over: a host that cannot do ranges starts at the front.
     skip: u64,
@@ -64,18 +76,14 @@ struct Open {
 pub(super) async fn open(
     registry: HttpRegistry,
     hosts: Vec<Endpoint>,
-    image: &ImageRef,
-    blob: &Descriptor,
-    credentials: &Credentials,
+    wanted: Wanted,
 ) -> Result<BlobStream, Error> {
     let rounds = Rounds::new(registry.settings().first_pause);
     let mut blob = Blob {
         registry,
         hosts,
         next_host: 0,
-        image: image.clone(),
-        blob: blob.clone(),
-        credentials: credentials.clone(),
+        wanted,
         offset: 0,
         open: None,
         tag: None,
@@ -98,7 +106,7 @@ pub(super) async fn open(
 impl Blob {
     /// The next bytes; `None` when all have come.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        while self.offset < self.blob.size {
+        while self.offset < self.wanted.blob.size {
             if self.open.is_none() {
                 self.connect().await?;
             }
@@ -122,12 +130,13 @@ impl Blob {
                 let place = place(open.response.url());
                 // The cast cannot lose: it is at most the chunk's length.
                 let bytes = bytes.split_off(skipped as usize);
+                self.wanted.givers.gave(&self.hosts[open.host]);
                 return self.take(bytes, place);
             }
             Ok(None) => Error::Short {
                 place: place(open.response.url()),
                 offset: self.offset,
-                size: self.blob.size,
+                size: self.wanted.blob.size,
             },
             Err(error) => error,
         };
@@ -143,7 +152,7 @@ impl Blob {
             Error::Stalled { .. } => STALL,
             _ => 1,
         };
-        tracing::debug!(blob = %self.blob.digest, offset = self.offset, error = crate::error::chain(&error), "download broke off");
+        tracing::debug!(blob = %self.wanted.blob.digest, offset = self.offset, error = crate::error::chain(&error), "download broke off");
         self.keep(error);
         match self.breaks > FREE_BREAKS + (self.offset >> 20) {
             true => Err(self.give_up()),
@@ -160,10 +169,10 @@ impl Blob {
 
     fn take(&mut self, bytes: Bytes, place: String) -> Result<Option<Bytes>, Error> {
         self.offset += bytes.len() as u64;
-        if self.offset > self.blob.size {
+        if self.offset > self.wanted.blob.size {
             return Err(Error::TooLarge {
                 place,
-                limit: self.blob.size,
+                limit: self.wanted.blob.size,
             });
         }
         if bytes.is_empty() {
@@ -207,15 +216,20 @@ impl Blob {
     }
 
     async fn ask(&mut self, number: usize) -> Result<Open, Error> {
-        let path = format!("blobs/{}", self.blob.digest);
-        let mut request = Request::new(&self.image, path, &self.credentials);
+        let path = format!("blobs/{}", self.wanted.blob.digest);
+        let mut request = Request::new(&self.wanted.image, path, &self.wanted.credentials);
         request.headers = self.range(number);
         let response = self.registry.ask(&self.hosts[number], &request).await?;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
-        check(&response, partial.then_some(self.offset), self.blob.size)?;
+        check(
+            &response,
+            partial.then_some(self.offset),
+            self.wanted.blob.size,
+        )?;
         self.tag = strong_tag(&response).map(|tag| (number, tag));
         Ok(Open {
             response,
+            host: number,
             pace: Pace::new(self.registry.settings().progress_timeout),
             skip: if partial { 0 } else { self.offset },
         })

@@ -98,6 +98,14 @@ impl Error {
         Self::Name(String::from_utf8_lossy(shown).into_owned())
     }
 
+    /// Whether it is the layer's bytes that are wrong, so that another source may have better ones.
+    pub fn is_of_the_layer(&self) -> bool {
+        !matches!(
+            self,
+            Self::Read { .. } | Self::Apply { .. } | Self::Interrupted
+        )
+    }
+
     /// The I/O error that a reader of the download was given, if this is one.
     pub fn read_cause(&self) -> Option<&io::Error> {
         match self {

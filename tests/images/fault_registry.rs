@@ -57,6 +57,8 @@ pub enum Fault {
     Slowly(usize, Duration),
     /// These bytes as the body.
     Body(Vec<u8>),
+    /// These bytes as the body, without a word of how many they are.
+    Unmeasured(Vec<u8>),
     /// No answer at all, and no end.
     Silence,
 }
@@ -200,6 +202,10 @@ fn answer(asked: &Asked, thing: Option<Vec<u8>>, fault: &Fault) -> Vec<u8> {
         [head.as_bytes(), body].concat()
     };
     let thing = match fault {
+        Fault::Unmeasured(bytes) => {
+            let head = "HTTP/1.1 200 X\r\nconnection: close\r\n\r\n";
+            return [head.as_bytes(), bytes].concat();
+        }
         Fault::Status(status, headers) => return whole(*status, headers, b""),
         Fault::Body(bytes) => Some(bytes.clone()),
         _ => thing,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     fault_registry::{Asked, Fault, FaultRegistry},
-    node::{Node, layer_of, noise},
+    node::{Node, gzip, layer_of, noise, tar_of},
 };
 
 const UNAVAILABLE: Kind = Kind::Sentinel(Sentinel::RegistryUnavailable);
@@ -132,6 +132,59 @@ async fn a_host_without_progress_is_left_for_the_next() {
         assert_eq!(kind, UNAVAILABLE);
         assert!(text.contains("made no progress"), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_gives_wrong_bytes_is_left_for_the_next() {
+    let (wrong, good) = (FaultRegistry::start().await, FaultRegistry::start().await);
+    let content = noise(50_000);
+    let layer = layer_of("file", &content);
+    for registry in [&wrong, &good] {
+        registry.push_image("1", std::slice::from_ref(&layer));
+    }
+    let hosts = format!(
+        "server = \"http://{}\"\n[host.\"http://{}\"]\n",
+        good.address, wrong.address
+    );
+    let mut flipped = layer.0.clone();
+    flipped[30_000] ^= 1;
+    let other = gzip(&tar_of("file", b"another"));
+    let longer = [&layer.0[..], b"more"].concat();
+    let last = |bytes: &Vec<u8>| {
+        let bytes = bytes.clone();
+        move |_: &Asked, number| match number > 1 {
+            true => Fault::Unmeasured(bytes.clone()),
+            false => Fault::None,
+        }
+    };
+    // Wrong in the middle, too long, and too short, which the next host goes on with at first.
+    for (bytes, asked) in [(&flipped, 1), (&longer, 1), (&other, 2)] {
+        wrong.break_with(last(bytes));
+        good.break_with(|_, _| Fault::None);
+        let node = Node::new();
+        node.hosts("reg.test", &hosts);
+        node.pull("reg.test/app:1").await.unwrap();
+        assert!(node.file("file") == content);
+        assert_eq!((wrong.asked().len(), good.asked().len()), (3, asked));
+    }
+    // The config too.
+    wrong.break_with(|asked, _| match asked.is_blob() {
+        true => Fault::Unmeasured(b"{}".into()),
+        false => Fault::None,
+    });
+    let node = Node::new();
+    node.hosts("reg.test", &hosts);
+    node.pull("reg.test/app:1").await.unwrap();
+    // Where all hosts are wrong, each is asked once.
+    wrong.break_with(last(&flipped));
+    let always = flipped.clone();
+    good.break_with(move |_, _| Fault::Unmeasured(always.clone()));
+    let node = Node::new();
+    node.hosts("reg.test", &hosts);
+    let (kind, text) = node.refusal("reg.test/app:1").await;
+    assert_eq!(kind, Kind::Internal);
+    assert!(text.contains("layer sha256:"), "{text}");
+    assert_eq!((wrong.asked().len(), good.asked().len()), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
