@@ -98,7 +98,8 @@ impl Served {
         command
             .arg("serve")
             .arg(path)
-            .stdout(Stdio::null())
+            // A line for each request.
+            .stdout(fs::File::create(root.path().join(format!("{port}.log"))).unwrap())
             .stderr(Stdio::null());
         let served = Self {
             process: command.spawn().unwrap(),
@@ -112,6 +113,12 @@ impl Served {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         served
+    }
+
+    /// The requests so far, a line each.
+    fn log(&self) -> String {
+        let port = self.address.rsplit(':').next().unwrap();
+        fs::read_to_string(self.root.path().join(format!("{port}.log"))).unwrap()
     }
 
     fn url(&self, path: &str) -> String {

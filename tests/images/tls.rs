@@ -73,6 +73,21 @@ async fn a_real_registry_speaks_tls_with_whom_it_knows() {
         client("key")
     );
     pull(&served, &ca).await.unwrap();
+    let log = served.log();
+    let of_blobs: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("/blobs/"))
+        .collect();
+    assert!(
+        of_blobs.iter().all(|line| line.contains("HTTP/2.0")) && !of_blobs.is_empty(),
+        "{log}"
+    );
+    // One connection for all of them.
+    let clients: std::collections::BTreeSet<_> = of_blobs
+        .iter()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(clients.len(), 1, "{log}");
     pull(&served, "skip_verify = true\n").await.unwrap();
     pull(&mutual, &shown).await.unwrap();
     let unavailable = Kind::Sentinel(Sentinel::RegistryUnavailable);
