@@ -24,8 +24,8 @@ pub enum Error {
         /// For how long it wants to be left alone, if it says so.
         retry_after: Option<Duration>,
     },
-    /// The host has asked before to be left alone, and that time is not over.
-    #[error("{place} is not asked: it wants to be left alone for {} s more", .left.as_secs().max(1))]
+    /// The host has asked before to be left alone or was tried in vain, and that time is not over.
+    #[error("{place} is not asked for {} s more: it had no time, or no TLS", .left.as_secs().max(1))]
     Busy {
         /// Host and path.
         place: String,

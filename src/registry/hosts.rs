@@ -43,6 +43,8 @@ pub(super) struct Endpoint {
     pub for_digests: bool,
     /// The line that names it.
     pub place: Option<Place>,
+    /// It may not be there at all: the same host without TLS comes after it.
+    pub trial: bool,
     /// Tags may be resolved here.
     pub resolve: bool,
     /// Manifests and blobs may be fetched here.
@@ -254,6 +256,7 @@ pub(super) fn endpoint(
         for_tags: true,
         for_digests: true,
         place: None,
+        trial: false,
         resolve: able("resolve"),
         pull: able("pull"),
         headers: headers(table, path)?,

@@ -34,6 +34,9 @@ use crate::{
     },
 };
 
+/// A host that was tried with TLS and has none is not tried again for each layer of an image.
+const TRIAL_PAUSE: Duration = Duration::from_secs(20);
+
 /// How registries are reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -169,9 +172,7 @@ impl HttpRegistry {
         }
         let asker = scope.asker.clone();
         let answer = self.answer(&client, &url, host, request, scope).await;
-        if let Err(error @ Error::Status { .. }) = &answer
-            && let Some(pause) = error.retry_after().filter(|_| error.is_temporary())
-        {
+        if let Some(pause) = answer.as_ref().err().and_then(|error| pause(host, error)) {
             self.shared.patience.keep(&asker, pause);
         }
         answer
@@ -337,6 +338,15 @@ impl Registry for HttpRegistry {
             givers: givers.clone(),
         };
         stream::open(self.clone(), hosts, wanted).await
+    }
+}
+
+/// For how long a host is not asked again after this error.
+fn pause(host: &Endpoint, error: &Error) -> Option<Duration> {
+    match error {
+        Error::Status { .. } => error.retry_after().filter(|_| error.is_temporary()),
+        Error::Transport { source, .. } if host.trial && source.is_connect() => Some(TRIAL_PAUSE),
+        _ => None,
     }
 }
 

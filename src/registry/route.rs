@@ -19,6 +19,9 @@ use super::{
 };
 use crate::id::ImageRef;
 
+/// What waits for TLS where there may be none. Some firewalls and servers never answer.
+const TRIAL_TIMEOUT: &str = "5s";
+
 /// The hosts for an image.
 pub(super) fn endpoints(
     config_paths: &[PathBuf],
@@ -80,8 +83,11 @@ fn at(
     let table = hosts::certificates_of(config_paths, there.registry())?;
     let urls = urls(&hosts::default_server(there.registry()), location.insecure);
     let endpoint = |url: &String| {
+        let trial = location.insecure && url.starts_with("https:");
+        let trial_timeout = trial.then(|| TRIAL_TIMEOUT.to_owned());
         let table = HostTable {
             skip_verify: table.skip_verify || location.insecure,
+            dial_timeout: table.dial_timeout.clone().or(trial_timeout),
             ..table.clone()
         };
         let host = hosts::endpoint(there.registry(), url, &table, Path::new(""))?;
@@ -92,6 +98,7 @@ fn at(
             for_tags: location.tags,
             for_digests: location.digests,
             place: Some(location.place.clone()),
+            trial,
             ..host
         })
     };

@@ -205,6 +205,22 @@ async fn an_insecure_registry_may_be_without_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_insecure_registry_that_never_answers_tls_costs_one_wait() {
+    let registry = registry().await;
+    registry.keep_tls_waiting();
+    let port = registry.address.rsplit(':').next().unwrap();
+    let location = format!("0.0.0.0:{port}");
+    let with = Configured::new();
+    let conf =
+        format!("[[registry]]\nprefix = 'reg.test'\nlocation = '{location}'\ninsecure = true\n");
+    with.write("registries.conf", &conf);
+    with.node.hosts(&location, "dial_timeout = '300ms'\n");
+    with.node.pull("reg.test/app:1").await.unwrap();
+    // Manifest, config and layer.
+    assert_eq!((registry.asked().len(), registry.hellos()), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn short_names_are_looked_for_in_order_and_known_by_their_short_name() {
     let (first, second) = (registry().await, registry().await);
     first.break_with(|_, _| Fault::Status(404, String::new()));

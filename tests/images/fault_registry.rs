@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -68,12 +71,21 @@ type Choose = dyn Fn(&Asked, usize) -> Fault + Send + Sync;
 /// What is pushed, by the last part of its path.
 type Things = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
+/// Connections that began with TLS, which is not spoken here.
+#[derive(Default)]
+struct Hellos {
+    kept: AtomicBool,
+    /// Those that are kept waiting.
+    all: Mutex<Vec<Option<TcpStream>>>,
+}
+
 /// The registry; it ends with the test.
 pub struct FaultRegistry {
     pub address: String,
     things: Things,
     asked: Arc<Mutex<Vec<Asked>>>,
     choose: Arc<Mutex<Arc<Choose>>>,
+    hellos: Arc<Hellos>,
     task: JoinHandle<()>,
 }
 
@@ -92,12 +104,18 @@ impl FaultRegistry {
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
         let none: Arc<Choose> = Arc::new(|_, _| Fault::None);
         let choose = Arc::new(Mutex::new(none));
-        let (to, log, chosen) = (things.clone(), asked.clone(), choose.clone());
+        let hellos = Arc::<Hellos>::default();
+        let (to, log, chosen, tls) = (
+            things.clone(),
+            asked.clone(),
+            choose.clone(),
+            hellos.clone(),
+        );
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (to, log, chosen) = (to.clone(), log.clone(), chosen.clone());
+                let (to, log, chosen, tls) = (to.clone(), log.clone(), chosen.clone(), tls.clone());
                 tokio::spawn(async move {
-                    if let Some((stream, asked, number)) = hear(stream, &log).await {
+                    if let Some((stream, asked, number)) = hear(stream, &log, &tls).await {
                         let fault = chosen.lock().unwrap().clone()(&asked, number);
                         let thing = to.lock().unwrap().get(asked.name()).cloned();
                         say(stream, answer(&asked, thing, &fault), &fault).await;
@@ -110,6 +128,7 @@ impl FaultRegistry {
             things,
             asked,
             choose,
+            hellos,
             task,
         }
     }
@@ -123,6 +142,16 @@ impl FaultRegistry {
     /// What was asked for since the last change of faults.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// From now on who begins with TLS gets no answer, and no end.
+    pub fn keep_tls_waiting(&self) {
+        self.hellos.kept.store(true, Ordering::SeqCst);
+    }
+
+    /// How many have begun with TLS.
+    pub fn hellos(&self) -> usize {
+        self.hellos.all.lock().unwrap().len()
     }
 
     /// `ADDRESS/app:TAG`.
@@ -172,11 +201,20 @@ impl Asked {
     }
 }
 
-async fn hear(mut stream: TcpStream, log: &Mutex<Vec<Asked>>) -> Option<(TcpStream, Asked, usize)> {
+async fn hear(
+    mut stream: TcpStream,
+    log: &Mutex<Vec<Asked>>,
+    hellos: &Hellos,
+) -> Option<(TcpStream, Asked, usize)> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+            return None;
+        }
         // What begins like TLS is no request, and no head ends it.
-        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 || bytes[0] == 0x16 {
+        if bytes[0] == 0x16 {
+            let kept = hellos.kept.load(Ordering::SeqCst).then_some(stream);
+            hellos.all.lock().unwrap().push(kept);
             return None;
         }
     }

@@ -145,7 +145,7 @@ async fn a_host_without_time_is_asked_again_when_it_says() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(error.contains("left alone for 3599 s more"), "{error}");
+    assert!(error.contains("is not asked for 3599 s more"), "{error}");
     assert!(registry.blob(&image, &blob, &nobody).await.is_err());
     assert_eq!(server.asked().len(), 5);
     // Somebody else may have more luck.
