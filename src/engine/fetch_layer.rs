@@ -22,6 +22,8 @@ use crate::{
     unpack::{self, FeedReader, Feeder, Unpacked},
 };
 
+/// Layers of fewer bytes are unpacked sooner than a second thread has started.
+const SMALL: u64 = 1 << 20;
 /// Progress is told after so many bytes.
 const TELL_AFTER: u64 = 1 << 20;
 
@@ -124,7 +126,7 @@ async fn download(
     while let Some(chunk) = stream.next().await {
         let chunk = match chunk {
             Ok(chunk) => chunk,
-            Err(error) => return feeder.fail(io::Error::other(error)).await,
+            Err(error) => return feeder.fail(io::Error::other(error)),
         };
         done += chunk.len() as u64;
         if !feeder.send(chunk).await {
@@ -136,7 +138,7 @@ async fn download(
         }
     }
     layer.tell(&progress, Stage::Unpacking, done);
-    feeder.end().await;
+    feeder.end();
 }
 
 async fn unpack_feed(
@@ -146,8 +148,12 @@ async fn unpack_feed(
 ) -> Result<(Staged, Unpacked)> {
     super::blocking(move || {
         let staged = images.layers.begin()?;
-        let unpacked =
-            unpack::unpack(reader, &staged.tree(), &layer.expected()).map_err(unpack_error)?;
+        let (tree, expected) = (staged.tree(), layer.expected());
+        let unpacked = match layer.size {
+            ..SMALL => unpack::unpack(reader, &tree, &expected),
+            _ => unpack::unpack_on_two(reader, &tree, &expected),
+        };
+        let unpacked = unpacked.map_err(unpack_error)?;
         Ok((staged, unpacked))
     })
     .await

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     error::Error,
-    stream::Source,
+    stream::{Buffer, Source},
     window::{LONGEST_HEADER, Window},
 };
 use crate::id::Digest;
@@ -94,17 +94,30 @@ impl<R: Read> Decoder<R> {
         }
     }
 
-    /// Reads the blob's end and gives its digest and length.
-    pub fn finish(self) -> Result<(Digest, u64), Error> {
-        let mut input = match self {
-            Self::Gzip(decoder) => decoder.into_inner(),
-            Self::Zstd { decoder, .. } => decoder.finish(),
-            Self::Plain(input) => input,
-        };
-        let offset = input.get_ref().count;
-        io::copy(&mut input, &mut io::sink()).map_err(|source| Error::Read { offset, source })?;
-        let hashed = input.into_inner();
-        Ok((Digest::finish(hashed.hash), hashed.count))
+    /// Some of the next bytes; none at the end.
+    pub fn some(&mut self, into: &mut [u8]) -> Result<usize, Error> {
+        loop {
+            match self.read(into) {
+                Ok(read) => return Ok(read),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.explain(error)),
+            }
+        }
+    }
+
+    /// Turns a failed read into the layer's error.
+    fn explain(&self, source: io::Error) -> Error {
+        let hashed = self.hashed();
+        if hashed.failed {
+            return Error::Read {
+                offset: hashed.count,
+                source,
+            };
+        }
+        Error::Decompress {
+            format: self.format(),
+            source,
+        }
     }
 }
 
@@ -119,18 +132,20 @@ impl<R: Read> Read for Decoder<R> {
 }
 
 impl<R: Read> Source for Decoder<R> {
-    fn explain(&mut self, source: io::Error) -> Error {
-        let hashed = self.hashed();
-        if hashed.failed {
-            return Error::Read {
-                offset: hashed.count,
-                source,
-            };
-        }
-        Error::Decompress {
-            format: self.format(),
-            source,
-        }
+    fn fill(&mut self, buffer: &mut Buffer) -> Result<usize, Error> {
+        self.some(buffer)
+    }
+
+    fn finish(self) -> Result<(Digest, u64), Error> {
+        let mut input = match self {
+            Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Zstd { decoder, .. } => decoder.finish(),
+            Self::Plain(input) => input,
+        };
+        let offset = input.get_ref().count;
+        io::copy(&mut input, &mut io::sink()).map_err(|source| Error::Read { offset, source })?;
+        let hashed = input.into_inner();
+        Ok((Digest::finish(hashed.hash), hashed.count))
     }
 }
 

@@ -3,12 +3,14 @@
 //! ```text
 //! download ─feed──▶ hash (blob digest) ─▶ decompress ─▶ hash (diff id) ─▶ tar ─▶ files
 //! ```
-//! One pass, no temporary copy; everything runs on the blocking thread that calls [`unpack`].
+//! One pass, no temporary copy; everything runs on the blocking thread that calls [`unpack`], or
+//! the first half of it on one more ([`unpack_on_two`]).
 //! Layers are hostile input. Invariants: nothing is made outside the directory; memory is
 //! bounded, whatever the layer; on success both digests are those that were promised, and on
 //! failure the caller throws the directory away.
 
 mod apply;
+mod decoding;
 mod decompress;
 mod error;
 mod feed;
@@ -30,8 +32,9 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     apply::{Applier, Limits},
+    decoding::Decoding,
     decompress::Decoder,
-    stream::Stream,
+    stream::{Source, Stream},
     tar::Archive,
 };
 pub use self::{
@@ -149,19 +152,42 @@ pub fn unpack(reader: impl Read, directory: &Path, expected: &Expected) -> Resul
     unpack_within(reader, directory, expected, Limits::DEFAULT)
 }
 
+/// The same with a thread of its own for decompression and the blob's digest. That thread lasts as
+/// long as the reader, which may be longer than this call where it fails.
+///
+/// # Errors
+/// As [`unpack`]; where there can be no more threads.
+pub fn unpack_on_two(
+    reader: impl Read + Send + 'static,
+    directory: &Path,
+    expected: &Expected,
+) -> Result<Unpacked, Error> {
+    let decoding = Decoding::start(reader)?;
+    unpack_decoded(decoding, directory, expected, Limits::DEFAULT)
+}
+
 fn unpack_within(
     reader: impl Read,
     directory: &Path,
     expected: &Expected,
     limits: Limits,
 ) -> Result<Unpacked, Error> {
-    let mut archive = Archive::new(Stream::new(Decoder::detect(reader)?, expected.limit));
+    unpack_decoded(Decoder::detect(reader)?, directory, expected, limits)
+}
+
+fn unpack_decoded(
+    source: impl Source,
+    directory: &Path,
+    expected: &Expected,
+    limits: Limits,
+) -> Result<Unpacked, Error> {
+    let mut archive = Archive::new(Stream::new(source, expected.limit));
     let mut applier = Applier::new(directory, limits)?;
     while let Some(entry) = archive.next()? {
         applier.entry(&entry, &mut archive.stream)?;
     }
-    let (diff_id, _, decoder) = archive.stream.finish()?;
-    let (blob, size) = decoder.finish()?;
+    let (diff_id, _, source) = archive.stream.finish()?;
+    let (blob, size) = source.finish()?;
     verify_blob(expected, blob, size)?;
     same("uncompressed layer", &expected.diff_id, diff_id)?;
     applier.finish()

@@ -3,8 +3,6 @@
 //! Every byte passes once: decoder → this buffer → hash and file. Invariant: what a caller was
 //! given has been hashed, and the whole stream is hashed when [`Stream::finish`] returns.
 
-use std::io::Read;
-
 use sha2::{Digest as _, Sha256};
 
 use super::error::Error;
@@ -15,10 +13,18 @@ pub(super) const BLOCK: usize = 512;
 /// Large enough that a write of a big file is one call per 256 KiB.
 const BUFFER: usize = 256 * 1024;
 
+/// Uncompressed bytes on their way.
+pub(super) type Buffer = Box<[u8]>;
+
+/// A buffer without content.
+pub(super) fn buffer() -> Buffer {
+    vec![0; BUFFER].into_boxed_slice()
+}
+
 /// A reader of uncompressed bytes with a hash, a count and a limit.
 pub(super) struct Stream<R> {
     inner: R,
-    buffer: Box<[u8]>,
+    buffer: Buffer,
     start: usize,
     end: usize,
     hash: Sha256,
@@ -26,10 +32,20 @@ pub(super) struct Stream<R> {
     limit: u64,
 }
 
-/// What the inner reader's failures mean; the decoder knows it.
-pub(super) trait Source: Read {
-    /// Turns a failed read into the layer's error.
-    fn explain(&mut self, error: std::io::Error) -> Error;
+/// Where uncompressed bytes come from.
+pub(super) trait Source {
+    /// Puts the next bytes into the buffer, or another buffer with them in its place; gives how many
+    /// there are, none at the end.
+    ///
+    /// # Errors
+    /// As the layer's compression or its download says.
+    fn fill(&mut self, buffer: &mut Buffer) -> Result<usize, Error>;
+
+    /// Reads the blob's end and gives its digest and length.
+    ///
+    /// # Errors
+    /// As the download says.
+    fn finish(self) -> Result<(Digest, u64), Error>;
 }
 
 impl<R: Source> Stream<R> {
@@ -37,7 +53,7 @@ impl<R: Source> Stream<R> {
     pub fn new(inner: R, limit: u64) -> Self {
         Self {
             inner,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            buffer: buffer(),
             start: 0,
             end: 0,
             hash: Sha256::new(),
@@ -58,13 +74,7 @@ impl<R: Source> Stream<R> {
         }
         self.start = 0;
         self.end = 0;
-        let read = loop {
-            match self.inner.read(&mut self.buffer) {
-                Ok(read) => break read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.inner.explain(error)),
-            }
-        };
+        let read = self.inner.fill(&mut self.buffer)?;
         self.end = read;
         self.hash.update(&self.buffer[..read]);
         self.total += read as u64;
