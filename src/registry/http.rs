@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::{
     BlobStream, Error, Fetched, Givers, Registry, Route,
+    ahead::Budget,
     auth::{Asker, Authorizations, Scope},
     client::{self, Clients, place, with_authorization},
     hosts::{self, Endpoint},
@@ -85,6 +86,7 @@ struct Shared {
     authorizations: Authorizations,
     patience: Patience,
     bandwidth: Bandwidth,
+    parts: Budget,
 }
 
 impl HttpRegistry {
@@ -100,6 +102,7 @@ impl HttpRegistry {
                 authorizations: Authorizations::default(),
                 patience: Patience::default(),
                 bandwidth: Bandwidth::default(),
+                parts: Budget::default(),
             }),
         };
         registry.set(settings);
@@ -134,6 +137,11 @@ impl HttpRegistry {
     /// What all downloads share.
     pub(super) fn bandwidth(&self) -> &Bandwidth {
         &self.shared.bandwidth
+    }
+
+    /// What blobs in parts share.
+    pub(super) fn parts(&self) -> &Budget {
+        &self.shared.parts
     }
 
     /// The hosts to ask; at least one.

@@ -6,6 +6,7 @@
 //! for; credentials go to the host that was asked and to the token server that it names, never
 //! along a redirect.
 
+mod ahead;
 mod auth;
 mod challenge;
 mod client;

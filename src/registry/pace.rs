@@ -96,6 +96,12 @@ impl Bandwidth {
         *allowed = Allowed { rate, paid: None };
     }
 
+    /// Whether there is a limit.
+    pub fn is_limited(&self) -> bool {
+        let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        allowed.rate.is_some()
+    }
+
     /// Waits until so many bytes more may have been taken.
     pub async fn take(&self, bytes: u64) {
         if let Some(until) = self.pay(bytes, Instant::now()) {

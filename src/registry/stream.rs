@@ -4,7 +4,7 @@
 //! Invariant: the stream gives each byte once and in order, whatever hosts come and go, and ends
 //! only when as many came as the descriptor says.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use futures::stream;
@@ -12,9 +12,11 @@ use reqwest::{
     Response, StatusCode,
     header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE},
 };
+use tokio::time::Instant;
 
 use super::{
     BlobStream, Error, Givers,
+    ahead::{Ahead, FIRST, LARGE, Waiting},
     client::place,
     hosts::Endpoint,
     http::{HttpRegistry, Request, note, together},
@@ -34,6 +36,7 @@ const STALL: u64 = 16;
 const TOLD: usize = 4;
 
 /// What is asked for, and by whom.
+#[derive(Clone)]
 pub(super) struct Wanted {
     /// Whose repository it is in.
     pub image: ImageRef,
@@ -45,6 +48,15 @@ pub(super) struct Wanted {
     pub givers: Givers,
 }
 
+/// A blob asked of one host.
+pub(super) struct Asking {
+    registry: HttpRegistry,
+    host: Endpoint,
+    wanted: Wanted,
+    /// What the host called the blob: it may go on only with the same.
+    tag: Option<HeaderValue>,
+}
+
 struct Blob {
     registry: HttpRegistry,
     hosts: Vec<Endpoint>,
@@ -53,6 +65,8 @@ struct Blob {
     /// Bytes given so far.
     offset: u64,
     open: Option<Open>,
+    /// Parts that come side by side.
+    ahead: Option<Ahead>,
     /// What the host of this number called the blob: it may go on only with the same.
     tag: Option<(usize, HeaderValue)>,
     /// Failures since the last new byte.
@@ -68,8 +82,11 @@ struct Open {
     /// Its number among the hosts.
     host: usize,
     pace: Pace,
+    waiting: Waiting,
     /// Bytes to pass over: a host that cannot do ranges starts at the front.
     skip: u64,
+    /// Where the body ends: before the blob does, if it is a part.
+    end: u64,
 }
 
 /// Opens a blob at the first host that has it.
@@ -86,6 +103,7 @@ pub(super) async fn open(
         wanted,
         offset: 0,
         open: None,
+        ahead: None,
         tag: None,
         failures: VecDeque::new(),
         asked: 0,
@@ -107,6 +125,10 @@ impl Blob {
     /// The next bytes; `None` when all have come.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while self.offset < self.wanted.blob.size {
+            if let Some(bytes) = self.side_by_side().await? {
+                self.registry.bandwidth().take(bytes.len() as u64).await;
+                return Ok(Some(bytes));
+            }
             if self.open.is_none() {
                 self.connect().await?;
             }
@@ -118,12 +140,29 @@ impl Blob {
         Ok(None)
     }
 
-    /// New bytes of the open response, or `None` after a failure, which is noted.
+    /// The next part of those that come side by side. A failure ends that way of getting them.
+    async fn side_by_side(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(ahead) = &mut self.ahead else {
+            return Ok(None);
+        };
+        match ahead.next().await {
+            Some(Ok(bytes)) => return self.take(bytes, String::new()),
+            Some(Err(error)) => self.broke(error)?,
+            None => {}
+        }
+        self.ahead = None;
+        Ok(None)
+    }
+
+    /// New bytes of the open response, or `None` at its end and after a failure, which is noted.
     async fn read(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        let ended = match open.pace.chunk(&mut open.response).await {
+        let began = Instant::now();
+        let read = open.pace.chunk(&mut open.response).await;
+        open.waiting.add(began);
+        let ended = match read {
             Ok(Some(mut bytes)) => {
                 let skipped = open.skip.min(bytes.len() as u64);
                 open.skip -= skipped;
@@ -132,6 +171,10 @@ impl Blob {
                 let bytes = bytes.split_off(skipped as usize);
                 self.wanted.givers.gave(&self.hosts[open.host]);
                 return self.take(bytes, place);
+            }
+            Ok(None) if self.offset == open.end => {
+                self.go_on();
+                return Ok(None);
             }
             Ok(None) => Error::Short {
                 place: place(open.response.url()),
@@ -143,6 +186,28 @@ impl Blob {
         self.open = None;
         self.broke(ended)?;
         Ok(None)
+    }
+
+    /// After the first part: the same host is asked for the rest, in the way that is quickest.
+    fn go_on(&mut self) {
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        self.next_host = open.host;
+        if open.waiting.is_most() && !self.registry.bandwidth().is_limited() {
+            let budget = self.registry.parts().clone();
+            self.ahead = Some(Ahead::new(self.asking(open.host), budget, self.offset));
+        }
+    }
+
+    fn asking(&self, number: usize) -> Asking {
+        let tag = self.tag.as_ref().filter(|(whose, _)| *whose == number);
+        Asking {
+            registry: self.registry.clone(),
+            host: self.hosts[number].clone(),
+            wanted: self.wanted.clone(),
+            tag: tag.map(|(_, tag)| tag.clone()),
+        }
     }
 
     /// Notes that a body broke off. One that does so again and again is given up, although each
@@ -216,39 +281,51 @@ impl Blob {
     }
 
     async fn ask(&mut self, number: usize) -> Result<Open, Error> {
-        let path = format!("blobs/{}", self.wanted.blob.digest);
-        let mut request = Request::new(&self.wanted.image, path, &self.wanted.credentials);
-        request.headers = self.range(number);
-        let response = self.registry.ask(&self.hosts[number], &request).await?;
+        let size = self.wanted.blob.size;
+        let first = (self.offset == 0 && size >= LARGE).then_some(FIRST);
+        let response = self.asking(number).range(self.offset, first).await?;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
-        check(
-            &response,
-            partial.then_some(self.offset),
-            self.wanted.blob.size,
-        )?;
+        check(&response, partial.then_some(self.offset), size)?;
         self.tag = strong_tag(&response).map(|tag| (number, tag));
         Ok(Open {
             response,
             host: number,
             pace: Pace::new(self.registry.settings().progress_timeout),
+            waiting: Waiting::new(),
             skip: if partial { 0 } else { self.offset },
+            end: first.filter(|_| partial).unwrap_or(size),
         })
     }
+}
 
-    /// What is still missing. The host that began is held to what it called the blob (If-Range, RFC
-    /// 9110 §13.1.5): if it has another one now it sends that from the front, and the digest tells.
-    fn range(&self, number: usize) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        if self.offset == 0 {
-            return headers;
+impl Asking {
+    /// Asks for the bytes from this one on, to the end or up to another. The host that began is held
+    /// to what it called the blob (If-Range, RFC 9110 §13.1.5): if it has another one now it sends
+    /// that from the front, and the digest tells.
+    pub async fn range(&self, from: u64, to: Option<u64>) -> Result<Response, Error> {
+        let path = format!("blobs/{}", self.wanted.blob.digest);
+        let mut request = Request::new(&self.wanted.image, path, &self.wanted.credentials);
+        if from > 0 || to.is_some() {
+            let last = to.map(|to| (to - 1).to_string()).unwrap_or_default();
+            let range = HeaderValue::try_from(format!("bytes={from}-{last}"));
+            request
+                .headers
+                .insert(RANGE, range.expect("digits are ASCII"));
         }
-        let range =
-            HeaderValue::try_from(format!("bytes={}-", self.offset)).expect("digits are ASCII");
-        headers.insert(RANGE, range);
-        if let Some((_, tag)) = self.tag.as_ref().filter(|(whose, _)| *whose == number) {
-            headers.insert(IF_RANGE, tag.clone());
+        if let Some(tag) = self.tag.as_ref().filter(|_| from > 0) {
+            request.headers.insert(IF_RANGE, tag.clone());
         }
-        headers
+        self.registry.ask(&self.host, &request).await
+    }
+
+    /// The blob's bytes.
+    pub fn size(&self) -> u64 {
+        self.wanted.blob.size
+    }
+
+    /// How long a host may make no progress.
+    pub fn patience(&self) -> Duration {
+        self.registry.settings().progress_timeout
     }
 }
 
@@ -260,7 +337,7 @@ fn strong_tag(response: &Response) -> Option<HeaderValue> {
 
 /// Holds what a response says of itself against what was asked for: `from` this byte on, if it is
 /// a part. A host that says nothing is believed; the digest comes at the end.
-fn check(response: &Response, from: Option<u64>, size: u64) -> Result<(), Error> {
+pub(super) fn check(response: &Response, from: Option<u64>, size: u64) -> Result<(), Error> {
     let wrong = |expected: String, actual: String| {
         Err(Error::Range {
             place: place(response.url()),

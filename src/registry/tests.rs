@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod blobs;
+mod ranges;
 
 /// What a client sent: request line and headers, names in lower case.
 #[derive(Debug, Clone)]
@@ -109,8 +110,13 @@ async fn serve(mut stream: TcpStream, answer: Arc<Answer>, log: Arc<Mutex<Vec<As
     asked.body = String::from_utf8_lossy(&bytes[end..]).into_owned();
     let reply = answer(&asked);
     log.lock().unwrap().push(asked);
-    // A client that has seen enough closes early.
-    let _ = stream.write_all(&reply).await;
+    for part in reply.chunks(1 << 20) {
+        // A client that has seen enough closes early.
+        let _ = stream.write_all(part).await;
+        if reply.len() > part.len() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 fn reply(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
