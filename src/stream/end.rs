@@ -57,7 +57,8 @@ impl End {
         }
     }
 
-    /// The session was cut short by this side: whoever runs the node may want to know.
+    /// The session was cut short by this side: whoever runs the node may want to know. A connection
+    /// that broke is what an interrupted client often leaves.
     #[must_use]
     pub fn is_odd(&self) -> bool {
         match self {
@@ -66,9 +67,9 @@ impl End {
             | Self::Done
             | Self::PodGone
             | Self::ClientGone
+            | Self::ClientLost(_)
             | Self::Stopping => false,
-            Self::ClientLost(_)
-            | Self::TooSlow
+            Self::TooSlow
             | Self::Idle(_)
             | Self::NoStreams(_)
             | Self::Wrong(_)

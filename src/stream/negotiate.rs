@@ -2,8 +2,11 @@
 //!
 //! | Upgrade | where the protocol stands | exec, attach | port-forward |
 //! |---|---|---|---|
-//! | `SPDY/3.1` | `X-Stream-Protocol-Version` | `v4` … `v2.channel.k8s.io`, `channel.k8s.io` | `portforward.k8s.io` |
-//! | `websocket` | `Sec-WebSocket-Protocol` | `v5` … `v2.channel.k8s.io`, `channel.k8s.io`, `v4.base64.…`, `base64.…`, none | `v5`, `v4`, `v4.base64`, `SPDY/3.1+portforward.k8s.io`, none |
+//! | `SPDY/3.1` | `X-Stream-Protocol-Version` | `v4` … `v1.channel.k8s.io`, `channel.k8s.io`, none | `portforward.k8s.io`, none |
+//! | `websocket` | `Sec-WebSocket-Protocol` | `v5` … `v1.channel.k8s.io`, `channel.k8s.io`, `v4.base64.…`, `base64.…`, none | `v5`, `v4`, `v4.base64`, `SPDY/3.1+portforward.k8s.io`, none |
+//!
+//! Who names none is from before there was a choice, and gets the oldest. `v1.channel.k8s.io` is no
+//! name of Kubernetes, which has none with a number for its first: it is taken for that.
 //!
 //! Invariant: of several protocols the first that the client names and this side speaks is taken.
 
@@ -99,8 +102,13 @@ const SPDY_COMMAND: &[(&str, Protocol)] = &[
     ("v3.channel.k8s.io", spdy(3)),
     ("v2.channel.k8s.io", spdy(2)),
     ("channel.k8s.io", spdy(1)),
+    ("v1.channel.k8s.io", spdy(1)),
+    ("", spdy(1)),
 ];
-const SPDY_PORTS: &[(&str, Protocol)] = &[("portforward.k8s.io", Protocol::SpdyPorts)];
+const SPDY_PORTS: &[(&str, Protocol)] = &[
+    ("portforward.k8s.io", Protocol::SpdyPorts),
+    ("", Protocol::SpdyPorts),
+];
 
 const fn socket(coding: Coding, form: Form) -> Protocol {
     Protocol::SocketCommand(Spoken { coding, form })
@@ -119,6 +127,7 @@ const SOCKET_COMMAND: &[(&str, Protocol)] = &[
     ("v3.channel.k8s.io", socket(Coding::Binary, Form::Text)),
     ("v2.channel.k8s.io", socket(Coding::Binary, Form::Text)),
     ("channel.k8s.io", socket(Coding::Binary, Form::Text)),
+    ("v1.channel.k8s.io", socket(Coding::Binary, Form::Text)),
     ("base64.channel.k8s.io", socket(Coding::Base64, Form::Text)),
     ("", socket(Coding::Binary, Form::Text)),
 ];
@@ -164,16 +173,11 @@ fn over_spdy(
     request: &HeaderMap,
     offered: &'static [(&'static str, Protocol)],
 ) -> Result<Agreed, Disagreed> {
-    let asked = words(request, &STREAM_PROTOCOL);
-    if asked.is_empty() {
-        let names = names(offered);
-        return Err(Disagreed::malformed(format!(
-            "the header X-Stream-Protocol-Version is missing; offered: {names}"
-        )));
-    }
-    let (name, protocol) = choose(&asked, offered)?;
+    let (name, protocol) = choose(words(request, &STREAM_PROTOCOL), offered)?;
     let mut headers = upgrade_to(SPDY);
-    headers.insert(STREAM_PROTOCOL, HeaderValue::from_static(name));
+    if !name.is_empty() {
+        headers.insert(STREAM_PROTOCOL, HeaderValue::from_static(name));
+    }
     Ok(Agreed { protocol, headers })
 }
 
@@ -187,11 +191,7 @@ fn over_websocket(
     }
     let key = request.get(SEC_WEBSOCKET_KEY);
     let key = key.ok_or_else(|| Disagreed::malformed("the header Sec-WebSocket-Key is missing"))?;
-    let mut asked = words(request, &SEC_WEBSOCKET_PROTOCOL);
-    if asked.is_empty() {
-        asked.push("");
-    }
-    let (name, protocol) = choose(&asked, offered)?;
+    let (name, protocol) = choose(words(request, &SEC_WEBSOCKET_PROTOCOL), offered)?;
     let mut headers = upgrade_to(WEBSOCKET);
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::from_str(&accept).expect("base64 is plain text");
@@ -210,9 +210,12 @@ fn upgrade_to(protocol: &'static str) -> HeaderMap {
 }
 
 fn choose(
-    asked: &[&str],
+    mut asked: Vec<&str>,
     offered: &'static [(&'static str, Protocol)],
 ) -> Result<(&'static str, Protocol), Disagreed> {
+    if asked.is_empty() {
+        asked.push("");
+    }
     let spoken = |name: &&str| offered.iter().find(|(offer, _)| offer == name).copied();
     asked.iter().find_map(spoken).ok_or_else(|| Disagreed {
         status: StatusCode::FORBIDDEN,
@@ -313,6 +316,22 @@ mod tests {
     }
 
     #[test]
+    fn spdy_without_a_version_is_the_oldest() {
+        for (kind, oldest) in [
+            (Kind::Exec, spdy(1)),
+            (Kind::Attach, spdy(1)),
+            (Kind::PortForward, Protocol::SpdyPorts),
+        ] {
+            let agreed = negotiate(kind, &headers(&TO_SPDY)).unwrap();
+            assert_eq!(agreed.protocol, oldest);
+            assert!(!agreed.headers.contains_key(STREAM_PROTOCOL));
+        }
+        let agreed = negotiate(Kind::Exec, &spdy_asking("v1.channel.k8s.io")).unwrap();
+        assert_eq!(agreed.protocol, spdy(1));
+        assert_eq!(agreed.headers[&STREAM_PROTOCOL], "v1.channel.k8s.io");
+    }
+
+    #[test]
     fn an_unknown_protocol_is_told_what_is_offered() {
         let refused = negotiate(Kind::Exec, &spdy_asking("v9.channel.k8s.io")).unwrap_err();
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
@@ -322,7 +341,7 @@ mod tests {
         refused.name_protocols(&mut answer);
         assert_eq!(
             answer.headers().get_all(ACCEPTED_PROTOCOLS).iter().count(),
-            4
+            5
         );
         let refused = negotiate(Kind::PortForward, &socket_asking("v1.channel.k8s.io"));
         assert!(refused.unwrap_err().reason.contains("SPDY/3.1+portforward"));
@@ -340,11 +359,6 @@ mod tests {
             refused(&[("upgrade", "SPDY/3.1")])
                 .reason
                 .contains("Connection")
-        );
-        assert!(
-            refused(&TO_SPDY)
-                .reason
-                .contains("X-Stream-Protocol-Version")
         );
         assert!(
             refused(&TO_SOCKET[..2])

@@ -74,14 +74,14 @@ pub async fn command<P: Steer>(
     let (mut incoming, driver) = spdy::serve(io, limits);
     let after = watch.clone();
     let session = async move {
-        let gathered = gather(&mut incoming, terms);
-        let late = End::NoStreams(terms.creation);
-        let gathered = tokio::time::timeout(terms.creation, gathered).await;
-        let mut gathered = match gathered.unwrap_or(Err(late)) {
-            Ok(gathered) => gathered,
-            Err(end) => return end,
-        };
-        let streams = gathered.streams(terms.version);
+        let mut gathered = Gathered::default();
+        let gathering = gather(&mut gathered, &mut incoming, terms);
+        let whole = tokio::time::timeout(terms.creation, gathering).await;
+        let mut streams = gathered.streams(terms.version);
+        if let Err(end) = whole.unwrap_or(Err(End::NoStreams(terms.creation))) {
+            remote_command::part(&mut streams, &end, watch).await;
+            return end;
+        }
         let end = tokio::select! {
             end = remote_command::run(start, streams, watch) => end,
             never = refuse_all(&mut incoming) => never,
@@ -218,6 +218,22 @@ impl Gathered {
         }
     }
 
+    /// Where a stream of this type belongs, unless there is one.
+    fn place(&mut self, name: Option<&str>) -> Option<Place<'_>> {
+        let free = match name? {
+            "stdin" => Place::In(&mut self.stdin),
+            "resize" => Place::In(&mut self.resize),
+            "stdout" => Place::Out(&mut self.stdout),
+            "stderr" => Place::Out(&mut self.stderr),
+            "error" => Place::Out(&mut self.error),
+            _ => return None,
+        };
+        match &free {
+            Place::In(Some(_)) | Place::Out(Some(_)) => None,
+            _ => Some(free),
+        }
+    }
+
     async fn finish(&mut self) {
         for mouth in &mut self.idle {
             // The client has gone.
@@ -226,37 +242,18 @@ impl Gathered {
     }
 }
 
-/// Waits for the streams that were asked for.
-async fn gather(incoming: &mut Incoming, terms: Terms) -> Result<Gathered, End> {
-    let mut gathered = Gathered::default();
+/// Waits for the streams that were asked for. One that was not, or that is there, is refused, as
+/// servers of Kubernetes pass over it.
+async fn gather(gathered: &mut Gathered, incoming: &mut Incoming, terms: Terms) -> Result<(), End> {
     while !gathered.has(terms) {
         let opening = incoming.accept().await.ok_or(End::ClientGone)?;
-        let name = opening
-            .headers
-            .get("streamtype")
-            .unwrap_or_default()
-            .to_owned();
-        let place = match name.as_str() {
-            "stdin" => Place::In(&mut gathered.stdin),
-            "resize" => Place::In(&mut gathered.resize),
-            "stdout" => Place::Out(&mut gathered.stdout),
-            "stderr" => Place::Out(&mut gathered.stderr),
-            "error" => Place::Out(&mut gathered.error),
-            _ => {
-                opening.refuse(ResetStatus::PROTOCOL_ERROR);
-                return Err(End::Wrong(format!("a stream of the unknown type {name:?}")));
-            }
-        };
-        if place.is_taken() {
-            opening.refuse(ResetStatus::PROTOCOL_ERROR);
-            return Err(End::Wrong(format!("a second stream of the type {name:?}")));
-        }
-        match place {
-            Place::Out(place) => {
+        match gathered.place(opening.headers.get("streamtype")) {
+            None => opening.refuse(ResetStatus::PROTOCOL_ERROR),
+            Some(Place::Out(place)) => {
                 let writer = opening.reply().into_writer();
                 *place = Some(Outlet::Stream(Box::new(writer)));
             }
-            Place::In(place) => {
+            Some(Place::In(place)) => {
                 let (reader, mut writer) = opening.reply().split();
                 *place = Some(Box::new(reader));
                 if terms.version == Version(1) {
@@ -267,22 +264,13 @@ async fn gather(incoming: &mut Incoming, terms: Terms) -> Result<Gathered, End> 
             }
         }
     }
-    Ok(gathered)
+    Ok(())
 }
 
 /// Where a stream belongs.
 enum Place<'a> {
     In(&'a mut Option<Inlet>),
     Out(&'a mut Option<Outlet>),
-}
-
-impl Place<'_> {
-    fn is_taken(&self) -> bool {
-        match self {
-            Self::In(place) => place.is_some(),
-            Self::Out(place) => place.is_some(),
-        }
-    }
 }
 
 #[cfg(test)]

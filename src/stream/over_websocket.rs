@@ -156,9 +156,14 @@ async fn converse(
     routes.clear();
     let goodbye = async {
         // It fails where the client has gone, or was left in the middle of a frame.
-        let said = sender.close(close).await;
-        if said.is_ok() && !matches!(end, End::ClientGone | End::ClientLost(_) | End::Wrong(_)) {
-            receiver.pass_on(&mut [], sender).await;
+        if sender.close(close).await.is_err() {
+            return;
+        }
+        match end {
+            End::ClientGone | End::ClientLost(_) => {}
+            // What it says makes no sense.
+            End::Wrong(_) => receiver.drain().await,
+            _ => drop(receiver.pass_on(&mut [], sender).await),
         }
     };
     let patience = end.is_cut().then_some(GOODBYE);
@@ -190,8 +195,8 @@ pub fn tunnel(io: Io) -> (Io, impl Future<Output = io::Result<()>> + Send) {
                 }
             }
         };
-        let mut routes = [Some(inward)];
         let into = async {
+            let mut routes = [Some(inward)];
             let over = receiver.pass_on(&mut routes, &sender).await;
             // The protocol inside hears the end.
             drop(over);
@@ -203,7 +208,8 @@ pub fn tunnel(io: Io) -> (Io, impl Future<Output = io::Result<()>> + Send) {
                 into.await;
                 done
             }
-            () = &mut into => Ok(()),
+            // The protocol inside has last words, and then the client's goodbye is answered.
+            () = &mut into => out.await,
         }
     };
     (Box::new(tokio::io::join(read, write)), carry)

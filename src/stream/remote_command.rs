@@ -58,11 +58,16 @@ pub async fn run<P: Steer>(
         end = join(start, &mut streams, &traffic) => end,
         end = watch.cut() => end,
     };
+    part(&mut streams, &end, watch).await;
+    end
+}
+
+/// Tells a client how the session ended, as long as it is there.
+pub async fn part(streams: &mut Streams, end: &End, watch: &mut Watch) {
     // Who was cut off and does not take what it was given will not take this either.
     let patience = end.is_cut().then_some(LAST_WORD);
     // It has not heard it where it took too long: the end is the same.
-    let _ = watch.see_off(tell(&mut streams, &end), patience).await;
-    end
+    let _ = watch.see_off(tell(streams, end), patience).await;
 }
 
 /// Tells a client how the session ended.

@@ -31,12 +31,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 /// How long a client may take for TLS, and for its request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The longest head of a request, in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
-/// Clients at once whose session has not begun; more wait.
+/// Clients at once whose session has not begun.
 const NEWCOMERS: usize = 1024;
 
 /// How long sessions may take for what.
@@ -185,26 +187,60 @@ impl Server {
             metrics,
             control,
         });
-        let places = Arc::new(Semaphore::new(NEWCOMERS));
+        let mut newcomers = Newcomers::new(NEWCOMERS);
         loop {
-            let place = Arc::clone(&places).acquire_owned().await;
-            let (client, _) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a client of the streaming server could not be taken");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
+            let client = accept(&listener).await;
             let (desk, acceptor) = (Arc::clone(&desk), acceptor.clone());
-            tokio::spawn(async move {
+            let served = tokio::spawn(async move {
                 let refused = desk.converse(client, acceptor.as_deref()).await;
                 if let Err(error) = refused {
                     tracing::debug!(error = %error.chain(), "a client of the streaming server has gone");
                 }
-                drop(place);
             });
+            newcomers.add(served.abort_handle());
         }
+    }
+}
+
+/// Takes the next client. That none can be taken, for want of descriptors say, is told once.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut told = false;
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => return client,
+            Err(error) if told => tracing::debug!(%error, "still no client can be taken"),
+            Err(error) => {
+                told = true;
+                tracing::warn!(%error, "no client of the streaming server can be taken");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Clients whose session has not begun. For one too many the one that has kept its place for longest
+/// goes: a real client needs its place for a moment.
+struct Newcomers {
+    most: usize,
+    all: VecDeque<AbortHandle>,
+}
+
+impl Newcomers {
+    fn new(most: usize) -> Self {
+        let all = VecDeque::new();
+        Self { most, all }
+    }
+
+    fn add(&mut self, newcomer: AbortHandle) {
+        if self.all.len() >= self.most {
+            self.all.retain(|one| !one.is_finished());
+        }
+        if self.all.len() >= self.most
+            && let Some(oldest) = self.all.pop_front()
+        {
+            oldest.abort();
+        }
+        self.all.push_back(newcomer);
     }
 }
 
@@ -269,6 +305,8 @@ impl<S: Source> Desk<S> {
 
     /// Answers, and lets a session begin where there is one.
     fn answer(self: &Arc<Self>, request: Request<Incoming>, client: &Arc<TcpStream>) -> Answer {
+        // Before it is asked whether the daemon stops: a drain waits for who was told that it does not.
+        let entered = self.control.enter();
         let (session, agreed) = match self.session(&request) {
             Ok(begun) => begun,
             Err(refusal) => return *refusal,
@@ -288,7 +326,6 @@ impl<S: Source> Desk<S> {
             phase: self.control.phase.subscribe(),
             peer: Some(Arc::clone(client)),
         };
-        let entered = self.control.enter();
         let desk = Arc::clone(self);
         tokio::spawn(async move {
             let end = match hyper::upgrade::on(request).await {

@@ -4,7 +4,8 @@
 //! Files that change into something unusable are told in the log, and the last good ones stay in
 //! force: a half-written certificate must not end `kubectl exec` on the node.
 //!
-//! Invariant: the files are looked at off the event loop, at most once a second, when a client comes.
+//! Invariant: the files are looked at off the event loop, at most once a second, when a client comes;
+//! storage that hangs holds no client up for longer than a moment.
 
 use crate::error::{Context, Error, Kind, Result};
 use rustls::pki_types::pem::PemObject;
@@ -13,14 +14,15 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 /// How long the files are taken to be as they were.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a client waits for a look at them.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Where the files are.
 #[derive(Debug, Clone)]
@@ -113,13 +115,15 @@ fn roots(file: &Path) -> Result<RootCertStore> {
 /// Who lets TLS clients in.
 pub struct Acceptor {
     files: Files,
-    current: Mutex<Current>,
+    current: Arc<Mutex<Current>>,
 }
 
 struct Current {
     acceptor: TlsAcceptor,
     stamps: Vec<Stamp>,
     looked: Instant,
+    /// Somebody looks, and has not come back.
+    looking: bool,
 }
 
 impl Acceptor {
@@ -129,50 +133,69 @@ impl Acceptor {
     /// `FailedPrecondition` where one cannot be used; it is named.
     pub async fn new(files: Files) -> Result<Self> {
         let (stamps, config) = read(files.clone()).await?;
-        let current = Mutex::new(Current {
+        let current = Current {
             acceptor: TlsAcceptor::from(Arc::new(config?)),
             stamps,
             looked: Instant::now(),
-        });
+            looking: false,
+        };
+        let current = Arc::new(Mutex::new(current));
         Ok(Self { files, current })
     }
 
     /// How the next client is let in.
     pub async fn current(&self) -> TlsAcceptor {
-        let mut current = self.current.lock().await;
-        if current.looked.elapsed() >= LOOK {
-            self.look(&mut current).await;
+        if let Some(stamps) = self.last_seen() {
+            let look = look(self.files.clone(), stamps, Arc::clone(&self.current));
+            // Where it takes longer the last good files are in force, and it goes on.
+            let _ = tokio::time::timeout(GLANCE, tokio::spawn(look)).await;
         }
-        current.acceptor.clone()
+        locked(&self.current).acceptor.clone()
     }
 
-    async fn look(&self, current: &mut Current) {
-        current.looked = Instant::now();
-        let files = self.files.clone();
-        let Ok(stamps) = tokio::task::spawn_blocking(move || files.stamps()).await else {
-            return;
-        };
-        if stamps == current.stamps {
-            return;
-        }
-        let (stamps, config) = match read(self.files.clone()).await {
-            Ok((stamps, Ok(config))) => (stamps, Ok(config)),
-            Ok((stamps, Err(error))) => (stamps, Err(error)),
-            Err(error) => (stamps, Err(error)),
-        };
-        // What cannot be used is not tried again before it changes.
-        current.stamps = stamps;
-        match config {
-            Ok(config) => {
-                current.acceptor = TlsAcceptor::from(Arc::new(config));
-                tracing::info!("the files of [streaming] TLS have changed, and are in force");
-            }
-            Err(error) => tracing::error!(
-                error = %error.chain(),
-                "the files of [streaming] TLS have changed and cannot be used; the last ones stay in force"
-            ),
-        }
+    /// What was seen last, where it is time to look again.
+    fn last_seen(&self) -> Option<Vec<Stamp>> {
+        let mut current = locked(&self.current);
+        let due = !current.looking && current.looked.elapsed() >= LOOK;
+        current.looking |= due;
+        due.then(|| current.stamps.clone())
     }
+}
+
+fn locked(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks whether the files have changed, and takes them up.
+async fn look(files: Files, seen: Vec<Stamp>, current: Arc<Mutex<Current>>) {
+    let found = change(files, &seen).await;
+    let mut current = locked(&current);
+    current.looking = false;
+    current.looked = Instant::now();
+    let Some((stamps, config)) = found else {
+        return;
+    };
+    // What cannot be used is not tried again before it changes.
+    current.stamps = stamps;
+    match config {
+        Ok(config) => {
+            current.acceptor = TlsAcceptor::from(Arc::new(config));
+            tracing::info!("the files of [streaming] TLS have changed, and are in force");
+        }
+        Err(error) => tracing::error!(
+            error = %error.chain(),
+            "the files of [streaming] TLS have changed and cannot be used; the last ones stay in force"
+        ),
+    }
+}
+
+/// The files, where they are not as they were seen.
+async fn change(files: Files, seen: &[Stamp]) -> Option<(Vec<Stamp>, Result<ServerConfig>)> {
+    let looked = files.clone();
+    let stamps = tokio::task::spawn_blocking(move || looked.stamps()).await;
+    let stamps = stamps.ok().filter(|stamps| stamps != seen)?;
+    let found = read(files).await;
+    Some(found.unwrap_or_else(|error| (stamps, Err(error))))
 }
 
 /// The files' state, looked at before they are read: what changes meanwhile is seen the next time.

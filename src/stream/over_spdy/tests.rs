@@ -225,22 +225,30 @@ async fn streams_must_come_in_time() {
     let (mut client, served) = exec(4);
     client.open(1, &[("streamType", "error")]).await;
     client.open(3, &[("streamType", "stdin")]).await;
-    client.hear(|_| false).await;
+    let told = client.hear(|_| false).await;
+    assert!(told.text(1).contains("did not open its streams"));
+    assert!(told.text(1).contains("Timeout"), "{}", told.text(1));
     drop(client);
     assert!(matches!(served.await.unwrap(), End::NoStreams(_)));
 }
 
 #[tokio::test]
-async fn streams_that_make_no_sense_end_the_session() {
-    for wrong in [&[("streamType", "error")][..], &[("streamType", "x")], &[]] {
-        let (mut client, served) = exec(4);
-        client.open(1, &[("streamType", "error")]).await;
-        client.open(3, wrong).await;
-        drop(client.hear(|told| told.reset.contains(&3)).await);
-        drop(client);
-        let end = served.await.unwrap();
-        assert!(matches!(end, End::Wrong(_)), "{wrong:?}: {end:?}");
+async fn streams_that_make_no_sense_are_refused_and_the_session_goes_on() {
+    let (mut client, served) = exec(4);
+    client.open(1, &[("streamType", "error")]).await;
+    let wrong = [&[("streamType", "error")][..], &[("streamType", "x")], &[]];
+    for (stream, headers) in (3..).step_by(2).zip(wrong) {
+        client.open(stream, headers).await;
+        let told = client.hear(|told| !told.reset.is_empty()).await;
+        assert_eq!(told.reset, [stream], "{headers:?}");
     }
+    client.open(9, &[("streamType", "stdin")]).await;
+    client.open(11, &[("streamType", "stdout")]).await;
+    client.say(9, b"there", true).await;
+    let told = client.hear(|_| false).await;
+    assert_eq!(told.text(11), "there");
+    drop(client);
+    assert!(matches!(served.await.unwrap(), End::Exited(7)));
 }
 
 #[tokio::test]

@@ -242,6 +242,18 @@ async fn a_client_that_closes_or_breaks_the_protocol_ends_its_command() {
     assert_eq!(close, 1002);
 }
 
+#[tokio::test]
+async fn what_a_client_sends_after_its_mistake_is_read_until_it_closes() {
+    let (mut client, served) = exec(V5, WANTS);
+    client.io.write_all(&[0x82, 1, 0]).await.unwrap();
+    let (_, close) = client.hear_all().await;
+    assert_eq!(close, 1002);
+    // More than what is between the two.
+    client.io.write_all(&vec![0; 3 << 20]).await.unwrap();
+    drop(client);
+    assert!(matches!(served.await.unwrap(), End::Wrong(_)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_held_back_hears_a_sign_of_life() {
     let (client, io) = duplex(1 << 20);
@@ -342,4 +354,20 @@ async fn another_protocol_goes_through_a_tunnel_both_ways() {
     drop(client);
     carried.await.unwrap().unwrap();
     assert_eq!(inner.read(&mut read).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_goodbye_through_a_tunnel_is_answered_after_the_last_words() {
+    let (mut client, io) = client();
+    let (mut inner, carried) = tunnel(io);
+    let carried = tokio::spawn(carried);
+    client.say(OpCode::Control(Control::Close), &[3, 232]).await;
+    let mut read = [0; 2];
+    assert_eq!(inner.read(&mut read).await.unwrap(), 0);
+    inner.write_all(b"bye").await.unwrap();
+    drop(inner);
+    assert_eq!(client.hear().await.unwrap().1, b"bye");
+    let (opcode, _) = client.hear().await.unwrap();
+    assert_eq!(opcode, OpCode::Control(Control::Close));
+    carried.await.unwrap().unwrap();
 }

@@ -304,6 +304,26 @@ async fn a_session_over_websocket_and_tls_is_whole() {
 }
 
 #[tokio::test]
+async fn one_newcomer_too_many_is_the_end_of_the_first_that_still_waits() {
+    let waits = || tokio::spawn(std::future::pending::<()>());
+    let (first, done, second) = (waits(), tokio::spawn(async {}), waits());
+    while !done.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    let mut newcomers = Newcomers::new(3);
+    for one in [&first, &done, &second] {
+        newcomers.add(one.abort_handle());
+    }
+    let third = waits();
+    newcomers.add(third.abort_handle());
+    tokio::task::yield_now().await;
+    assert!(!first.is_finished(), "there was a place");
+    newcomers.add(waits().abort_handle());
+    assert!(first.await.unwrap_err().is_cancelled());
+    assert!(!second.is_finished() && !third.is_finished());
+}
+
+#[tokio::test]
 async fn a_drain_without_sessions_takes_no_time() {
     let scene = serve().await;
     assert_eq!(scene.control.drain(Duration::from_secs(3600)).await, 0);

@@ -99,6 +99,33 @@ async fn files_that_change_are_read_again_and_bad_ones_are_not_taken() {
 }
 
 #[tokio::test]
+async fn a_file_that_hangs_keeps_nobody_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(dir.path());
+    let authority = authority();
+    write(&files, &signed(&authority));
+    let acceptor = Acceptor::new(files.clone()).await.unwrap();
+    // Who opens it waits for somebody who writes.
+    fs::remove_file(&files.cert).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &files.cert,
+        rustix::fs::FileType::Fifo,
+        mode,
+        0,
+    )
+    .unwrap();
+    locked(&acceptor.current).looked -= LOOK;
+    for _ in 0..3 {
+        speak(&acceptor, &authority, None).await.unwrap();
+    }
+    assert!(locked(&acceptor.current).looking, "it was looked at");
+    let written = tokio::task::spawn_blocking(move || fs::write(&files.cert, "no PEM"));
+    written.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn clients_need_a_certificate_where_there_is_a_client_ca() {
     let dir = tempfile::tempdir().unwrap();
     let (server, clients) = (authority(), authority());

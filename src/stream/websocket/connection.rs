@@ -206,6 +206,12 @@ impl Receiver {
         }
     }
 
+    /// Reads to the client's end, whatever it says: a connection that is closed with unread bytes takes
+    /// back what was sent.
+    pub async fn drain(&mut self) {
+        while let Ok(1..) = self.io.read(&mut self.held).await {}
+    }
+
     /// Passes on all that is held and whole; whether the client goes on.
     async fn passed(
         &mut self,
