@@ -20,7 +20,7 @@ mod join;
 mod supervise;
 
 use crate::api::{ExecReply, ExecRequest, Failure, FailureKind};
-use crate::failure::{At, log};
+use crate::failure::At;
 use crate::packet;
 use crate::title;
 use rustix::fd::{AsFd, OwnedFd};
@@ -34,7 +34,7 @@ pub fn run(socket: &OwnedFd) -> Result<(), Failure> {
     let Err(failure) = serve(socket) else {
         return Ok(());
     };
-    log(format_args!("level=info exec failed: {failure}"));
+    // Who asked tells it to whoever runs the node, too.
     packet::send(socket, &ExecReply::Failed(failure), &[])
         .at(FailureKind::System, || "tell of the failure".to_owned())
 }

@@ -29,6 +29,8 @@ const GIVEN_BACK: u32 = 20;
 const PACE: u64 = 4 * 1024 * 1024;
 /// How long a client may take nothing of what is left after the end of its stream.
 const LAST: Duration = Duration::from_secs(10);
+/// How long the terminal has for what a client that has gone has typed last.
+const TYPED_LAST: Duration = Duration::from_secs(3);
 /// The most that is read from a client's keyboard before the terminal has taken it, in bytes.
 const TYPED: usize = 4 * 1024;
 
@@ -46,7 +48,8 @@ pub struct Tap {
     backlog: VecDeque<u8>,
     /// It is too far behind, and its stream held back.
     behind: bool,
-    /// Since when it has been behind, or has not been; at the end since when it has taken nothing.
+    /// Since when it has been behind, or has not been; at the end since when it has taken nothing, or
+    /// has gone.
     since: Instant,
     /// How long its stream was held back for it before.
     owed: Duration,
@@ -106,17 +109,23 @@ impl Tap {
     #[must_use]
     pub fn life(&self) -> Life {
         match self.life {
-            Life::Leaving if !self.has_typed() => Life::Gone,
-            Life::Flowing | Life::Ending if self.patience() == Some(Duration::ZERO) => Life::Slow,
+            Life::Leaving if !self.has_typed() || self.has_lost_patience() => Life::Gone,
+            Life::Flowing | Life::Ending if self.has_lost_patience() => Life::Slow,
             other => other,
         }
     }
 
-    /// How much longer its stream is held back for it, or its rest is kept; `None`: it is not.
+    fn has_lost_patience(&self) -> bool {
+        self.patience() == Some(Duration::ZERO)
+    }
+
+    /// How much longer its stream is held back for it, or its rest or what it has typed is kept;
+    /// `None`: it is not.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         let most = match self.life {
             Life::Ending => LAST,
+            Life::Leaving => TYPED_LAST,
             _ if self.behind => PATIENCE.saturating_sub(self.owed),
             _ => return None,
         };
@@ -241,6 +250,7 @@ impl Tap {
     /// the kernel's buffer holds, and any write to the client would be the end of the tap.
     fn leave(&mut self) {
         self.life = Life::Leaving;
+        self.since = Instant::now();
         self.stream = None;
         self.behind = false;
         self.backlog = VecDeque::new();

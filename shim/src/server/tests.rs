@@ -361,6 +361,38 @@ fn shutdown_kills_what_lives() {
     shim.thread.join().unwrap();
 }
 
+/// A pod whose only process has ended is often removed at once.
+#[test]
+fn who_is_attached_and_takes_the_rest_gets_it_before_the_shim_goes() {
+    const LENGTH: usize = 300_000;
+    let script = script(&format!("head -c {LENGTH} /dev/zero"));
+    let mut shim = Running::created(script);
+    let attach = Request::Attach {
+        stdin: false,
+        stdout: true,
+        stderr: false,
+    };
+    let client = shim.daemon.ok(attach).1.remove(0);
+    rustix::io::ioctl_fionbio(&client, false).unwrap();
+    shim.daemon.ok(Request::Start);
+    assert_eq!(shim.daemon.exited().code, 0);
+    let shutdown = shim.daemon.send(Request::Shutdown);
+    // It does not go while this is awaited, but answers other calls.
+    shim.connect().hello();
+    let (mut heard, mut buffer) = (0, [0; 4096]);
+    while let Ok(read @ 1..) = rustix::io::read(&client, &mut buffer) {
+        heard += read;
+    }
+    assert_eq!(heard, LENGTH);
+    match shim.daemon.next().0 {
+        Message::Answer(Answer { id, result }) => {
+            assert_eq!((id, result), (shutdown, Ok(Reply::Done)));
+        }
+        other => panic!("{other:?}"),
+    }
+    shim.thread.join().unwrap();
+}
+
 #[test]
 fn a_disk_that_takes_no_record_keeps_no_container() {
     let mut shim = serve(script("exit 4"));

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How long Shutdown waits for processes to die before it says what holds them.
 const DYING: Duration = Duration::from_secs(10);
 
+/// How much of that it also waits for who is attached and has yet to take the rest.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// An answer that waits.
 #[derive(Debug)]
 pub struct Wish {
@@ -31,7 +34,7 @@ enum Kind {
     /// ReopenLog; answered when the log was opened by this number.
     Reopen(u64),
     /// Shutdown; answered when nothing is left, or when it has waited long enough.
-    Shutdown { until: Instant },
+    Shutdown { until: Instant, heard: Instant },
 }
 
 impl Wish {
@@ -39,7 +42,11 @@ impl Wish {
     pub fn patience(&self) -> Option<Duration> {
         match self.kind {
             Kind::Start(_) | Kind::Reopen(_) => None,
-            Kind::Shutdown { until } => Some(until.saturating_duration_since(Instant::now())),
+            Kind::Shutdown { until, heard } => {
+                let now = Instant::now();
+                let heard = heard.checked_duration_since(now);
+                Some(heard.unwrap_or_else(|| until.saturating_duration_since(now)))
+            }
         }
     }
 }
@@ -119,14 +126,16 @@ impl Shim<'_> {
     /// Answers Shutdown calls whose container is gone, or does not go.
     pub fn grant_shutdowns(&mut self) {
         let gone = self.container.as_ref().is_none_or(Container::is_gone);
+        let clients = self.container.as_ref();
+        let clients = clients.is_some_and(|container| container.streams.has_clients());
         for wish in std::mem::take(&mut self.wishes) {
             match wish.kind {
-                Kind::Shutdown { .. } if gone => {
+                Kind::Shutdown { heard, .. } if gone && (!clients || heard <= Instant::now()) => {
                     self.listener = None; // its file goes before the caller hears of the end
                     self.over = true;
                     self.grant(wish.connection, wish.call, Ok(Reply::Done));
                 }
-                Kind::Shutdown { until } if until <= Instant::now() => {
+                Kind::Shutdown { until, .. } if until <= Instant::now() => {
                     let failure = self
                         .container
                         .as_ref()
@@ -291,8 +300,10 @@ impl Shim<'_> {
             container.kill();
         }
         self.creator.give_up();
+        let now = Instant::now();
         Outcome::Later(Kind::Shutdown {
-            until: Instant::now() + DYING,
+            until: now + DYING,
+            heard: now + FAREWELL,
         })
     }
 

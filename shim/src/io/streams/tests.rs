@@ -401,6 +401,29 @@ fn what_a_terminals_client_types_last_is_not_lost_when_it_closes() {
     assert_eq!(seen, line.repeat(6).as_bytes());
 }
 
+/// Each that comes, pastes and goes would leave its bytes and a descriptor.
+#[test]
+fn what_was_typed_last_is_let_go_where_the_terminal_does_not_take_it() {
+    let (_slave, mut streams) = terminal();
+    let all = Wanted {
+        stdin: true,
+        ..BOTH
+    };
+    let socket = attach(&mut streams, all).unwrap().remove(0);
+    rustix::io::ioctl_fionbio(&socket, true).unwrap();
+    // Nobody reads it: the terminal takes a few of these lines.
+    let line = format!("{}\n", "x".repeat(999));
+    while write(&socket, line.as_bytes()).is_ok() {}
+    drop(socket);
+    let begun = Instant::now();
+    turn(&mut streams);
+    assert!(streams.has_clients(), "the terminal has some time");
+    while streams.has_clients() {
+        turn(&mut streams);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+}
+
 #[test]
 fn a_terminal_that_nobody_holds_is_asked_again_and_ends_when_drained() {
     let (slave, mut streams) = terminal();
