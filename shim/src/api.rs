@@ -470,14 +470,25 @@ pub enum SandboxReply {
 
 // === corten-shim dial ===
 
-/// A request to `corten-shim dial`; there may be many at once. One with which a network namespace
-/// travels is to join that, and nothing more: it is the first, where the pod has its own.
+/// A request to `corten-shim dial`; there may be many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialRequest {
     /// Chosen by the caller, and repeated in the answer.
     pub id: u64,
-    /// The TCP port, of 127.0.0.1 or else of ::1.
-    pub port: u16,
+    /// What is to be done.
+    pub wish: DialWish,
+}
+
+/// What a [`DialRequest`] is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DialWish {
+    /// Joins the network namespace that travels with it: the first request, where a pod has its own.
+    Join,
+    /// Connects to this TCP port, of 127.0.0.1 or else of ::1.
+    Connect(u16),
+    /// Joins the namespace that travels with it, which is the node's, gives up what is not connected
+    /// yet, and is in reserve again.
+    Rest,
 }
 
 /// The answer to a [`DialRequest`], in any order. The connected socket, non-blocking, travels with

@@ -5,11 +5,12 @@
 //!   DialRequest + the namespace ────▶ joins it
 //!   DialRequest { id, port } ───────▶ 127.0.0.1, then ::1
 //!   ◀─── DialReply { id } + socket    connected: the bytes are the daemon's affair
+//!   DialRequest + the node's ───────▶ in reserve again, until the next pod's
 //! ```
-//! Invariant: no connection waits for another, none is kept here, and the process ends with its
-//! client.
+//! Invariant: no connection waits for another, none is kept here, nothing of a pod is left in reserve,
+//! and the process ends with its client.
 
-use crate::api::{DialReply, DialRequest, Failure, FailureKind};
+use crate::api::{DialReply, DialRequest, DialWish, Failure, FailureKind};
 use crate::failure::At;
 use crate::packet::{self, Received};
 use crate::title;
@@ -23,6 +24,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 /// A connection that is being made.
 struct Dial {
     request: DialRequest,
+    port: u16,
     socket: OwnedFd,
     /// Why there is none to 127.0.0.1, where that was tried: what a person wants to know, for most
     /// listen there or nowhere.
@@ -40,11 +42,7 @@ pub fn run(client: &OwnedFd) -> Result<(), Failure> {
         let called = wait(client, &mut dials).at(FailureKind::System, step)?;
         if called {
             match packet::receive(client).at(FailureKind::Invalid, step)? {
-                Some(received) => {
-                    take(client, &mut dials, received);
-                    // Nothing depends on it but who looks at the list of processes.
-                    let _ = title::take_up();
-                }
+                Some(received) => take(client, &mut dials, &received),
                 None => return Ok(()),
             }
         }
@@ -71,17 +69,29 @@ fn wait(client: &OwnedFd, dials: &mut Vec<Dial>) -> Result<bool, Errno> {
     Ok(called == Some(true))
 }
 
-/// A request with a descriptor is to join that namespace, and no more.
-fn take(client: &OwnedFd, dials: &mut Vec<Dial>, mut received: Received<DialRequest>) {
+fn take(client: &OwnedFd, dials: &mut Vec<Dial>, received: &Received<DialRequest>) {
     let request = received.message;
-    match received.fds.pop() {
-        Some(namespace) => {
-            let kind = ThreadNameSpaceType::NETWORK;
-            let joined = move_into_thread_name_spaces(namespace.as_fd(), kind);
-            answer(client, &request, joined.map(|()| None));
+    // Nothing depends on a title but who looks at the list of processes.
+    match request.wish {
+        DialWish::Connect(port) => {
+            dials.extend(begin(client, request, (port, None)));
+            let _ = title::take_up();
         }
-        None => dials.extend(begin(client, request, None)),
+        DialWish::Join => {
+            answer(client, &request, join(&received.fds).map(|()| None));
+            let _ = title::take_up();
+        }
+        DialWish::Rest => {
+            dials.clear();
+            let _ = title::put_back();
+            answer(client, &request, join(&received.fds).map(|()| None));
+        }
     }
+}
+
+fn join(namespace: &[OwnedFd]) -> Result<(), Errno> {
+    let namespace = namespace.first().ok_or(Errno::BADF)?;
+    move_into_thread_name_spaces(namespace.as_fd(), ThreadNameSpaceType::NETWORK)
 }
 
 /// A connection is made, or not: then the next address is tried.
@@ -89,28 +99,33 @@ fn settle(client: &OwnedFd, dial: &Dial) -> Option<Dial> {
     match sockopt::socket_error(&dial.socket).and_then(|errno| errno) {
         Ok(()) => answer(client, &dial.request, Ok(Some(&dial.socket))),
         Err(errno) => match dial.refused {
-            None => return begin(client, dial.request, Some(errno)),
+            None => return begin(client, dial.request, (dial.port, Some(errno))),
             Some(first) => answer(client, &dial.request, Err(first)),
         },
     }
     None
 }
 
-/// Begins a connection; `refused`: why 127.0.0.1 was no good.
-fn begin(client: &OwnedFd, request: DialRequest, refused: Option<Errno>) -> Option<Dial> {
+/// Begins a connection to a port; `refused`: why 127.0.0.1 was no good.
+fn begin(
+    client: &OwnedFd,
+    request: DialRequest,
+    (port, refused): (u16, Option<Errno>),
+) -> Option<Dial> {
     let address: SocketAddr = match refused {
-        None => (Ipv4Addr::LOCALHOST, request.port).into(),
-        Some(_) => (Ipv6Addr::LOCALHOST, request.port).into(),
+        None => (Ipv4Addr::LOCALHOST, port).into(),
+        Some(_) => (Ipv6Addr::LOCALHOST, port).into(),
     };
     match (connect(&address), refused) {
         (Ok(socket), _) => {
             return Some(Dial {
                 request,
+                port,
                 socket,
                 refused,
             });
         }
-        (Err(errno), None) => return begin(client, request, Some(errno)),
+        (Err(errno), None) => return begin(client, request, (port, Some(errno))),
         (Err(_), Some(first)) => answer(client, &request, Err(first)),
     }
     None
@@ -158,7 +173,8 @@ mod tests {
     }
 
     fn ask(client: &OwnedFd, id: u64, port: u16) {
-        packet::send(client, &DialRequest { id, port }, &[]).unwrap();
+        let wish = DialWish::Connect(port);
+        packet::send(client, &DialRequest { id, wish }, &[]).unwrap();
     }
 
     fn heard(client: &OwnedFd) -> Received<DialReply> {
@@ -221,10 +237,13 @@ mod tests {
     fn what_is_no_namespace_is_refused() {
         let (client, thread) = dialer();
         let file = std::fs::File::open("/dev/null").unwrap();
-        let request = DialRequest { id: 9, port: 0 };
+        let wish = DialWish::Join;
+        let request = DialRequest { id: 9, wish };
         packet::send(&client, &request, &[file.as_fd()]).unwrap();
         let reply = heard(&client).message;
         assert_eq!((reply.id, reply.errno), (9, libc::EINVAL));
+        packet::send(&client, &request, &[]).unwrap();
+        assert_eq!(heard(&client).message.errno, libc::EBADF);
         drop(client);
         thread.join().unwrap().unwrap();
     }

@@ -37,6 +37,8 @@ pub struct Received<T> {
     pub message: T,
     /// Its descriptors, in the sender's order.
     pub fds: Vec<OwnedFd>,
+    /// Not all of them came: this process can have no more.
+    pub lost: bool,
 }
 
 /// Sends one message with its descriptors.
@@ -74,10 +76,21 @@ pub fn write<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<()> {
 ///
 /// # Errors
 /// What the socket says (`WouldBlock` when there is none yet), or `InvalidData` for a packet that
-/// is not a message of this type.
+/// is not a message of this type, or whose descriptors did not all come.
 pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Received<T>>> {
+    match receive_any(socket)? {
+        Some(received) if received.lost => Err(larger()),
+        other => Ok(other),
+    }
+}
+
+/// The same for who can do without the descriptors.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_any<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Received<T>>> {
     let mut buffer = vec![0u8; waiting(socket.as_fd())?];
-    let Some((len, mut fds)) = receive_packet(socket.as_fd(), &mut buffer)? else {
+    let Some((len, mut fds, lost)) = receive_packet(socket.as_fd(), &mut buffer)? else {
         return Ok(None);
     };
     let message = match buffer[..len].split_first() {
@@ -92,7 +105,11 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Rece
             ));
         }
     };
-    Ok(Some(Received { message, fds }))
+    Ok(Some(Received { message, fds, lost }))
+}
+
+fn larger() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a packet larger than agreed")
 }
 
 fn send_packet(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -133,7 +150,7 @@ fn waiting(socket: BorrowedFd<'_>) -> io::Result<usize> {
 fn receive_packet(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
-) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
+) -> io::Result<Option<(usize, Vec<OwnedFd>, bool)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
@@ -151,16 +168,11 @@ fn receive_packet(
             fds.extend(rights);
         }
     }
-    if received
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-    {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a packet larger than agreed",
-        ));
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(larger());
     }
-    Ok((received.bytes > 0).then_some((received.bytes, fds)))
+    let lost = received.flags.contains(ReturnFlags::CTRUNC);
+    Ok((received.bytes > 0).then_some((received.bytes, fds, lost)))
 }
 
 fn sealed_memfd(body: &[u8]) -> io::Result<OwnedFd> {
@@ -231,6 +243,30 @@ mod tests {
         let got: Received<String> = receive(&b).unwrap().unwrap();
         assert_eq!(got.message, large);
         assert_eq!(got.fds.len(), 1, "the memfd itself is not the caller's");
+    }
+
+    /// The kernel does the same for want of room for descriptors and for want of descriptors.
+    #[test]
+    fn a_message_that_lost_its_descriptors_is_an_error_but_to_who_can_do_without() {
+        let (a, b) = pair();
+        let pipe = rustix::pipe::pipe().unwrap();
+        let many = [pipe.1.as_fd(); 2 * MAX_FDS];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2 * MAX_FDS))];
+        let mut send_many = || {
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            ancillary.push(SendAncillaryMessage::ScmRights(&many));
+            let body = postcard::to_extend(&7u32, vec![BODY_INLINE]).unwrap();
+            let slices = [IoSlice::new(&body)];
+            rustix::net::sendmsg(&a, &slices, &mut ancillary, SendFlags::empty()).unwrap();
+        };
+        send_many();
+        let refused = receive::<u32>(&b).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        send_many();
+        let got = receive_any::<u32>(&b).unwrap().unwrap();
+        assert_eq!((got.message, got.lost), (7, true));
+        send(&a, &8u32, &[]).unwrap();
+        assert!(!receive_any::<u32>(&b).unwrap().unwrap().lost);
     }
 
     #[test]

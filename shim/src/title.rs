@@ -23,11 +23,30 @@ pub fn name(id: &str) -> io::Result<()> {
 /// # Errors
 /// What the files say.
 pub fn take_up() -> io::Result<()> {
-    rewrite(|line| {
-        words(line)
-            .filter(|word| *word == SPARE.as_bytes())
-            .for_each(|word| word.fill(0));
-    })
+    rewrite(unmark)
+}
+
+fn unmark(line: &mut [u8]) {
+    words(line)
+        .filter(|word| *word == SPARE.as_bytes())
+        .for_each(|word| word.fill(0));
+}
+
+/// Shows again that this is a spare, where it was said before, at the end.
+///
+/// # Errors
+/// What the files say.
+pub fn put_back() -> io::Result<()> {
+    rewrite(mark)
+}
+
+fn mark(line: &mut [u8]) {
+    let place = line.len().checked_sub(SPARE.len() + 1);
+    if let Some((&mut 0, word)) = place.and_then(|at| line[at..].split_last_mut())
+        && word.iter().all(|byte| *byte == 0)
+    {
+        word.copy_from_slice(SPARE.as_bytes());
+    }
 }
 
 fn rewrite(change: impl FnOnce(&mut [u8])) -> io::Result<()> {
@@ -59,6 +78,26 @@ fn put(line: &mut [u8], id: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spare_that_is_one_again_says_so_and_nothing_else_does() {
+        let spare = format!("shim\0dial\0{SPARE}\0").into_bytes();
+        let mut shown = spare.clone();
+        unmark(&mut shown);
+        assert_eq!(shown, b"shim\0dial\0\0\0\0\0\0\0\0\0");
+        mark(&mut shown);
+        assert_eq!(shown, spare);
+        for other in [
+            &b"shim\0dial\0"[..],
+            b"\0",
+            b"",
+            b"shim\0dial\0-a\0\0\0\0\0\0",
+        ] {
+            let mut shown = other.to_vec();
+            mark(&mut shown);
+            assert_eq!(shown, other);
+        }
+    }
 
     #[test]
     fn an_id_takes_the_place_of_what_stands_for_it() {

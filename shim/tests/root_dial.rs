@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
 
 use corten_shim::api::{
-    DialReply, DialRequest, IdMap, IdMaps, PinRequest, Pins, SandboxReply, SandboxRequest,
+    DialReply, DialRequest, DialWish, IdMap, IdMaps, PinRequest, Pins, SandboxReply, SandboxRequest,
 };
 use corten_shim::packet;
 use rustix::fd::{AsFd, OwnedFd};
@@ -93,14 +93,16 @@ impl Dialer {
         let (socket, child) = start("dial");
         let dialer = Self { socket, child };
         let namespace = File::open(&network.path).unwrap();
-        let join = DialRequest { id: 1, port: 0 };
+        let wish = DialWish::Join;
+        let join = DialRequest { id: 1, wish };
         packet::send(&dialer.socket, &join, &[namespace.as_fd()]).unwrap();
         assert_eq!(dialer.heard().0, DialReply { id: 1, errno: 0 });
         dialer
     }
 
     fn ask(&self, id: u64, port: u16) {
-        packet::send(&self.socket, &DialRequest { id, port }, &[]).unwrap();
+        let wish = DialWish::Connect(port);
+        packet::send(&self.socket, &DialRequest { id, wish }, &[]).unwrap();
     }
 
     fn heard(&self) -> (DialReply, Option<TcpStream>) {
@@ -154,6 +156,22 @@ fn root_a_dialer_reaches_what_listens_in_its_network_alone() {
     assert_eq!(dialer.heard().0.errno, libc::ECONNREFUSED);
     dialer.gone();
     both_ways(&network);
+}
+
+/// What waits for its next session is in no pod's network, with nothing that was begun there.
+#[test]
+#[ignore = "needs root"]
+fn root_a_dialer_at_rest_has_left_its_network() {
+    let network = Network::new(None);
+    let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let dialer = Dialer::into(&network);
+    let home = File::open("/proc/self/ns/net").unwrap();
+    let wish = DialWish::Rest;
+    let rest = DialRequest { id: 2, wish };
+    packet::send(&dialer.socket, &rest, &[home.as_fd()]).unwrap();
+    assert_eq!(dialer.heard().0, DialReply { id: 2, errno: 0 });
+    says_hello(&dialer, &outside);
+    dialer.gone();
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Connections into a pod's network, by `corten-shim dial`: one process for as long as somebody
-//! forwards ports, however many connections that makes.
+//! forwards ports, however many connections that makes. After that it goes back to the node's network
+//! and into reserve, so that sessions in a row start no program.
 
 use super::TaskError;
+use super::process::{Kill, Spawned};
 use super::socket::PacketSocket;
 use super::spare::{Starter, Verb};
-use corten_shim::api::{DialReply, DialRequest};
+use corten_shim::api::{DialReply, DialRequest, DialWish};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -12,24 +14,45 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 /// What such a helper is called.
 pub const VERB: &str = "dial";
 
 type Dialled = Result<Option<OwnedFd>, Errno>;
 
-/// A process in a pod's network namespace that connects to its ports. Dropped, it ends; connections
-/// that were made live on.
+/// The daemon's own network namespace, which is the node's.
+const HOME: &str = "/proc/self/ns/net";
+/// How long a dialer may take to come back from a pod.
+const WAY_HOME: Duration = Duration::from_secs(1);
+
+/// A process in a pod's network namespace that connects to its ports. Dropped, it leaves the pod;
+/// connections that were made live on.
 pub struct Dialer {
-    line: Arc<Line>,
-    listener: AbortHandle,
+    /// There until it is dropped.
+    line: Option<Arc<Line>>,
+    listener: JoinHandle<()>,
+    home: Option<Home>,
+}
+
+/// Where a dialer goes when it is not needed any more.
+struct Home {
+    starter: Arc<Starter>,
+    kill: Kill,
 }
 
 impl Drop for Dialer {
     fn drop(&mut self) {
         self.listener.abort();
+        // Without an event loop the daemon is ending, and its descriptors with it.
+        if let (Some(line), Some(home), Ok(runtime)) =
+            (self.line.take(), self.home.take(), Handle::try_current())
+        {
+            runtime.spawn(go_home(line, home));
+        }
     }
 }
 
@@ -48,8 +71,21 @@ impl Dialer {
             next: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
         });
-        let listener = tokio::spawn(listen(Arc::clone(&line))).abort_handle();
-        Self { line, listener }
+        Self {
+            listener: tokio::spawn(listen(Arc::clone(&line))),
+            line: Some(line),
+            home: None,
+        }
+    }
+
+    async fn ask(
+        &self,
+        verb: &'static str,
+        wish: DialWish,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Dialled, TaskError> {
+        let line = self.line.as_ref().ok_or(TaskError::Gone { verb })?;
+        line.ask(verb, wish, fds).await
     }
 
     /// Connects to a TCP port of the pod's loopback, by IPv4 or else by IPv6; the socket does not
@@ -59,7 +95,7 @@ impl Dialer {
     /// [`TaskError::Dial`] with the kernel's reason; else that the process has gone.
     pub async fn connect(&self, port: u16) -> Result<OwnedFd, TaskError> {
         let verb = "connect to a port of the pod";
-        let dialled = self.line.ask(verb, port, &[]).await?;
+        let dialled = self.ask(verb, DialWish::Connect(port), &[]).await?;
         let source = |errno: Errno| TaskError::Dial {
             port,
             source: errno.into(),
@@ -72,7 +108,7 @@ impl Line {
     async fn ask(
         &self,
         verb: &'static str,
-        port: u16,
+        wish: DialWish,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Dialled, TaskError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -84,7 +120,7 @@ impl Line {
             }
             None => return Err(TaskError::Gone { verb }),
         };
-        let sent = self.socket.send(&DialRequest { id, port }, fds).await;
+        let sent = self.socket.send(&DialRequest { id, wish }, fds).await;
         sent.map_err(|source| TaskError::Socket { verb, source })?;
         answer.await.map_err(|_| TaskError::Gone { verb })
     }
@@ -96,10 +132,12 @@ impl Line {
 
 /// Takes in answers until the process has gone.
 async fn listen(line: Arc<Line>) {
-    while let Ok(Some(received)) = line.socket.receive::<DialReply>().await {
+    while let Ok(Some(received)) = line.socket.receive_any::<DialReply>().await {
         let DialReply { id, errno } = received.message;
         let waiter = line.waiting().as_mut().and_then(|all| all.remove(&id));
         let dialled = match errno {
+            // It is nothing to the other connections.
+            0 if received.lost => Err(Errno::MFILE),
             0 => Ok(received.fds.into_iter().next()),
             errno => Err(Errno::from_raw_os_error(errno)),
         };
@@ -116,12 +154,49 @@ pub async fn start(starter: &Arc<Starter>, network: Option<&Path>) -> Result<Dia
     let verb = "join the pod's network";
     let failed = |source| TaskError::Socket { verb, source };
     let namespace = network.map(File::open).transpose().map_err(failed)?;
-    let spawned = starter.take(Verb::Dial)?;
-    let dialer = Dialer::over(spawned.socket);
+    let Spawned { socket, kill } = starter.take(Verb::Dial)?;
+    let mut dialer = Dialer::over(socket);
     if let Some(namespace) = namespace {
-        let joined = dialer.line.ask(verb, 0, &[namespace.as_fd()]).await?;
+        let fds = [namespace.as_fd()];
+        let joined = dialer.ask(verb, DialWish::Join, &fds).await?;
         joined.map_err(|errno| failed(errno.into()))?;
     }
     starter.fill(Verb::Dial);
+    dialer.home = Some(Home {
+        starter: Arc::clone(starter),
+        kill,
+    });
     Ok(dialer)
+}
+
+/// Lets a dialer leave its pod. One that does not is left alone: it ends with its socket.
+async fn go_home(mut line: Arc<Line>, home: Home) {
+    // The listener was told to end, and soon lets go of it.
+    let Line { socket, next, .. } = loop {
+        match Arc::try_unwrap(line) {
+            Ok(line) => break line,
+            Err(shared) => line = shared,
+        }
+        tokio::task::yield_now().await;
+    };
+    let id = next.into_inner();
+    let Home { starter, kill } = home;
+    if let Ok(Ok(true)) = tokio::time::timeout(WAY_HOME, rest(&socket, id)).await {
+        starter.give_back(Verb::Dial, Spawned { socket, kill });
+    }
+}
+
+/// Whether the dialer is in the node's network again. What it had connected on the way is closed.
+async fn rest(socket: &PacketSocket, id: u64) -> std::io::Result<bool> {
+    let home = File::open(HOME)?;
+    let wish = DialWish::Rest;
+    socket
+        .send(&DialRequest { id, wish }, &[home.as_fd()])
+        .await?;
+    while let Some(received) = socket.receive_any::<DialReply>().await? {
+        if received.message.id == id {
+            return Ok(received.message.errno == 0);
+        }
+    }
+    Ok(false)
 }

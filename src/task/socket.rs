@@ -56,4 +56,11 @@ impl PacketSocket {
             .async_io(Interest::READABLE, || packet::receive(self.0.as_fd()))
             .await
     }
+
+    /// The same, also where this process can have no more descriptors: they are lost then.
+    pub async fn receive_any<T: DeserializeOwned>(&self) -> io::Result<Option<Received<T>>> {
+        self.0
+            .async_io(Interest::READABLE, || packet::receive_any(self.0.as_fd()))
+            .await
+    }
 }

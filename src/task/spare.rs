@@ -4,6 +4,8 @@
 //! It is only a head start: a spare that has ended in the meantime is passed over, and a second
 //! request at the same time starts a program of its own. The first request of a kind has none.
 //!
+//! A dialer comes back when its session is over.
+//!
 //! Invariant: at most one of a kind is in reserve, what others read as its arguments says so, and none
 //! outlives the daemon: it ends with its socket.
 
@@ -14,7 +16,7 @@ use corten_shim::api;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many of an id's 64 digits name its shim's socket: a socket's address holds 108 bytes, also
 /// below a long state directory, and they name a container as surely.
@@ -22,6 +24,8 @@ const DIGITS: usize = 32;
 
 /// After a create its caller starts the container, within this time.
 const MOMENT: Duration = Duration::from_millis(5);
+/// A session of port-forward that is over by then has given its dialer back.
+const SHORT_SESSION: Duration = Duration::from_secs(1);
 
 /// What is kept in reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +40,25 @@ pub enum Verb {
     Sandbox,
 }
 
+impl Verb {
+    /// How long nothing is started after a request.
+    fn moment(self) -> Duration {
+        match self {
+            Self::Dial => SHORT_SESSION,
+            Self::Run | Self::Exec | Self::Sandbox => MOMENT,
+        }
+    }
+
+    /// The arguments of one that is started for a request which is there: a dialer can be in reserve
+    /// after it.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Dial => &[api::SPARE],
+            Self::Run | Self::Exec | Self::Sandbox => &[],
+        }
+    }
+}
+
 /// Starts programs of `corten-shim`.
 pub struct Starter {
     program: PathBuf,
@@ -48,7 +71,8 @@ pub struct Starter {
 enum Reserve {
     #[default]
     Empty,
-    Coming,
+    /// Since it was asked for.
+    Coming(Instant),
     Ready(Spawned),
 }
 
@@ -63,7 +87,7 @@ impl Reserve {
     fn is_wanted(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Coming => false,
+            Self::Coming(_) => false,
             Self::Ready(spare) => spare.kill.is_over(),
         }
     }
@@ -99,7 +123,7 @@ impl Starter {
     pub fn spare(&self, verb: Verb) -> Option<Spawned> {
         let mut reserve = self.reserve(verb);
         match *reserve {
-            Reserve::Coming => None,
+            Reserve::Coming(_) => None,
             _ => std::mem::take(&mut *reserve).ready(),
         }
     }
@@ -117,20 +141,34 @@ impl Starter {
     /// # Errors
     /// Where it cannot be started.
     pub fn take(&self, verb: Verb) -> Result<Spawned, TaskError> {
-        let fresh = || self.begin(verb, &[]);
+        let arguments = verb.arguments().iter().map(AsRef::as_ref);
+        let fresh = || self.begin(verb, &arguments.collect::<Vec<_>>());
         self.spare(verb).map_or_else(fresh, Ok)
+    }
+
+    /// Takes one back that has done what it was asked for, unless there is one.
+    pub fn give_back(&self, verb: Verb, spawned: Spawned) {
+        let mut reserve = self.reserve(verb);
+        if matches!(*reserve, Reserve::Coming(_)) || reserve.is_wanted() {
+            *reserve = Reserve::Ready(spawned);
+        }
     }
 
     /// Starts a spare in the background, unless there is one: after a moment, so that it does not take
     /// the processor from what the caller does next.
     pub fn fill(self: &Arc<Self>, verb: Verb) {
+        let asked = Instant::now();
         match &mut *self.reserve(verb) {
-            reserve if reserve.is_wanted() => *reserve = Reserve::Coming,
+            reserve if reserve.is_wanted() => *reserve = Reserve::Coming(asked),
             _ => return,
         }
         let starter = Arc::clone(self);
         tokio::spawn(async move {
-            tokio::time::sleep(MOMENT).await;
+            tokio::time::sleep(verb.moment()).await;
+            // One was given back meanwhile.
+            if !matches!(*starter.reserve(verb), Reserve::Coming(since) if since == asked) {
+                return;
+            }
             // The kernel holds a thread that starts a program until the program is there: not one that
             // requests wait for.
             let started = tokio::task::spawn_blocking(move || starter.keep(verb));
@@ -228,6 +266,22 @@ mod tests {
         assert_eq!(started(dir.path()), [api::ANY]);
         assert!(starter.spare(Verb::Run).is_some());
         assert!(starter.spare(Verb::Run).is_none());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_given_back_is_the_spare_and_none_is_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let starter = starter(dir.path(), "exec cat");
+        let first = starter.take(Verb::Dial).unwrap();
+        let second = starter.take(Verb::Dial).unwrap();
+        until(|| started(dir.path()).len() == 2).await;
+        starter.fill(Verb::Dial);
+        starter.give_back(Verb::Dial, first);
+        starter.give_back(Verb::Dial, second);
+        assert!(starter.spare(Verb::Dial).is_some());
+        assert!(starter.spare(Verb::Dial).is_none(), "one is kept");
+        tokio::time::sleep(2 * SHORT_SESSION).await;
+        assert_eq!(started(dir.path()).len(), 2);
     }
 
     #[tokio::test]

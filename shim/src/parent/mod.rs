@@ -142,6 +142,7 @@ impl Stage {
                 Ok(Some(Received {
                     message: FromStage::Made(made),
                     fds,
+                    ..
                 })),
                 Some(cgroup),
             ) => created(made, cgroup, fds),

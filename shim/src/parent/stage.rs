@@ -330,6 +330,7 @@ fn wait_until_ready(gate: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
             Some(Received {
                 message: FromInit::Terminal,
                 mut fds,
+                ..
             }) => master = fds.pop(),
             Some(Received {
                 message: FromInit::Ready,
