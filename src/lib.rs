@@ -10,6 +10,7 @@
 //! - [`task`], [`network`], [`snapshot`], [`content`], [`registry`], [`store`], [`cgroup`]: ports,
 //!   each a small trait with one real adapter.
 //! - [`unpack`]: a stream of bytes and a directory become a layer.
+//! - [`verifier`]: a port too: whether an image may be used.
 //! - [`trees`]: walks and deletes trees that containers made, of any depth.
 //! - [`id`], [`error`]: what all of them speak of.
 //! - [`failpoint`]: faults on purpose, in tests only.
@@ -43,3 +44,4 @@ pub mod stream;
 pub mod task;
 pub mod trees;
 pub mod unpack;
+pub mod verifier;

@@ -34,8 +34,8 @@ enum Stage {
     Later,
 }
 
-const PORTS: [&str; 8] = [
-    "cgroup", "content", "network", "nri", "registry", "snapshot", "store", "task",
+const PORTS: [&str; 9] = [
+    "cgroup", "content", "network", "nri", "registry", "snapshot", "store", "task", "verifier",
 ];
 
 /// What the engine joins.
@@ -52,6 +52,7 @@ const BELOW_ENGINE: &[&str] = &[
     "task",
     "trees",
     "unpack",
+    "verifier",
 ];
 
 const fn room(name: &'static str, may: &'static [&'static str]) -> Room {
@@ -74,7 +75,7 @@ const fn later(name: &'static str, may: &'static [&'static str]) -> Room {
 const JOINS: [&str; 3] = ["lib", "main", "daemon"];
 
 /// All other rooms.
-const ROOMS: [Room; 22] = [
+const ROOMS: [Room; 23] = [
     room("error", &[]),
     room("failpoint", &[]),
     room("id", &[]),
@@ -90,6 +91,7 @@ const ROOMS: [Room; 22] = [
     room("snapshot", &["model", "trees", "unpack"]),
     room("store", &["model", "trees"]),
     room("task", &["model"]),
+    room("verifier", &["model"]),
     later("nri", &["model"]),
     room("engine", BELOW_ENGINE),
     room("cri", &["engine", "model"]),

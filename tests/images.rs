@@ -11,10 +11,18 @@ mod conf;
 mod fault_registry;
 #[path = "images/faults.rs"]
 mod faults;
+#[path = "images/forge.rs"]
+mod forge;
 #[path = "images/node.rs"]
 mod node;
+#[path = "images/oracle.rs"]
+mod oracle;
+#[path = "images/policy.rs"]
+mod policy;
 #[path = "images/tls.rs"]
 mod tls;
+#[path = "images/tree.rs"]
+mod tree;
 
 use std::{
     fs,

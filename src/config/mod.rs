@@ -8,6 +8,7 @@
 //! at the files or asks whether a value was given.
 
 pub mod host;
+mod images;
 mod live;
 pub mod raw;
 mod registry;
@@ -15,6 +16,7 @@ pub mod show;
 mod streaming;
 
 pub use crate::model::host::CgroupDriver;
+pub use images::{ImagesConfig, VerifiersConfig};
 pub use live::Live;
 use raw::{ConfigError, KEYS, Key, RawConfig, Takes};
 pub use registry::RegistryConfig;
@@ -76,13 +78,6 @@ pub struct CniConfig {
     pub conf_template: Option<PathBuf>,
 }
 
-/// What is special about some images.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImagesConfig {
-    /// Patterns of references that garbage collection leaves alone.
-    pub pinned: Vec<String>,
-}
-
 /// What a reload found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -126,9 +121,7 @@ impl Config {
             registry: registry::resolve(&raw)?,
             cni: cni(&raw)?,
             cgroup_driver: cgroup_driver(&raw)?,
-            images: ImagesConfig {
-                pinned: raw.list(&raw::IMAGES_PINNED),
-            },
+            images: images::resolve(&raw)?,
             streaming: streaming::resolve(&raw)?,
             metrics: match raw.text(&raw::METRICS_ADDRESS) {
                 Some(_) => Some(streaming::socket_address(&raw, &raw::METRICS_ADDRESS)?),

@@ -81,6 +81,11 @@ keys! {
     CNI_CONF_TEMPLATE = "cni.conf_template" Text AtStart [];
     CGROUP_DRIVER = "cgroup.driver" Text AtStart ["auto"];
     IMAGES_PINNED = "images.pinned" List AtReload [];
+    IMAGES_MAX_DECOMPRESSION_RATIO = "images.max_decompression_ratio" Count AtReload ["200"];
+    IMAGES_DEVICE_NODES = "images.device_nodes" Text AtReload ["allow"];
+    VERIFIERS_BIN_DIR = "verifiers.bin_dir" Text AtReload ["/opt/containerd/image-verifier/bin"];
+    VERIFIERS_MAX_VERIFIERS = "verifiers.max_verifiers" Count AtReload ["10"];
+    VERIFIERS_PER_VERIFIER_TIMEOUT = "verifiers.per_verifier_timeout" Text AtReload ["10s"];
     STREAMING_ADDRESS = "streaming.address" Text AtStart ["127.0.0.1:0"];
     STREAMING_TLS_CERT = "streaming.tls_cert" Text AtStart [];
     STREAMING_TLS_KEY = "streaming.tls_key" Text AtStart [];

@@ -347,6 +347,7 @@ mod tests {
             digests: std::collections::BTreeSet::new(),
             manifest: Digest::of(b"manifest"),
             layers: vec![],
+            targets: vec![],
             removed: false,
         };
         Content::open(root.path()).unwrap().save(&record).unwrap();

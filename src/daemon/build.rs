@@ -4,7 +4,7 @@ use super::home;
 use crate::cgroup::HostCgroups;
 use crate::config::{Config, host};
 use crate::content::Content;
-use crate::engine::{ConfTemplate, Engine, Images, Node, Ports};
+use crate::engine::{ConfTemplate, Engine, ImagePolicy, Images, Node, Ports};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::host::HostFacts;
 use crate::network::CniNetworks;
@@ -12,6 +12,7 @@ use crate::registry::{HttpRegistry, Settings};
 use crate::snapshot::{Layers, Overlay};
 use crate::store::FileStore;
 use crate::task::{ShimTasks, apparmor, probe_user_namespaces, seccomp};
+use crate::verifier::Programs;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -130,12 +131,28 @@ pub fn registries(config: &Config) -> Settings {
     }
 }
 
+/// What images have to keep to, as the configuration says.
+#[must_use]
+pub fn image_policy(config: &Config) -> ImagePolicy {
+    let verifiers = &config.images.verifiers;
+    ImagePolicy {
+        verifier: Some(Arc::new(Programs {
+            directory: verifiers.bin_dir.clone(),
+            most: verifiers.max_verifiers,
+            time_limit: verifiers.per_verifier_timeout,
+        })),
+        unpacking: config.images.unpacking,
+    }
+}
+
 fn images(config: &Config, layers: Arc<Layers>, registry: HttpRegistry) -> Result<Arc<Images>> {
     let content = Content::open(&config.root.join("images"))?;
     let pinned = config.images.pinned.clone();
     let downloads = config.registry.max_concurrent_downloads;
     let content = Arc::new(content);
-    Images::open(Arc::new(registry), content, layers, pinned, downloads)
+    let images = Images::open(Arc::new(registry), content, layers, pinned, downloads)?;
+    images.set_policy(image_policy(config));
+    Ok(images)
 }
 
 fn in_state(config: &Config) -> String {

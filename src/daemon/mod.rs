@@ -155,6 +155,7 @@ impl Daemon {
         self.built.registry.set(build::registries(&config));
         let images = self.built.engine.images();
         images.set_pinned(config.images.pinned.clone());
+        images.set_policy(build::image_policy(&config));
         info!(changed = ?changes.applied, "reloaded");
         if !changes.waiting.is_empty() {
             warn!(keys = ?changes.waiting, "changed, and takes effect at the next start");

@@ -86,6 +86,7 @@ impl Engine {
         config: ContainerConfig,
     ) -> Result<ContainerId> {
         let image = self.image_of(&config)?;
+        self.verify(&config, &image).await?;
         let draft = self.draft_container(sandbox, config, &image)?;
         // The images' layers stay while the container is there.
         let held = draft
@@ -120,6 +121,25 @@ impl Engine {
                 config.image
             ))
         })
+    }
+
+    /// Whether the image and those that the container is to see may be used.
+    async fn verify(&self, config: &ContainerConfig, image: &Image) -> Result<()> {
+        let images = &self.ports.images;
+        images
+            .verify_use(image, &config.user_specified_image)
+            .await?;
+        for wanted in config
+            .mounts
+            .iter()
+            .filter_map(|mount| mount.image.as_ref())
+        {
+            // One that is not there is told where it is looked for.
+            if let Ok(Some(volume)) = images.status(&wanted.image) {
+                images.verify_use(&volume, &wanted.image).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The images that a container is to see.

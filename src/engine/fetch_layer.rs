@@ -148,7 +148,8 @@ async fn unpack_feed(
 ) -> Result<(Staged, Unpacked)> {
     super::blocking(move || {
         let staged = images.layers.begin()?;
-        let (tree, expected) = (staged.tree(), layer.expected());
+        let policy = images.policy().unpacking;
+        let (tree, expected) = (staged.tree(), layer.expected(&policy));
         let unpacked = match layer.size {
             ..SMALL => unpack::unpack(reader, &tree, &expected),
             _ => unpack::unpack_on_two(reader, &tree, &expected),

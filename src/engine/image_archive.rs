@@ -4,7 +4,7 @@
 //! Sources: OCI image layout 1.1; Docker's image specification 1.2 for `manifest.json`.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -49,8 +49,8 @@ pub(super) struct ArchivedImage {
     pub layers: Vec<WantedLayer>,
     /// The names that it has in the archive.
     pub names: Vec<ImageRef>,
-    /// The digest that these names have in a registry, where the archive tells.
-    pub named: Option<Digest>,
+    /// What these names stand for in a registry, where the archive tells.
+    pub named: Option<Descriptor>,
     /// Where each layer's bytes are, by the layer's name.
     pub members: HashMap<Digest, String>,
 }
@@ -213,7 +213,11 @@ impl ImageArchive {
             config,
             layers,
             names: layout_names(entry),
-            named: Some(entry.digest.clone()),
+            named: Some(Descriptor {
+                annotations: BTreeMap::new(),
+                platform: None,
+                ..entry.clone()
+            }),
         })
     }
 

@@ -227,6 +227,7 @@ mod tests {
                 digests: [format!("reg/app@{digest}").parse().unwrap()].into(),
                 manifest: digest.clone(),
                 layers: vec![ChainId(digest)],
+                targets: vec![],
                 removed: false,
             },
             config: ImageConfig::default(),

@@ -19,15 +19,13 @@ use super::{
 use crate::{
     error::{Error, Result},
     id::{ChainId, Digest},
-    model::image::{ImageManifest, Progress, Stage, chain_ids},
+    model::{
+        image::{ImageManifest, Progress, Stage, chain_ids},
+        image_policy::UnpackPolicy,
+    },
     snapshot::{Place, Staged},
     unpack::{Expected, Unpacked},
 };
-
-/// A layer may unpack to this many times its blob, and to [`FREE_SIZE`] in any case.
-const LARGEST_RATIO: u64 = 200;
-/// What any layer may unpack to.
-const FREE_SIZE: u64 = 1 << 30;
 
 /// Whom to tell how far layers are; called from any thread.
 pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
@@ -47,11 +45,12 @@ pub(super) struct WantedLayer {
 
 impl WantedLayer {
     /// What the bytes have to be.
-    pub fn expected(&self) -> Expected {
+    pub fn expected(&self, policy: &UnpackPolicy) -> Expected {
         Expected {
             blob: self.blob.clone(),
             diff_id: self.place.diff_id.clone(),
-            limit: (self.size.saturating_mul(LARGEST_RATIO)).max(FREE_SIZE),
+            limit: policy.limit(self.size),
+            devices: policy.devices,
         }
     }
 

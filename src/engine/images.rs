@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::{Mutex, Semaphore};
 use tracing::{info, warn};
 
-use super::{blocking, flights::Flights, image_index::Index};
+use super::{blocking, flights::Flights, image_index::Index, image_policy::ImagePolicy};
 use crate::{
     content::Content,
     error::{Context, Error, Kind, Result},
@@ -38,6 +38,7 @@ pub struct Images {
     pub(super) pulls: Flights<(ImageRef, Credentials), ImageId>,
     pub(super) unpacks: Flights<ChainId, ()>,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) policy: RwLock<ImagePolicy>,
     state: RwLock<Index>,
     changes: Mutex<()>,
     syncing: Mutex<()>,
@@ -83,6 +84,7 @@ impl Images {
             pulls: Flights::default(),
             unpacks: Flights::default(),
             slots: Arc::new(Semaphore::new(downloads)),
+            policy: RwLock::default(),
             state: RwLock::new(Index::new(pinned)),
             changes: Mutex::default(),
             syncing: Mutex::default(),
@@ -172,6 +174,7 @@ impl Images {
         if let Some(before) = before {
             record.tags.extend(before.tags);
             record.digests.extend(before.digests);
+            record.remember_targets(before.targets);
         }
         let image = self.assemble(&record)?;
         self.content.save(&record)?;

@@ -104,9 +104,10 @@ impl Import {
             )));
         };
         layer.tell(&self.progress, Stage::Unpacking, 0);
+        let policy = self.images.policy().unpacking;
         let staged = self.images.layers.begin()?;
-        let unpacked =
-            unpack::unpack(reader, &staged.tree(), &layer.expected()).map_err(unpack_error)?;
+        let unpacked = unpack::unpack(reader, &staged.tree(), &layer.expected(&policy))
+            .map_err(unpack_error)?;
         Ok((staged, unpacked))
     }
 }
@@ -148,11 +149,11 @@ fn rename(images: &mut [ArchivedImage], names: &[ImageRef]) -> Result<()> {
 }
 
 fn record(image: &ArchivedImage) -> ImageRecord {
-    let digests = image.named.iter().flat_map(|digest| {
+    let digests = image.named.iter().flat_map(|target| {
         image
             .names
             .iter()
-            .map(|name| name.with_digest(digest.clone()))
+            .map(|name| name.with_digest(target.digest.clone()))
     });
     ImageRecord {
         id: ImageId(Digest::of(&image.config)),
@@ -160,6 +161,7 @@ fn record(image: &ArchivedImage) -> ImageRecord {
         digests: digests.collect(),
         manifest: Digest::of(&image.manifest),
         layers: chains(&image.layers),
+        targets: image.named.iter().cloned().collect(),
         removed: false,
     }
 }

@@ -140,7 +140,8 @@ impl Pull {
             .registry
             .resolve(&self.image, &self.credentials)
             .await?;
-        let named = top.digest.clone();
+        self.images.verify_pull(&self.image, &top).await?;
+        let named = Manifest::descriptor(&top.bytes, &top.digest);
         let found = self.choose(top).await?;
         crate::failpoint!("pull_image/resolved");
         let config = self.config(&found.manifest.config).await?;
@@ -226,13 +227,14 @@ impl Pull {
     }
 
     /// By tag the image gets tag and digest; by digest only that, whatever tag stands beside it.
-    fn record(&self, found: &Found, named: Digest, layers: &[WantedLayer]) -> ImageRecord {
+    fn record(&self, found: &Found, named: Descriptor, layers: &[WantedLayer]) -> ImageRecord {
         let tag = Some(self.image.clone()).filter(|image| image.digest().is_none());
         ImageRecord {
             id: ImageId(found.manifest.config.digest.clone()),
             tags: tag.into_iter().collect(),
-            digests: [self.image.with_digest(named)].into(),
+            digests: [self.image.with_digest(named.digest.clone())].into(),
             manifest: found.digest.clone(),
+            targets: vec![named],
             layers: chains(layers),
             removed: false,
         }

@@ -7,6 +7,7 @@ mod resources;
 mod sessions;
 mod teardown;
 mod torn_records;
+mod verified;
 
 use super::{Engine, Images, Node, Ports};
 use crate::cgroup::fakes::HostCgroups;
@@ -80,7 +81,7 @@ impl Bench {
             apparmor: apparmor::Profiles::default(),
             seccomp: Arc::new(seccomp::Filters::new(dir.path().join("seccomp"))),
         };
-        let image = an_image(&ports.images).await;
+        let image = image_named(&ports.images, "registry/sleep:1").await;
         let node = Node {
             state: dir.path().to_owned(),
             host: host(),
@@ -135,8 +136,9 @@ fn images(dir: &Path) -> Arc<Images> {
 }
 
 /// Stores an image without layers whose containers run `sleep`.
-async fn an_image(images: &Arc<Images>) -> String {
-    let config = br#"{"config":{"Cmd":["sleep","1"]},"rootfs":{"diff_ids":[]}}"#.to_vec();
+async fn image_named(images: &Arc<Images>, name: &str) -> String {
+    let config = r#"{"author":"NAME","config":{"Cmd":["sleep","1"]},"rootfs":{"diff_ids":[]}}"#;
+    let config = config.replace("NAME", name).into_bytes();
     let digest = |bytes: &[u8]| {
         let bytes = Sha256::digest(bytes);
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
@@ -145,10 +147,11 @@ async fn an_image(images: &Arc<Images>) -> String {
     let (config_digest, manifest) = (digest(&config), b"{}".to_vec());
     let record = ImageRecord {
         id: ImageId(config_digest.clone()),
-        tags: ["registry/sleep:1".parse().unwrap()].into(),
+        tags: [name.parse().unwrap()].into(),
         digests: [].into(),
         manifest: digest(&manifest),
         layers: Vec::new(),
+        targets: vec![],
         removed: false,
     };
     let blobs = vec![(config_digest, config), (digest(&manifest), manifest)];

@@ -154,6 +154,34 @@ impl Manifest {
     }
 }
 
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Typed {
+    media_type: String,
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+impl Manifest {
+    /// The descriptor of a manifest or an index of these bytes and this digest. Its type is what it
+    /// says of itself, else OCI's of its kind.
+    #[must_use]
+    pub fn descriptor(bytes: &[u8], digest: &Digest) -> Descriptor {
+        let typed: Typed = serde_json::from_slice(bytes).unwrap_or_default();
+        let media_type = match (typed.media_type, typed.manifests) {
+            (named, _) if !named.is_empty() => named,
+            (_, Some(_)) => MANIFEST_TYPES[0].to_owned(),
+            (_, None) => MANIFEST_TYPES[1].to_owned(),
+        };
+        Descriptor {
+            media_type,
+            digest: digest.clone(),
+            size: bytes.len() as u64,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 impl ImageManifest {
     fn checked(config: Descriptor, layers: Vec<Descriptor>) -> Result<Manifest> {
         if layers.len() > MOST_LAYERS {
@@ -349,11 +377,25 @@ pub struct ImageRecord {
     pub digests: BTreeSet<ImageRef>,
     /// The manifest of this platform's image.
     pub manifest: Digest,
+    /// The manifests and indexes that the digests of the names stand for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Descriptor>,
     /// The layers by chain id, bottom first.
     pub layers: Vec<ChainId>,
     /// It was removed while containers use it: no longer shown, and gone with the last of them.
     #[serde(default)]
     pub removed: bool,
+}
+
+impl ImageRecord {
+    /// Adds targets of names that it had before.
+    pub fn remember_targets(&mut self, before: Vec<Descriptor>) {
+        for target in before {
+            if !self.targets.contains(&target) {
+                self.targets.push(target);
+            }
+        }
+    }
 }
 
 /// An image as the node knows it while the daemon runs.

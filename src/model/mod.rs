@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod hierarchies;
 pub mod host;
 pub mod image;
+pub mod image_policy;
 pub mod resources;
 pub mod sandbox;
 pub mod signal;

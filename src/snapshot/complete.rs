@@ -3,6 +3,7 @@
 //! files of lower layers are made.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     os::fd::OwnedFd,
     os::unix::ffi::OsStrExt,
@@ -19,6 +20,7 @@ use super::{
     error::{Error, io_error},
     lower::{Found, Lower},
     relocate::{relocate, resolve},
+    whiteouts::drop_idle,
 };
 use crate::unpack::{PendingLink, Unpacked};
 
@@ -29,13 +31,17 @@ const LARGEST_XATTR: usize = 64 * 1024;
 pub(super) fn complete(root: &Path, unpacked: &Unpacked, lower: &Lower) -> Result<(), Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let layer = fs::open(root, flags, Mode::empty()).map_err(io_error("open", root))?;
+    let mut made = HashSet::new();
     for link in &unpacked.links {
-        make_link(&layer, lower, link)?;
+        make_link(&layer, lower, link, &made)?;
+        made.insert(&link.path);
     }
-    let implied = relocate(&layer, lower, &unpacked.implied);
-    let implied = implied.map_err(io_error("move through links of lower layers in", root))?;
+    let relocated = relocate(&layer, lower, &unpacked.implied);
+    let relocated = relocated.map_err(io_error("move through links of lower layers in", root))?;
+    drop_idle(&layer, lower, &unpacked.whiteouts, &relocated)
+        .map_err(io_error("take idle whiteouts away in", root))?;
     // Last and deepest first: each link and each change below gives a directory a new time.
-    for path in implied.iter().rev() {
+    for path in relocated.implied.iter().rev() {
         copy_attributes(&layer, lower, path)
             .map_err(io_error("set the attributes of", root.join(path)))?;
     }
@@ -92,11 +98,18 @@ fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Makes a hard link whose target may be in this layer (a link made just before) or below.
-fn make_link(layer: &OwnedFd, lower: &Lower, link: &PendingLink) -> Result<(), Error> {
+/// Makes a hard link whose target is one of those that were `made` just before, or below: what else
+/// the layer has there came after the link.
+fn make_link(
+    layer: &OwnedFd,
+    lower: &Lower,
+    link: &PendingLink,
+    made: &HashSet<&PathBuf>,
+) -> Result<(), Error> {
     let failed = |errno: Errno| io_error("link", &link.path)(errno);
     let own = parent(layer, &link.target)
         .ok()
+        .filter(|_| made.contains(&link.target))
         .filter(|own| fs::statat(own, file_name(&link.target), AtFlags::SYMLINK_NOFOLLOW).is_ok());
     let (holder, name) = match own {
         Some(own) => (own, link.target.clone()),

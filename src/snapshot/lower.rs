@@ -16,7 +16,7 @@ use rustix::{
 };
 
 /// The mark of a directory that hides what is below it.
-const OPAQUE: &str = "trusted.overlay.opaque";
+pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// A stack of layer roots, nearest first.
 pub(super) struct Lower(Vec<OwnedFd>);

@@ -18,6 +18,7 @@ mod tests;
 mod trash;
 mod verify;
 mod walk;
+mod whiteouts;
 
 use std::{
     fs, io,

@@ -20,30 +20,43 @@ use super::{
 /// Links on the way to one path, as many as the kernel follows.
 const MOST_LINKS: usize = 40;
 
-/// Moves what stands in the place of links of lower layers; gives the directories that the layer does
-/// not mention, where they are then, parents first.
+/// What moving left.
+#[derive(Debug, Default)]
+pub(super) struct Relocated {
+    /// The directories that the layer does not mention, where they are now, parents first.
+    pub implied: Vec<PathBuf>,
+    moves: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Relocated {
+    /// Where what was unpacked as `path` is now.
+    pub fn now_at(&self, path: &Path) -> PathBuf {
+        moved(&self.moves, path)
+    }
+}
+
+/// Moves what stands in the place of links of lower layers.
 pub(super) fn relocate(
     layer: &OwnedFd,
     lower: &Lower,
     implied: &[PathBuf],
-) -> Result<Vec<PathBuf>, Errno> {
-    let mut result = Vec::new();
-    let mut moves: Vec<(PathBuf, PathBuf)> = Vec::new();
+) -> Result<Relocated, Errno> {
+    let mut result = Relocated::default();
     for path in implied {
-        let path = moved(&moves, path);
+        let path = result.now_at(path);
         let Some(to) = destination(lower, &path)? else {
-            result.push(path);
+            result.implied.push(path);
             continue;
         };
-        make_all(layer, &to, &mut result)?;
+        make_all(layer, &to, &mut result.implied)?;
         let (from, into) = (beneath_plainly(layer, &path)?, beneath_plainly(layer, &to)?);
         merge(&from, &into)?;
         let parent = beneath_plainly(layer, path.parent().unwrap_or(Path::new("")))?;
         fs::unlinkat(&parent, file_name(&path), AtFlags::REMOVEDIR)?;
-        moves.push((path, to));
+        result.moves.push((path, to));
     }
-    result.sort();
-    result.dedup();
+    result.implied.sort();
+    result.implied.dedup();
     Ok(result)
 }
 

@@ -30,6 +30,7 @@ fn unpacked(implied: &[&str]) -> Unpacked {
         },
         implied: implied.iter().map(PathBuf::from).collect(),
         links: vec![],
+        whiteouts: vec![],
         opaque_root: false,
         contents: Contents::default(),
     }
@@ -297,4 +298,68 @@ fn a_layer_that_leaves_is_gone_at_once_and_can_come_again() {
     leaving.discard().unwrap();
     commit.join().unwrap().unwrap();
     assert!(layers.get(&chain("base")).is_some() && tree.join("new").exists());
+}
+
+/// A whiteout in a directory that overlayfs does not merge would be listed.
+#[test]
+fn root_whiteouts_that_hide_nothing_go() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    let commit = |name: &str, paths: &[&str], implied: &[&str], opaque: bool| {
+        let staged = layers.begin().unwrap();
+        for path in paths {
+            let path = staged.tree().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let device = rustix::fs::FileType::CharacterDevice;
+            rustix::fs::mknodat(rustix::fs::CWD, path, device, 0.into(), 0).unwrap();
+        }
+        if opaque {
+            let (mark, flags) = ("trusted.overlay.opaque", rustix::fs::XattrFlags::empty());
+            rustix::fs::setxattr(staged.tree().join("etc"), mark, b"y", flags).unwrap();
+        }
+        let unpacked = Unpacked {
+            whiteouts: paths.iter().map(PathBuf::from).collect(),
+            ..unpacked(implied)
+        };
+        staged
+            .commit(&place(name, Some("base")), &unpacked)
+            .unwrap();
+        layers
+            .trees(&[chain("base"), chain(name)])
+            .unwrap()
+            .remove(0)
+    };
+    let all = ["etc/passwd", "etc/never", "new/never", "new/nor", "lib/a"];
+    let tree = commit("top", &all, &["etc", "lib", "new"], false);
+    let left = |path: &str| fs::symlink_metadata(tree.join(path)).is_ok();
+    assert!(left("etc/passwd"));
+    for path in ["etc/never", "new/never", "new/nor", "usr/lib/a", "lib"] {
+        assert!(!left(path), "{path}");
+    }
+    // Nor is what an opaque directory hides hidden twice.
+    let tree = commit("opaque", &["etc/passwd"], &[], true);
+    assert_eq!(fs::read_dir(tree.join("etc")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_link_means_the_file_of_before() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    let staged = layers.begin().unwrap();
+    fs::create_dir(staged.tree().join("etc")).unwrap();
+    fs::write(staged.tree().join("etc/passwd"), "new").unwrap();
+    let links = vec![PendingLink {
+        path: "kept".into(),
+        target: "etc/passwd".into(),
+    }];
+    let unpacked = Unpacked {
+        links,
+        ..unpacked(&[])
+    };
+    staged
+        .commit(&place("top", Some("base")), &unpacked)
+        .unwrap();
+    let tree = &layers.trees(&[chain("base"), chain("top")]).unwrap()[0];
+    assert_eq!(fs::read_to_string(tree.join("kept")).unwrap(), "root");
+    assert_eq!(fs::read_to_string(tree.join("etc/passwd")).unwrap(), "new");
 }

@@ -6,8 +6,12 @@
 //! to files of lower layers).
 
 use std::{
-    collections::HashMap, fs::File, os::fd::AsRawFd, os::fd::OwnedFd, os::unix::fs::FileExt,
-    path::Path,
+    collections::HashMap,
+    fs::File,
+    os::fd::AsRawFd,
+    os::fd::OwnedFd,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -24,6 +28,7 @@ use super::{
     sums::{self, Content, Contents, Sum},
     tar::{Entry, EntryKind, Sparse},
 };
+use crate::model::image_policy::DeviceNodes;
 
 /// The prefix of a name that deletes the rest of it from lower layers.
 const WHITEOUT: &[u8] = b".wh.";
@@ -33,7 +38,9 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const AUFS: &[u8] = b".wh..wh.";
 
 /// What a record of a path costs beside the path's bytes, about.
-const RECORD: u64 = 64;
+const RECORD: u64 = 96;
+/// The xattr of a directory that new entries in it get.
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// What a layer may make this process hold or the disk carry, whatever its size.
 #[derive(Debug, Clone, Copy)]
@@ -52,16 +59,55 @@ impl Limits {
     };
 }
 
+/// What a directory gets at the end: each entry made in it changes its time, and would inherit its
+/// group (setgid) and its default ACL.
+struct Ending {
+    time: (i64, u32),
+    /// Where it has the setgid bit.
+    mode: Option<Mode>,
+    default_acl: Option<Vec<u8>>,
+}
+
+impl Ending {
+    fn of(entry: &Entry) -> Self {
+        let acl = kept_xattrs(entry).find(|(name, _)| *name == DEFAULT_ACL);
+        Self {
+            time: entry.mtime,
+            mode: Some(mode(entry)).filter(|mode| mode.contains(Mode::SGID)),
+            default_acl: acl.map(|(_, value)| value.to_vec()),
+        }
+    }
+
+    fn apply(&self, directory: &OwnedFd) -> Result<(), Errno> {
+        if let Some(mode) = self.mode {
+            fs::fchmod(directory, mode)?;
+        }
+        if let Some(acl) = &self.default_acl {
+            fs::fsetxattr(directory, DEFAULT_ACL, acl, XattrFlags::empty())?;
+        }
+        fs::futimens(directory, &timestamps(self.time))
+    }
+
+    /// Bytes that it takes.
+    fn cost(&self, path: &EntryPath) -> u64 {
+        let acl = self.default_acl.as_ref().map_or(0, Vec::len);
+        RECORD + (path.as_bytes().len() + acl) as u64
+    }
+}
+
 /// Applies entries one after another.
 pub(super) struct Applier {
     root: Root,
     limits: Limits,
+    devices: DeviceNodes,
     entries: u64,
-    /// Bytes of `times`, `links` and `contents`.
+    /// Bytes of `endings`, `links`, `whiteouts` and `contents`.
     remembered: u64,
-    /// Directories get their times at the end: each entry made in them changes them.
-    times: HashMap<EntryPath, (i64, u32)>,
-    links: Vec<PendingLink>,
+    endings: HashMap<EntryPath, Ending>,
+    links: Vec<Option<PendingLink>>,
+    /// The place of each in `links`.
+    pending: HashMap<EntryPath, usize>,
+    whiteouts: Vec<PathBuf>,
     opaque_root: bool,
     contents: Contents,
     /// Used for one file after the other.
@@ -72,14 +118,17 @@ pub(super) struct Applier {
 
 impl Applier {
     /// Starts on an empty directory.
-    pub fn new(directory: &Path, limits: Limits) -> Result<Self, Error> {
+    pub fn new(directory: &Path, limits: Limits, devices: DeviceNodes) -> Result<Self, Error> {
         Ok(Self {
+            devices,
             root: Root::open(directory)?,
             limits,
             entries: 0,
             remembered: 0,
-            times: HashMap::new(),
+            endings: HashMap::new(),
             links: Vec::new(),
+            pending: HashMap::new(),
+            whiteouts: Vec::new(),
             opaque_root: false,
             contents: Contents::default(),
             sum: Sum::default(),
@@ -124,20 +173,21 @@ impl Applier {
         Ok(())
     }
 
-    /// Gives directories their times and tells what the commit has to know.
+    /// Gives directories what they get last and tells what the commit has to know.
     pub fn finish(self) -> Result<Unpacked, Error> {
-        for (path, time) in &self.times {
+        for (path, ending) in &self.endings {
             // A directory that a later entry replaced is no longer there.
             if let Ok(directory) = self.root.existing(path.as_bytes()) {
-                fs::futimens(&directory, &timestamps(*time))
-                    .map_err(apply("set the time of", path.as_bytes()))?;
+                let applied = ending.apply(&directory);
+                applied.map_err(apply("set the attributes of", path.as_bytes()))?;
             }
         }
         let (implied, usage) = self.root.into_implied();
         Ok(Unpacked {
             usage,
             implied: implied.iter().map(|path| to_path(path)).collect(),
-            links: self.links,
+            links: self.links.into_iter().flatten().collect(),
+            whiteouts: self.whiteouts,
             opaque_root: self.opaque_root,
             contents: self.contents,
         })
@@ -151,19 +201,21 @@ impl Applier {
         let directory = self.root.existing(path.as_bytes())?;
         let failed = |errno| apply("set the attributes of", path.as_bytes())(errno);
         fs::fchown(&directory, owner(entry), group(entry)).map_err(failed)?;
-        fs::fchmod(&directory, mode(entry)).map_err(failed)?;
-        for (name, value) in kept_xattrs(entry) {
+        fs::fchmod(&directory, mode(entry).difference(Mode::SGID)).map_err(failed)?;
+        for (name, value) in kept_xattrs(entry).filter(|(name, _)| *name != DEFAULT_ACL) {
             fs::fsetxattr(&directory, name, value, XattrFlags::empty()).map_err(failed)?;
         }
-        let cost = RECORD + path.as_bytes().len() as u64;
-        if self.times.insert(path, entry.mtime).is_none() {
-            self.remembered += cost;
-        }
+        let ending = Ending::of(entry);
+        let before = self.endings.get(&path);
+        self.remembered -= before.map_or(0, |before| before.cost(&path));
+        self.remembered += ending.cost(&path);
+        self.endings.insert(path, ending);
         Ok(())
     }
 
     /// A directory of this name, over whatever the layer had there.
     fn make_directory(&mut self, path: &EntryPath) -> Result<(), Error> {
+        self.replaces_pending(path);
         let parent = self.root.parent(path)?;
         let failed = |errno| apply("make the directory", path.as_bytes())(errno);
         match fs::mkdirat(parent, path.name(), Mode::RWXU) {
@@ -263,13 +315,26 @@ impl Applier {
 
     /// The target must be in a lower layer: linked at the commit, when those are there.
     fn pending_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), Error> {
-        self.root.parent(path)?;
-        self.remembered += 2 * RECORD + (path.as_bytes().len() + target.as_bytes().len()) as u64;
-        self.links.push(PendingLink {
+        let parent = self.root.parent(path)?;
+        if fs::statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            self.root.clear(path)?;
+        }
+        self.replaces_pending(path);
+        let bytes = 2 * path.as_bytes().len() + target.as_bytes().len();
+        self.remembered += 2 * RECORD + bytes as u64;
+        self.pending.insert(path.clone(), self.links.len());
+        self.links.push(Some(PendingLink {
             path: path.to_path(),
             target: target.to_path(),
-        });
+        }));
         Ok(())
+    }
+
+    /// A later entry of the same name wins.
+    fn replaces_pending(&mut self, path: &EntryPath) {
+        if let Some(place) = self.pending.remove(path) {
+            self.links[place] = None;
+        }
     }
 
     fn symlink(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), Error> {
@@ -284,6 +349,9 @@ impl Applier {
     }
 
     fn node(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), Error> {
+        if self.devices == DeviceNodes::Refuse && entry.kind != EntryKind::Fifo {
+            return Err(Error::Device(path.to_path()));
+        }
         let kind = match entry.kind {
             EntryKind::CharDevice => FileType::CharacterDevice,
             EntryKind::BlockDevice => FileType::BlockDevice,
@@ -336,6 +404,7 @@ impl Applier {
         operation: &'static str,
         make: impl Fn(&OwnedFd, &[u8]) -> Result<T, Errno>,
     ) -> Result<T, Error> {
+        self.replaces_pending(path);
         let made = match make(self.root.parent(path)?, path.name()) {
             Err(Errno::EXIST) => {
                 self.root.clear(path)?;
@@ -367,7 +436,12 @@ impl Applier {
         let failed = |errno| apply("white out", path.as_bytes())(errno);
         let parent = self.root.parent(path)?;
         match fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => self.root.usage.add_inode(),
+            Ok(()) => {
+                self.root.usage.add_inode();
+                self.remembered += RECORD + path.as_bytes().len() as u64;
+                self.whiteouts
+                    .push(to_path(path.parent()).join(to_path(name)));
+            }
             Err(Errno::EXIST) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 match fs::openat(parent, name, flags, Mode::empty()) {

@@ -31,6 +31,9 @@ pub enum Error {
     /// A name that would leave the layer's root or cannot be a file name.
     #[error("entry {0:?} has a name that is not allowed")]
     Name(String),
+    /// A device node where the node's owner wants none.
+    #[error("entry {0:?} is a device node, which `images.device_nodes` refuses")]
+    Device(PathBuf),
     /// The layer needs more than its size explains: entries, or memory to remember them.
     #[error("entry {entry:?} is one too many: the layer has more than {limit} {what}")]
     TooMany {
@@ -87,6 +90,7 @@ impl Error {
         match self {
             Self::Apply { source, .. } if full(source) => Kind::ResourceExhausted,
             Self::TooLarge { .. } | Self::TooMany { .. } => Kind::ResourceExhausted,
+            Self::Device(_) => Kind::PermissionDenied,
             Self::Read { .. } | Self::Interrupted => Kind::Unavailable,
             _ => Kind::Internal,
         }
@@ -102,7 +106,7 @@ impl Error {
     pub fn is_of_the_layer(&self) -> bool {
         !matches!(
             self,
-            Self::Read { .. } | Self::Apply { .. } | Self::Interrupted
+            Self::Read { .. } | Self::Apply { .. } | Self::Device(_) | Self::Interrupted
         )
     }
 

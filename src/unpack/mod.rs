@@ -43,7 +43,7 @@ pub use self::{
     members::{Member, Members},
     sums::{Content, Contents, Sum},
 };
-use crate::id::Digest;
+use crate::{id::Digest, model::image_policy::DeviceNodes};
 
 /// What the manifest and the config say that a layer is.
 #[derive(Debug, Clone)]
@@ -55,6 +55,8 @@ pub struct Expected {
     pub diff_id: Digest,
     /// Uncompressed bytes after which it is taken for a bomb.
     pub limit: u64,
+    /// Whether it may hold device nodes.
+    pub devices: DeviceNodes,
 }
 
 /// What unpacking left for the commit to know.
@@ -67,6 +69,8 @@ pub struct Unpacked {
     pub implied: Vec<PathBuf>,
     /// Hard links whose target is not in this layer.
     pub links: Vec<PendingLink>,
+    /// What it says is deleted from lower layers, without what it replaced itself.
+    pub whiteouts: Vec<PathBuf>,
     /// The layer hides all lower ones.
     pub opaque_root: bool,
     /// What was written to its files.
@@ -182,7 +186,7 @@ fn unpack_decoded(
     limits: Limits,
 ) -> Result<Unpacked, Error> {
     let mut archive = Archive::new(Stream::new(source, expected.limit));
-    let mut applier = Applier::new(directory, limits)?;
+    let mut applier = Applier::new(directory, limits, expected.devices)?;
     while let Some(entry) = archive.next()? {
         applier.entry(&entry, &mut archive.stream)?;
     }

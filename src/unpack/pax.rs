@@ -58,12 +58,12 @@ impl Extended {
 
     fn apply(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         match key {
-            b"path" => self.path = Some(value.to_vec()),
-            b"linkpath" => self.link = Some(value.to_vec()),
-            b"size" => self.size = Some(number(value)?),
-            b"uid" => self.uid = Some(id(value)?),
-            b"gid" => self.gid = Some(id(value)?),
-            b"mtime" => self.mtime = Some(time(value)?),
+            b"path" => self.path = given(value, |name| Ok(name.to_vec()))?,
+            b"linkpath" => self.link = given(value, |name| Ok(name.to_vec()))?,
+            b"size" => self.size = given(value, number)?,
+            b"uid" => self.uid = given(value, id)?,
+            b"gid" => self.gid = given(value, id)?,
+            b"mtime" => self.mtime = given(value, time)?,
             _ => return self.apply_prefixed(key, value),
         }
         Ok(())
@@ -139,6 +139,18 @@ fn split_record(body: &[u8]) -> Result<Record<'_>, Error> {
     Ok((&record[..equals], &record[equals + 1..], &body[length..]))
 }
 
+/// An empty value takes an earlier one back: the entry's own header counts again. (An empty xattr
+/// is one.)
+fn given<T>(
+    value: &[u8],
+    parse: impl FnOnce(&[u8]) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    match value.is_empty() {
+        true => Ok(None),
+        false => parse(value).map(Some),
+    }
+}
+
 /// A decimal number.
 pub(super) fn number(text: &[u8]) -> Result<u64, Error> {
     std::str::from_utf8(text)
@@ -206,6 +218,24 @@ mod tests {
         let extended = parse(&body.concat()).unwrap();
         assert_eq!(extended.path.as_deref(), Some(&b"a b"[..]));
         assert_eq!(extended.uid, Some(3_000_000));
+    }
+
+    #[test]
+    fn an_empty_value_takes_back_what_was_said() {
+        let body = [
+            record("path", b"a"),
+            record("uid", b"7"),
+            record("SCHILY.xattr.user.k", b""),
+            record("path", b""),
+            record("uid", b""),
+            record("mtime", b""),
+        ];
+        let extended = parse(&body.concat()).unwrap();
+        assert_eq!(
+            (extended.path, extended.uid, extended.mtime),
+            (None, None, None)
+        );
+        assert_eq!(extended.xattrs, vec![(b"user.k".to_vec(), vec![])]);
     }
 
     #[test]

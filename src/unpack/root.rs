@@ -28,6 +28,8 @@ use crate::trees;
 const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
 /// What a record of a path costs beside its bytes, about.
 const RECORD: u64 = 64;
+/// Components on the way to one directory, with those of links.
+const MOST_STEPS: usize = 512;
 /// The mark of a directory that hides what lower layers have below it.
 const OPAQUE: &str = "trusted.overlay.opaque";
 
@@ -47,6 +49,8 @@ impl Root {
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = fs::open(directory, flags, Mode::empty()).map_err(apply("open", b""))?;
+        // Whatever the umask; and a setgid bit of the store's own directories is not inherited.
+        fs::fchmod(&fd, IMPLIED_MODE).map_err(apply("set the mode of", b""))?;
         let mut usage = Usage::default();
         usage.add_directory();
         Ok(Self {
@@ -102,15 +106,13 @@ impl Root {
         fs::openat2(&self.fd, path, flags, Mode::empty(), resolve)
     }
 
-    /// Makes each missing component of `path`.
+    /// Makes each missing component of `path`. A symbolic link of this layer may lead to where only
+    /// lower layers have a directory: then it is made there, where the link leads.
     fn make_all(&mut self, path: &[u8]) -> Result<OwnedFd, Error> {
-        let ends = path
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'/')
-            .map(|(at, _)| at);
-        let ends: Vec<usize> = ends.chain([path.len()]).collect();
-        let mut at = self.lookup(b"").map_err(apply("open", b""))?;
+        let path = self.resolved(path)?;
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends: Vec<usize> = slashes.map(|(at, _)| at).chain([path.len()]).collect();
+        let mut at = self.existing(b"")?;
         let mut start = 0;
         for end in ends {
             at = match self.lookup(&path[..end]) {
@@ -120,6 +122,36 @@ impl Root {
             start = end + 1;
         }
         Ok(at)
+    }
+
+    /// The path with the links of this layer followed beneath the root; what is missing counts as a
+    /// directory.
+    fn resolved(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
+        let (mut done, mut left) = (Vec::new(), parts(path));
+        for _ in 0..MOST_STEPS {
+            let Some(name) = left.pop() else {
+                return Ok(done);
+            };
+            if name == b".." {
+                done.truncate(done.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
+                continue;
+            }
+            let next = join(&done, &name);
+            // No component of it is a link, so it is beneath the root.
+            match fs::readlinkat(&self.fd, next.as_slice(), Vec::new()) {
+                Ok(link) => {
+                    if link.as_bytes().starts_with(b"/") {
+                        done.clear();
+                    }
+                    left.extend(parts(link.as_bytes()));
+                    if left.len() > MOST_STEPS {
+                        break;
+                    }
+                }
+                Err(_) => done = next,
+            }
+        }
+        Err(apply("open the directory", path)(Errno::LOOP))
     }
 
     /// Makes one directory that the layer has not mentioned. One in place of a whiteout is opaque:
@@ -176,6 +208,20 @@ impl Root {
                 self.usage.take_away(stat);
             }
         })
+    }
+}
+
+/// The components, the last one first; without those that lead nowhere.
+fn parts(path: &[u8]) -> Vec<Vec<u8>> {
+    let parts = path.split(|byte| *byte == b'/').rev();
+    let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+    parts.map(<[u8]>::to_vec).collect()
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    match folder.is_empty() {
+        true => name.to_vec(),
+        false => [folder, b"/", name].concat(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Layers are built here entry by entry, the hostile ones by writing the header's bytes.
 
+mod order;
+
 use std::{
     fs,
     io::{self, Write as _},
@@ -77,6 +79,7 @@ fn expected(tar: &[u8], blob: &[u8]) -> Expected {
         blob: Some((sha(blob), blob.len() as u64)),
         diff_id: sha(tar),
         limit: LIMIT,
+        devices: DeviceNodes::Allow,
     }
 }
 
@@ -267,11 +270,6 @@ fn absolute_names_and_links_stay_inside() {
     assert_eq!(read(&root, "absolute"), "a");
     assert_eq!(read(&root, "inner/one"), "1");
     assert_eq!(read(&root, "inner/two"), "2");
-    let (_root, result) = Layer::new()
-        .symlink("out", &target)
-        .file("out/file", b"x")
-        .unpack();
-    assert!(result.is_err(), "the link dangles inside the root");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 

@@ -47,4 +47,5 @@ mod sessions;
 mod shim_lost;
 mod stats;
 mod userns;
+mod verifiers;
 mod volumes;

@@ -2,6 +2,7 @@
 
 mod many;
 mod repair;
+mod verified;
 
 use std::{fs, path::PathBuf, time::Duration};
 

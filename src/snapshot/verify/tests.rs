@@ -153,6 +153,7 @@ fn a_sparse_file_is_compared_where_it_has_data() {
             blob: None,
             diff_id: Digest::of(&tar),
             limit: 1 << 20,
+            devices: crate::model::image_policy::DeviceNodes::Allow,
         },
     );
     let inventory = root.path().join("inventory");

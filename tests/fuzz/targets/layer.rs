@@ -7,6 +7,9 @@ mod error;
 #[path = "../../../src/id.rs"]
 #[allow(dead_code, reason = "the daemon uses all of it")]
 mod id;
+#[path = "../../../src/model/image_policy.rs"]
+#[allow(dead_code, reason = "the daemon uses all of it")]
+mod image_policy;
 #[path = "../../../src/trees.rs"]
 #[allow(dead_code, reason = "the daemon uses all of it")]
 mod trees;
@@ -14,7 +17,12 @@ mod trees;
 #[allow(dead_code, unused_imports, reason = "the daemon uses all of it")]
 mod unpack;
 
+mod model {
+    pub use crate::image_policy;
+}
+
 use id::Digest;
+use image_policy::DeviceNodes;
 use libfuzzer_sys::fuzz_target;
 use std::fs;
 use unpack::Expected;
@@ -29,6 +37,7 @@ fuzz_target!(|layer: &[u8]| {
         blob: None,
         diff_id: Digest::of(layer),
         limit: 4 << 20,
+        devices: DeviceNodes::Allow,
     };
     let _ = unpack::unpack(layer, &tree, &expected);
     assert_eq!(fs::read(&beside).expect("the file is there"), b"as it was");

@@ -16,6 +16,7 @@ fn listing(images: usize) -> Duration {
                 digests: [format!("reg/app@{digest}").parse().unwrap()].into(),
                 manifest: digest.clone(),
                 layers: vec![ChainId(digest)],
+                targets: vec![],
                 removed: false,
             },
             config: ImageConfig::default(),
