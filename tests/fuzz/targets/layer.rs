@@ -18,7 +18,7 @@ mod trees;
 mod unpack;
 
 mod model {
-    pub use crate::image_policy;
+    pub(crate) use crate::image_policy;
 }
 
 use id::Digest;
