@@ -52,6 +52,8 @@ impl Engine {
         pod: &Arc<SandboxCell>,
         config: ContainerConfig,
     ) -> Result<ContainerId> {
+        // Verifiers take their time: before the gate, where a Stop of the pod would wait for them.
+        let judged = self.verify(&config).await?;
         let _shared = pod.gate.read().await;
         let sandbox = pod.record();
         if sandbox.state != SandboxState::Ready {
@@ -77,16 +79,20 @@ impl Engine {
             // Nobody heard of it, and something else is asked for now.
             self.remove(&cell).await?;
         }
-        self.make_container(&sandbox, config).await
+        self.make_container(&sandbox, config, judged).await
     }
 
     async fn make_container(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         config: ContainerConfig,
+        judged: Option<ImageId>,
     ) -> Result<ContainerId> {
         let image = self.image_of(&config)?;
-        self.verify(&config, &image).await?;
+        if judged.is_some_and(|judged| judged != image.record.id) {
+            let moved = format!("image {} has come to mean another one", config.image);
+            return Err(Error::new(Kind::Unavailable, format!("{moved}; try again")));
+        }
         let draft = self.draft_container(sandbox, config, &image)?;
         // The images' layers stay while the container is there.
         let held = draft
@@ -123,23 +129,26 @@ impl Engine {
         })
     }
 
-    /// Whether the image and those that the container is to see may be used.
-    async fn verify(&self, config: &ContainerConfig, image: &Image) -> Result<()> {
+    /// Whether the image and those that the container is to see may be used; which image that is. One
+    /// that is not there is told where it is looked for.
+    async fn verify(&self, config: &ContainerConfig) -> Result<Option<ImageId>> {
         let images = &self.ports.images;
+        let Ok(Some(image)) = images.status(&config.image) else {
+            return Ok(None);
+        };
         images
-            .verify_use(image, &config.user_specified_image)
+            .verify_use(&image, &config.user_specified_image)
             .await?;
         for wanted in config
             .mounts
             .iter()
             .filter_map(|mount| mount.image.as_ref())
         {
-            // One that is not there is told where it is looked for.
             if let Ok(Some(volume)) = images.status(&wanted.image) {
                 images.verify_use(&volume, &wanted.image).await?;
             }
         }
-        Ok(())
+        Ok(Some(image.record.id.clone()))
     }
 
     /// The images that a container is to see.

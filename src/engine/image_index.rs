@@ -161,13 +161,12 @@ impl Index {
         layers.chain(self.pins.keys().cloned()).collect()
     }
 
-    /// Layers of images that a container uses.
-    pub fn held_layers(&self) -> HashSet<ChainId> {
+    /// Layers of images that a container uses, and those that a pull builds on.
+    pub fn layers_at_hand(&self) -> HashSet<ChainId> {
         let held: HashSet<_> = self.holds.values().flatten().collect();
         let records = self.records().filter(|record| held.contains(&record.id));
-        records
-            .flat_map(|record| record.layers.iter().cloned())
-            .collect()
+        let held = records.flat_map(|record| record.layers.iter().cloned());
+        held.chain(self.pins.keys().cloned()).collect()
     }
 
     /// Manifests and configs that something needs.

@@ -339,8 +339,8 @@ impl Images {
             (self.layers.forget(unused), state.used_blobs())
         };
         leaving.discard()?;
-        let held = self.read().held_layers();
-        self.layers.discard_replaced(&held)?;
+        self.layers
+            .discard_replaced(|| self.read().layers_at_hand())?;
         for blob in self
             .content
             .blobs()?

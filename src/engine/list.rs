@@ -8,6 +8,7 @@ use crate::task::Task;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A sandbox and its containers, in one picture.
 #[derive(Debug, Clone)]
@@ -122,12 +123,22 @@ impl Engine {
     }
 }
 
+/// A person who looks into a container is not to wait for a shim that hangs.
+const SHIM_ANSWERS: Duration = Duration::from_secs(1);
+
 /// How a container's shim fares: above all whether lines of the log were lost, and why.
 async fn shim_info(shim: Option<Arc<dyn Task>>) -> Value {
     let Some(shim) = shim else {
         return Value::Null;
     };
-    match shim.health().await {
+    let health = tokio::time::timeout(SHIM_ANSWERS, shim.health()).await;
+    let slow = |_| {
+        Err(Error::new(
+            Kind::DeadlineExceeded,
+            "the shim does not answer",
+        ))
+    };
+    match health.map_or_else(slow, |health| Ok(health?)) {
         Ok(health) => json!({
             "loggedBytes": health.logged_bytes,
             "droppedLines": health.dropped_lines,
@@ -136,7 +147,7 @@ async fn shim_info(shim: Option<Arc<dyn Task>>) -> Value {
             "slowClients": health.slow_clients,
             "memoryKills": health.oom_kills,
         }),
-        Err(error) => json!({ "error": Error::from(error).chain() }),
+        Err(error) => json!({ "error": error.chain() }),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     images::Images,
 };
 use crate::{
-    error::{Context, Error, Kind, Result},
+    error::{Context, Error, Kind, Result, Sentinel},
     id::{Digest, ImageId, ImageRef},
     model::{
         credentials::Credentials,
@@ -50,6 +50,8 @@ impl Images {
             let pulled = self.pull(&image, credentials.clone(), Arc::clone(&progress));
             match (pulled.await, failed.take()) {
                 (Ok(id), _) => return Ok(id),
+                // What the owner's rules say of one is not asked of another.
+                (Err(error), _) if is_refusal(&error) => return Err(error),
                 (Err(error), None) => failed = Some(error),
                 (Err(error), Some(before)) => failed = Some(error.during(before.chain())),
             }
@@ -102,6 +104,11 @@ impl Images {
         }
         pulled.map_err(|error| error.during(format!("pull image {image}")))
     }
+}
+
+/// Whether the node's owner does not let the image be used.
+fn is_refusal(error: &Error) -> bool {
+    error.kind() == Kind::Sentinel(Sentinel::SignatureValidationFailed)
 }
 
 /// Whether the next try would fail as this one did: then its whole layers are of no use to it.

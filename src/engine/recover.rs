@@ -43,7 +43,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_millis(100);
 const EARLIER_BOOT: &str = "the node was started anew while the container ran";
 /// How many objects are looked after at once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 impl Engine {
     /// Takes up what the store holds.
@@ -57,7 +57,12 @@ impl Engine {
         stream::iter(loaded.sandboxes)
             .for_each_concurrent(AT_ONCE, |sandbox| self.recover_sandbox(sandbox))
             .await;
-        stream::iter(loaded.containers)
+        let (left, containers) = loaded
+            .containers
+            .into_iter()
+            .partition::<Vec<_>, _>(|one| loaded.unread_sandboxes.contains(&one.sandbox_id));
+        self.leave_alone(&left);
+        stream::iter(containers)
             .for_each_concurrent(AT_ONCE, |container| self.recover_container(container))
             .await;
         self.undo_torn(loaded.torn_sandboxes, loaded.torn_containers)
@@ -117,6 +122,17 @@ impl Engine {
         let cell = SandboxCell::new(sandbox);
         cell.acknowledged.store(true, Ordering::Relaxed);
         self.objects.add_sandbox(Arc::new(cell));
+    }
+
+    /// Containers of sandboxes that cannot be read now: they run on, and keep their images.
+    fn leave_alone(&self, containers: &[Container]) {
+        for container in containers {
+            tracing::error!(container.id = %container.id, sandbox.id = %container.sandbox_id, "a container is left alone with its sandbox, whose record cannot be read");
+            for image in container.images() {
+                // Where it has gone there is nothing to keep.
+                let _ = self.ports.images.hold(&container.id, image);
+            }
+        }
     }
 
     async fn recover_container(self: &Arc<Self>, container: Container) {

@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: an address whose result file was torn as well. Nothing on the disk leads to it.
 
-use super::recover::UNDO_TAKES;
+use super::recover::{AT_ONCE, UNDO_TAKES};
 use super::{Engine, pod_dir};
 use crate::id::{ContainerId, Digest, ImageId, SandboxId};
 use crate::model::container::{Container, ContainerConfig, ContainerState};
@@ -14,6 +14,7 @@ use crate::model::resources::Resources;
 use crate::model::sandbox::{
     Namespaces, NetworkIntent, Release, Sandbox, SandboxConfig, SandboxState,
 };
+use futures::{StreamExt, stream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,16 +29,20 @@ impl Engine {
             tracing::warn!(container.id = %id, "a container without a whole record is undone");
             self.undo_container(&nameless_container(id)).await;
         }
-        for id in sandboxes {
-            tracing::warn!(sandbox.id = %id, "a sandbox without a whole record is undone");
-            let network = self.ports.networks.remembered(&id).await;
-            let sandbox = Arc::new(nameless_sandbox(&self.node.state, id, network));
-            if let Err(error) = self.save_sandbox(Arc::clone(&sandbox)).await {
-                tracing::warn!(sandbox.id = %sandbox.id, error = error.chain(), "its record cannot be written anew");
-            }
-            self.ports.networks.end_strays(&sandbox).await;
-            self.undo_sandbox(&sandbox, UNDO_TAKES).await;
+        stream::iter(sandboxes)
+            .for_each_concurrent(AT_ONCE, |id| self.undo_torn_sandbox(id))
+            .await;
+    }
+
+    async fn undo_torn_sandbox(self: &Arc<Self>, id: SandboxId) {
+        tracing::warn!(sandbox.id = %id, "a sandbox without a whole record is undone");
+        let network = self.ports.networks.remembered(&id).await;
+        let sandbox = Arc::new(nameless_sandbox(&self.node.state, id, network));
+        if let Err(error) = self.save_sandbox(Arc::clone(&sandbox)).await {
+            tracing::warn!(sandbox.id = %sandbox.id, error = error.chain(), "its record cannot be written anew");
         }
+        self.ports.networks.end_strays(&sandbox).await;
+        self.undo_sandbox(&sandbox, UNDO_TAKES).await;
     }
 }
 

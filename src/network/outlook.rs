@@ -63,10 +63,10 @@ async fn follow(
         };
         told.send_if_modified(|before| {
             let is_news = *before != verdict;
-            if is_news {
+            if is_news && list.is_ok() {
                 log(&verdict);
-                *before = verdict;
             }
+            *before = verdict;
             is_news
         });
         tokio::select! {

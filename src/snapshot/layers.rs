@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use super::{
     complete::complete,
     error::{Error, io_error},
+    home::Home,
     inventory,
     lower::Lower,
     replace::{REPLACED, Replacing},
@@ -39,9 +40,9 @@ use crate::{
     unpack::{Unpacked, Usage},
 };
 
-const UNFINISHED: &str = ".tmp-";
+pub(super) const UNFINISHED: &str = ".tmp-";
 const TREE: &str = "fs";
-const RECORD: &str = "record.json";
+pub(super) const RECORD: &str = "record.json";
 const INVENTORY: &str = "inventory";
 
 /// What is remembered of a layer.
@@ -266,11 +267,12 @@ impl Layers {
         self.replacing.distrust(chain);
     }
 
-    /// Throws away trees that were replaced, but for those of layers that containers hold.
+    /// Throws away trees that were replaced, but for those of layers that somebody has at hand: `held`
+    /// tells which, and is asked while nothing can be replaced.
     ///
     /// # Errors
     /// The first that cannot be renamed.
-    pub fn discard_replaced(&self, held: &HashSet<ChainId>) -> Result<(), Error> {
+    pub fn discard_replaced(&self, held: impl FnOnce() -> HashSet<ChainId>) -> Result<(), Error> {
         self.replacing.discard(held, &self.trash)
     }
 
@@ -328,38 +330,31 @@ impl Layers {
     /// # Errors
     /// Where the file system cannot be synced or a record not be written.
     pub fn make_durable(&self) -> Result<(), Error> {
-        let pending: Vec<_> = self
-            .all()
-            .into_iter()
-            .filter(|record| !record.durable)
-            .collect();
-        if pending.is_empty() {
+        let pending = self.all().into_iter().filter(|record| !record.durable);
+        let mut homes = Vec::new();
+        for record in pending {
+            homes.extend(Home::open(self.path(&record.chain))?);
+        }
+        if homes.is_empty() {
             return Ok(());
         }
         let directory =
             fs::File::open(&self.directory).map_err(io_error("open", &self.directory))?;
         rustix::fs::syncfs(&directory)
             .map_err(io_error("sync the file system of", &self.directory))?;
-        for mut record in pending {
-            record.durable = true;
-            self.mark(record)?;
-        }
-        Ok(())
+        homes.iter().try_for_each(|home| self.mark(home))
     }
 
-    /// Replaces a record, unless the layer has been removed meanwhile.
-    fn mark(&self, record: LayerRecord) -> Result<(), Error> {
-        let path = self.path(&record.chain);
-        match write_record(&path, &record) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
-            }
-            written => written?,
-        }
-        self.write_known(|known| {
-            if let Some(known) = known.records.get_mut(&record.chain) {
-                *known = record;
-            }
+    /// Says that a layer's directory was synced: not of another one that has come in its place
+    /// meanwhile, whatever its name.
+    pub(super) fn mark(&self, home: &Home) -> Result<(), Error> {
+        let Some(record) = home.mark()? else {
+            return Ok(());
+        };
+        // A commit puts its directory in place before it makes it known.
+        self.write_known(|known| match known.records.get_mut(&record.chain) {
+            Some(known) if home.is_at_its_path() => *known = record,
+            _ => {}
         });
         Ok(())
     }
@@ -465,7 +460,11 @@ impl Staged {
         let Err(error) = fs::rename(&self.path, path) else {
             return Ok(true);
         };
-        let is_taken = error.kind() == io::ErrorKind::DirectoryNotEmpty;
+        // XFS has another word for it.
+        let is_taken = matches!(
+            error.kind(),
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+        );
         let replacing = &self.layers.replacing;
         if is_taken && replacing.is_distrusted(chain) {
             return replacing.exchange(&self.path, path, chain).map(|()| true);

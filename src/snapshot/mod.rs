@@ -8,6 +8,7 @@
 mod complete;
 mod error;
 pub mod fakes;
+mod home;
 mod inventory;
 mod layers;
 mod lower;

@@ -79,9 +79,14 @@ impl Replacing {
         Ok(())
     }
 
-    /// Throws away old trees that no container can have mounted.
-    pub fn discard(&self, held: &HashSet<ChainId>, trash: &Trash) -> Result<(), Error> {
+    /// Throws away old trees that no container can have mounted and no pull can look at.
+    pub fn discard(
+        &self,
+        held: impl FnOnce() -> HashSet<ChainId>,
+        trash: &Trash,
+    ) -> Result<(), Error> {
         let mut state = self.state();
+        let held = held();
         let (kept, gone) = state
             .old
             .drain(..)

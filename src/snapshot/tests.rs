@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use tempfile::TempDir;
 
-use super::*;
+use super::{home::Home, *};
 use crate::{
     id::Digest,
     unpack::{Contents, PendingLink, Unpacked},
@@ -39,6 +39,11 @@ fn unpacked(implied: &[&str]) -> Unpacked {
 /// A store with a base: `tmp` 1777, `etc/passwd`, `lib -> usr/lib`.
 fn with_base(root: &TempDir) -> Arc<Layers> {
     let layers = Arc::new(Layers::open(root.path(), "boot").unwrap());
+    add_base(&layers);
+    layers
+}
+
+fn add_base(layers: &Arc<Layers>) {
     let staged = layers.begin().unwrap();
     let tree = staged.tree();
     for (directory, mode) in [
@@ -53,7 +58,6 @@ fn with_base(root: &TempDir) -> Arc<Layers> {
     fs::write(tree.join("etc/passwd"), "root").unwrap();
     symlink("usr/lib", tree.join("lib")).unwrap();
     staged.commit(&place("base", None), &unpacked(&[])).unwrap();
-    layers
 }
 
 fn mode(path: &Path) -> u32 {
@@ -193,6 +197,22 @@ fn a_new_boot_keeps_only_what_is_durable() {
         next.trees(&[chain("base")]),
         Err(Error::Missing(_))
     ));
+}
+
+/// A sync takes a while, and a layer may be removed and pulled anew meanwhile.
+#[test]
+fn a_layer_that_came_during_a_sync_is_not_taken_for_durable() {
+    let root = TempDir::new().unwrap();
+    let layers = with_base(&root);
+    let path = root.path().join(chain("base").0.hex());
+    let synced = Home::open(path.clone()).unwrap().unwrap();
+    layers.forget(vec![chain("base")]).discard().unwrap();
+    assert!(Home::open(path).unwrap().is_none());
+    add_base(&layers);
+    layers.mark(&synced).unwrap();
+    assert!(!layers.get(&chain("base")).unwrap().durable);
+    let next = Layers::open(root.path(), "next").unwrap();
+    assert_eq!(next.all().len(), 0, "nor on the disk");
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl Store for FileStore {
             containers: locked(&self.containers).values().cloned().collect(),
             torn_sandboxes,
             torn_containers,
+            unread_sandboxes: Vec::new(),
             unreadable: Vec::new(),
         })
     }

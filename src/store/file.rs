@@ -6,7 +6,10 @@ use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Container, ContainerState};
 use crate::model::sandbox::Sandbox;
 use crate::model::sandbox::SandboxState;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -141,6 +144,8 @@ struct Found<T, I> {
     records: Vec<T>,
     /// Those of which nothing but the name is left.
     torn: Vec<I>,
+    /// Those whose record cannot be read now, or by this version.
+    unread: Vec<I>,
 }
 
 fn read_records<T: DeserializeOwned, I: FromStr>(
@@ -148,7 +153,7 @@ fn read_records<T: DeserializeOwned, I: FromStr>(
     names: &[&str],
     unreadable: &mut Vec<StoreError>,
 ) -> Result<Found<T, I>, StoreError> {
-    let (mut records, mut torn) = (Vec::new(), Vec::new());
+    let (mut records, mut torn, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     let entries = fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))?;
     for entry in entries {
         let object = entry.map_err(|e| StoreError::io("list", dir, e))?.path();
@@ -159,10 +164,17 @@ fn read_records<T: DeserializeOwned, I: FromStr>(
                 Some(id) => torn.push(id),
                 None => unreadable.push(error),
             },
-            Err(error) => unreadable.push(error),
+            Err(error) => {
+                unread.extend(object_name(&object));
+                unreadable.push(error);
+            }
         }
     }
-    Ok(Found { records, torn })
+    Ok(Found {
+        records,
+        torn,
+        unread,
+    })
 }
 
 fn object_name<I: FromStr>(object: &Path) -> Option<I> {
@@ -198,10 +210,12 @@ fn read_furthest<T: DeserializeOwned>(object: &Path, names: &[&str]) -> Result<T
 
 fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
     let text = fs::read(path).map_err(|e| StoreError::io("read the record", path, e))?;
-    serde_json::from_slice(&text).map_err(|source| StoreError::Content {
-        path: path.to_owned(),
-        source,
-    })
+    let path = path.to_owned();
+    // What is whole and of another shape is another version's, whatever the parser calls it.
+    if let Err(source) = serde_json::from_slice::<IgnoredAny>(&text) {
+        return Err(StoreError::Torn { path, source });
+    }
+    serde_json::from_slice(&text).map_err(|source| StoreError::Content { path, source })
 }
 
 impl Store for FileStore {
@@ -232,6 +246,7 @@ impl Store for FileStore {
             containers: containers.records,
             torn_sandboxes: sandboxes.torn,
             torn_containers: containers.torn,
+            unread_sandboxes: sandboxes.unread,
             unreadable,
         })
     }
@@ -343,12 +358,21 @@ mod tests {
         let (good, bad) = (a_sandbox("good"), a_sandbox("bad"));
         store.save_sandbox(&good).unwrap();
         store.save_sandbox(&bad).unwrap();
-        fs::write(store.sandbox_dir(&bad.id).join(SANDBOX[0]), "{}").unwrap();
-        let loaded = store.load().unwrap();
-        assert_eq!(loaded.sandboxes, vec![good]);
-        let [error] = &loaded.unreadable[..] else {
-            panic!("{:?}", loaded.unreadable)
-        };
-        assert!(error.to_string().contains(bad.id.as_str()), "{error}");
+        let path = store.sandbox_dir(&bad.id).join(SANDBOX[0]);
+        let mut grown: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        // The parser takes a pair that has grown for bad syntax.
+        grown["namespaces"]["holder"] = serde_json::json!([1, 2, 3]);
+        for text in ["{}".to_owned(), grown.to_string()] {
+            fs::write(&path, text).unwrap();
+            let loaded = store.load().unwrap();
+            assert_eq!(loaded.sandboxes, std::slice::from_ref(&good));
+            assert_eq!(loaded.torn_sandboxes, []);
+            assert_eq!(loaded.unread_sandboxes, std::slice::from_ref(&bad.id));
+            let [error] = &loaded.unreadable[..] else {
+                panic!("{:?}", loaded.unreadable)
+            };
+            assert!(error.to_string().contains(bad.id.as_str()), "{error}");
+        }
     }
 }

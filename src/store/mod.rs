@@ -80,6 +80,8 @@ pub struct Loaded {
     pub torn_sandboxes: Vec<SandboxId>,
     /// Containers of which no record is whole any more.
     pub torn_containers: Vec<ContainerId>,
+    /// Sandboxes whose record is there and cannot be read: left alone, with their containers.
+    pub unread_sandboxes: Vec<SandboxId>,
     /// Records that could not be read, and why.
     pub unreadable: Vec<StoreError>,
 }
@@ -97,6 +99,15 @@ pub enum StoreError {
         /// Why it failed.
         #[source]
         source: std::io::Error,
+    },
+    /// The file holds no whole value: a power cut came between the rename and the data.
+    #[error("read the record {path}: it is torn")]
+    Torn {
+        /// The file.
+        path: PathBuf,
+        /// Where it ends.
+        #[source]
+        source: serde_json::Error,
     },
     /// The file's content is no record.
     #[error(
@@ -120,11 +131,9 @@ impl StoreError {
         }
     }
 
-    /// The file is empty, ends early or holds what no version writes: a power cut came between the
-    /// rename and the data.
+    /// The file is empty, ends early or holds what no version writes.
     fn is_torn(&self) -> bool {
-        use serde_json::error::Category;
-        matches!(self, Self::Content { source, .. } if matches!(source.classify(), Category::Eof | Category::Syntax))
+        matches!(self, Self::Torn { .. })
     }
 
     /// There is no such file.
@@ -139,7 +148,7 @@ impl StoreError {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Kind::ResourceExhausted
             }
-            Self::Io { .. } | Self::Content { .. } => Kind::Internal,
+            Self::Io { .. } | Self::Torn { .. } | Self::Content { .. } => Kind::Internal,
         }
     }
 }

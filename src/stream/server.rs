@@ -218,6 +218,9 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
+/// Finished ones are let go of as often.
+const SWEEP: usize = 32;
+
 /// Clients whose session has not begun. For one too many the one that has kept its place for longest
 /// goes: a real client needs its place for a moment.
 struct Newcomers {
@@ -232,7 +235,8 @@ impl Newcomers {
     }
 
     fn add(&mut self, newcomer: AbortHandle) {
-        if self.all.len() >= self.most {
+        // A handle keeps what its task was made of.
+        if self.all.len() >= self.most || self.all.len().is_multiple_of(SWEEP) {
             self.all.retain(|one| !one.is_finished());
         }
         if self.all.len() >= self.most

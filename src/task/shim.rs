@@ -80,7 +80,7 @@ impl ShimTasks {
         Ok(Vacant {
             client,
             kill,
-            starter: Arc::clone(&self.starter),
+            _refill: Refill(Arc::clone(&self.starter)),
         })
     }
 
@@ -218,7 +218,16 @@ impl Tasks for ShimTasks {
 struct Vacant {
     client: Client,
     kill: Kill,
-    starter: Arc<Starter>,
+    _refill: Refill,
+}
+
+/// Has the next spare started when this one has done its part, or was of no use.
+struct Refill(Arc<Starter>);
+
+impl Drop for Refill {
+    fn drop(&mut self) {
+        self.0.fill(Verb::Run);
+    }
 }
 
 #[async_trait]
@@ -229,7 +238,7 @@ impl Vacancy for Vacant {
             id: id.as_str().to_owned(),
             cgroup: cgroup.to_owned(),
         };
-        match within(ANSWER, verb, self.client.call(verb, request)).await? {
+        match within(CREATE, verb, self.client.call(verb, request)).await? {
             (Reply::Done, _) => Ok(()),
             _ => Err(TaskError::Protocol { verb }),
         }
@@ -240,7 +249,7 @@ impl Vacancy for Vacant {
         let Self {
             client,
             kill,
-            starter,
+            _refill,
         } = *self;
         let made = async {
             let answer = client.call(verb, create_request(order)).await;
@@ -257,7 +266,6 @@ impl Vacancy for Vacant {
         if matches!(made, Err(TaskError::Slow { .. })) {
             kill.kill();
         }
-        starter.fill(Verb::Run);
         made
     }
 }

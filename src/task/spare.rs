@@ -171,18 +171,23 @@ impl Starter {
             }
             // The kernel holds a thread that starts a program until the program is there: not one that
             // requests wait for.
-            let started = tokio::task::spawn_blocking(move || starter.keep(verb));
+            let started = tokio::task::spawn_blocking(move || starter.keep(verb, asked));
             // Only a runtime that shuts down refuses the work.
             let _ = started.await;
         });
     }
 
-    fn keep(&self, verb: Verb) {
+    /// Unless one was given back meanwhile.
+    fn keep(&self, verb: Verb, asked: Instant) {
         let spare = match verb {
             Verb::Run => self.run(api::ANY, &self.sockets.join(&api::ANY[..DIGITS])),
             verb => self.begin(verb, &[api::SPARE.as_ref()]),
         };
-        *self.reserve(verb) = match spare {
+        let mut reserve = self.reserve(verb);
+        if !matches!(*reserve, Reserve::Coming(since) if since == asked) {
+            return;
+        }
+        *reserve = match spare {
             Ok(spare) => Reserve::Ready(spare),
             Err(error) => {
                 // Who needs one tries again, and tells.

@@ -115,6 +115,13 @@ impl Tap {
         }
     }
 
+    /// The terminal has taken so many bytes: what it still takes is kept for longer.
+    pub fn was_heard(&mut self, bytes: usize) {
+        if bytes > 0 && matches!(self.life, Life::Leaving) {
+            self.since = Instant::now();
+        }
+    }
+
     fn has_lost_patience(&self) -> bool {
         self.patience() == Some(Duration::ZERO)
     }

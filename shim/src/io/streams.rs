@@ -388,6 +388,7 @@ impl Streams {
                 && let Ok(taken) = rustix::io::write(master, typed.as_slices().0)
             {
                 drop(typed.drain(..taken));
+                tap.was_heard(taken);
             }
         }
     }

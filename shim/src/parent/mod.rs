@@ -28,7 +28,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, getpid};
 
 /// A container whose init waits to execute the program.
 #[derive(Debug)]
@@ -120,8 +120,11 @@ impl Stage {
     /// What the kernel says.
     pub fn begin(cgroup: Option<&str>, oom_score: i32) -> Result<Self, Failure> {
         let (socket, theirs) = pair()?;
-        let process = clone3(0, None, || stage::main(cgroup, oom_score, &theirs))
-            .at(FailureKind::System, || "fork the stage".to_owned())?;
+        let resident = getpid();
+        let process = clone3(0, None, || {
+            stage::main(resident, cgroup, oom_score, &theirs)
+        })
+        .at(FailureKind::System, || "fork the stage".to_owned())?;
         Ok(Self { socket, process })
     }
 
@@ -135,7 +138,7 @@ impl Stage {
         let _ = packet::send(&socket, request, &[]);
         let mut cgroup = None;
         let answer = hear(&socket, &mut cgroup);
-        // One that has made a container ends now.
+        // It ends now.
         drop(socket);
         match (answer, cgroup) {
             (

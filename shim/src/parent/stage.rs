@@ -22,8 +22,9 @@ use crate::user::{self, Account, Home};
 use crate::userns::{self, UserNamespace};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+    DumpableBehavior, Pid, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -31,26 +32,30 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 type Answer = (Made, Vec<OwnedFd>);
 
 /// Runs the stage; the result is its exit code.
-pub fn main(cgroup: Option<&str>, oom_score: i32, socket: &OwnedFd) -> i32 {
+pub fn main(resident: Pid, cgroup: Option<&str>, oom_score: i32, socket: &OwnedFd) -> i32 {
     let mut site = Site {
+        resident,
         socket,
         cgroup: None,
         init: None,
     };
     let (answer, fds) = match site.work(cgroup, oom_score) {
         Ok(Some((made, fds))) => (FromStage::Made(made), fds),
-        Ok(None) => return 0,
+        Ok(None) => {
+            site.clear();
+            return 0;
+        }
         Err(failure) => {
             site.clear();
             let init = site.init;
             (FromStage::Failed { failure, init }, Vec::new())
         }
     };
-    let has_made = matches!(answer, FromStage::Made(_));
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     let sent = packet::send(socket, &answer, &fds);
-    if has_made && sent.is_ok() {
-        // Who is told wakes up on this processor, and would wait for the end of this process.
+    if sent.is_ok() {
+        // Who is told wakes up on this processor, and would wait for the end of this process. And a
+        // request that is left unread would take the answer's place.
         let _ = rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut [0; 1]));
     }
     i32::from(sent.is_err())
@@ -58,6 +63,7 @@ pub fn main(cgroup: Option<&str>, oom_score: i32, socket: &OwnedFd) -> i32 {
 
 /// What is to be taken away where no container comes of it.
 struct Site<'a> {
+    resident: Pid,
     socket: &'a OwnedFd,
     cgroup: Option<Cgroup>,
     init: Option<i32>,
@@ -84,6 +90,10 @@ impl Site<'_> {
         // it there is nobody to be at work for.
         descriptors::close_all_but(&[self.socket.as_fd()])
             .and_then(|()| set_parent_process_death_signal(Some(Signal::KILL)))
+            .and_then(|()| match getppid() == Some(self.resident) {
+                true => Ok(()),
+                false => Err(Errno::SRCH),
+            })
             .at(FailureKind::System, || "begin the stage".to_owned())?;
         // A container's process that finds a way to look at this one must not get at its program.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)

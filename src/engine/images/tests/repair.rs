@@ -78,6 +78,23 @@ async fn a_container_keeps_the_broken_tree_until_it_goes() {
     assert!(replaced(&node).is_empty());
 }
 
+/// It has opened the files of the layers that it builds on.
+#[tokio::test]
+async fn a_pull_keeps_the_broken_tree_that_it_builds_on() {
+    let node = node();
+    push(&node.registry, "app:1", &[layer("a", "one")]);
+    pull(&node.images, "app:1").await.unwrap();
+    let image = node.images.status("app:1").unwrap().unwrap();
+    fs::write(file(&node, &image.record.layers[0], "a"), "eno").unwrap();
+    let built_on = node.images.pin(&image.record.layers);
+    assert_eq!(repair(&node.images).await, (1, 1, 0));
+    node.images.reclaim().await.unwrap();
+    assert_eq!(replaced(&node).len(), 1);
+    drop(built_on);
+    node.images.reclaim().await.unwrap();
+    assert!(replaced(&node).is_empty());
+}
+
 #[tokio::test]
 async fn what_cannot_be_fetched_now_is_fetched_by_the_next_pull() {
     let node = node();
