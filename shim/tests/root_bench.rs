@@ -76,8 +76,8 @@ fn root_bench_create_start_exec() {
 
 /// Of each of these floods: lines of 16 KiB without a newline, and lines of one byte.
 const FLOODS: [(&str, u64); 2] = [
-    ("exec head -c 1000000000 /dev/zero", 1_000_000_000),
-    ("yes | head -c 20000000", 20_000_000),
+    ("exec head -c 300000000 /dev/zero", 300_000_000),
+    ("yes | head -c 4000000", 4_000_000),
 ];
 
 #[test]
