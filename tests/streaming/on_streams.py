@@ -96,10 +96,10 @@ class OnStreams(unittest.TestCase):
               30, "the pod serves pages")
 
     def sized(self, terminal: Terminal, size: str) -> None:
-        """The size comes a moment after the terminal: it is asked for until it is there."""
+        """The size comes a moment after the terminal, which until then has none: it is asked for until it is there."""
         def asked():
             terminal.type("stty size\n")
-            return terminal.expect(r"\n(\d+ \d+)\r")[1] == size
+            return terminal.expect(r"\n(\d+ \d+|stty: [^\r\n]*)\r")[1] == size
         until(asked, 10, f"the terminal is {size}")
 
     def streams(self, verb: str, *words: str, **more) -> subprocess.CompletedProcess:
