@@ -131,11 +131,19 @@ fn calls_take_and_give_the_messages_of_their_name() {
 fn admin_shares_no_path_with_the_cri() {
     let admin = service("corten.admin.v1.Admin");
     assert!(paths(&admin).contains("/corten.admin.v1.Admin/Status"));
-    let streams = ["PullImage", "ImportImage", "CheckImages"];
+    let streams = [
+        "PullImage",
+        "ImportImage",
+        "ImportArchive",
+        "ExportImage",
+        "CheckImages",
+    ];
     for method in admin.methods() {
         assert_eq!(
             method.is_server_streaming(),
-            streams.contains(&method.name())
+            streams.contains(&method.name()),
+            "{}",
+            method.name()
         );
     }
 }
