@@ -7,11 +7,15 @@
 //! Invariant: these types are the protocol. A change that an older peer would misread takes a new
 //! [`NEWEST`], and a daemon speaks that version and the one before.
 
+mod lap;
+
+pub use lap::{Lap, Part};
+
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The newest protocol version that this build speaks.
-pub const NEWEST: u16 = 1;
+pub const NEWEST: u16 = 2;
 /// The oldest protocol version that this build speaks.
 pub const OLDEST: u16 = 1;
 
@@ -46,7 +50,7 @@ pub enum Request {
         newest: u16,
     },
     /// Makes the container up to the point where its program could be executed.
-    /// Answered with [`Reply::Status`] and the pidfd of its init.
+    /// Answered with [`Reply::Timed`] and the pidfd of its init.
     Create(CreateRequest),
     /// Executes the container's program. Answered when `execve` has succeeded or failed; a failure
     /// is a [`Failure`] of kind [`FailureKind::Start`] and also ends the container with code 128.
@@ -114,7 +118,8 @@ pub struct CreateRequest {
     /// [`RootfsMount`] to be mounted at `rootfs/` (absent where the bundle's rootfs is ready), and
     /// `volumes.json`, a list of [`ImageVolume`] (absent where there is none).
     pub bundle: PathBuf,
-    /// The CRI log file; `None` reads the streams and drops them.
+    /// The CRI log file; `None` reads the streams and drops them. Where it has a `/./`, no link is
+    /// followed after that.
     pub log_path: Option<PathBuf>,
     /// Keeps the container's stdin open for those who attach.
     pub stdin: bool,
@@ -181,12 +186,31 @@ pub enum Reply {
         /// The shim's own process id.
         pid: i32,
     },
-    /// To [`Request::Create`], [`Request::Start`] and [`Request::Status`].
+    /// To [`Request::Status`], and before version 2 to [`Request::Create`] and [`Request::Start`].
     Status(Status),
     /// To [`Request::Attach`]; the descriptors travel with the packet.
     Attached,
     /// To [`Request::Health`].
     Health(Health),
+    /// To [`Request::Create`] and [`Request::Start`], from version 2 on: as [`Reply::Status`], with
+    /// the time that each part has taken.
+    Timed {
+        /// The container.
+        status: Status,
+        /// In the order in which they were first worked at.
+        laps: Vec<Lap>,
+    },
+}
+
+impl Reply {
+    /// The container's status, where it tells of it.
+    #[must_use]
+    pub fn into_status(self) -> Option<Status> {
+        match self {
+            Self::Status(status) | Self::Timed { status, .. } => Some(status),
+            _ => None,
+        }
+    }
 }
 
 /// Where a container is in its life.
@@ -378,6 +402,8 @@ pub enum SandboxRequest {
     /// Finds out whether a pod can have a user namespace: makes one, and in a new directory below
     /// this one an overlay whose layers it maps. Nothing of it is left.
     Probe(PathBuf),
+    /// Gives out a program by a descriptor (`O_PATH`) through which nobody can write it.
+    Seal(PathBuf),
 }
 
 /// Which namespaces of a pod are its own, and where they are pinned.
@@ -466,11 +492,13 @@ pub enum SandboxReply {
     Probed(Result<(), Failure>),
     /// It could not be done; what was made is taken back.
     Failed(Failure),
+    /// With the packet travels the program.
+    Sealed,
 }
 
 // === corten-shim dial ===
 
-/// A request to `corten-shim dial`; there may be many at once.
+/// A request to `corten-shim dial`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialRequest {
     /// Chosen by the caller, and repeated in the answer.
@@ -482,22 +510,22 @@ pub struct DialRequest {
 /// What a [`DialRequest`] is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DialWish {
-    /// Joins the network namespace that travels with it: the first request, where a pod has its own.
+    /// Joins the network namespace that travels with it, and makes sockets there: the first request,
+    /// where a pod has its own.
     Join,
-    /// Connects to this TCP port, of 127.0.0.1 or else of ::1.
-    Connect(u16),
-    /// Joins the namespace that travels with it, which is the node's, gives up what is not connected
-    /// yet, and is in reserve again.
+    /// Makes sockets.
+    Sockets,
+    /// Joins the namespace that travels with it, which is the node's, and is in reserve again.
     Rest,
 }
 
-/// The answer to a [`DialRequest`], in any order. The connected socket, non-blocking, travels with
-/// it.
+/// The answer to a [`DialRequest`], in their order. With those that make sockets travel a TCP socket
+/// for each of IPv4 and IPv6 that the node has: non-blocking, and not connected to anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialReply {
     /// The request's.
     pub id: u64,
-    /// 0, or why it could not be done; of the two addresses the first one's reason.
+    /// 0, or why it could not be done.
     pub errno: i32,
 }
 

@@ -8,12 +8,14 @@
 //! Invariant: only a process that goes away afterwards parses a bundle, since what a parser
 //! touches stays in a process's memory.
 
+mod object;
 pub mod process;
 pub mod resources;
 pub mod text;
 
 use crate::api::{Failure, FailureKind, IdMap, IdMaps, ImageVolume, RootfsMount};
 use crate::failure::At;
+use object::object;
 use process::Process;
 use resources::Resources;
 use serde::Deserialize;
@@ -22,115 +24,162 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use text::Text;
 
-/// `config.json`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Spec<'a> {
-    /// What to execute.
-    #[serde(borrow)]
-    pub process: Process<'a>,
-    /// The root file system.
-    #[serde(borrow)]
-    pub root: Root<'a>,
-    /// The host name, for a UTS namespace of the container's own.
-    #[serde(borrow)]
-    pub hostname: Option<Text<'a>>,
-    /// The NIS domain name, as above.
-    #[serde(borrow)]
-    pub domainname: Option<Text<'a>>,
-    /// Mounts, in order.
-    #[serde(borrow)]
-    pub mounts: Vec<Mount<'a>>,
-    /// Annotations.
-    #[serde(borrow)]
-    pub annotations: Annotations<'a>,
-    /// Refused: not supported yet.
-    pub hooks: Option<BTreeMap<String, Vec<IgnoredAny>>>,
-    /// What is Linux' own.
-    #[serde(borrow)]
-    pub linux: Linux<'a>,
+object! {
+    /// `config.json`.
+    pub struct Spec<'a> {
+        /// What to execute.
+        pub process: Process<'a> = "process",
+        /// The root file system.
+        pub root: Root<'a> = "root",
+        /// The host name, for a UTS namespace of the container's own.
+        pub hostname: Option<Text<'a>> = "hostname",
+        /// The NIS domain name, as above.
+        pub domainname: Option<Text<'a>> = "domainname",
+        /// Mounts, in order.
+        pub mounts: Vec<Mount<'a>> = "mounts",
+        /// Annotations.
+        pub annotations: Annotations<'a> = "annotations",
+        /// Programs to be run at points of the container's life.
+        pub hooks: Hooks<'a> = "hooks",
+        /// What is Linux' own.
+        pub linux: Linux<'a> = "linux",
+    }
 }
 
 /// Annotations: names and values.
 pub type Annotations<'a> = BTreeMap<Text<'a>, Text<'a>>;
 
-/// The root file system.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Root<'a> {
-    /// Where it is, relative to the bundle; absent: `rootfs`.
-    #[serde(borrow)]
-    pub path: Option<Text<'a>>,
-    /// The program may not change it.
-    pub readonly: bool,
+object! {
+    /// The root file system.
+    pub struct Root<'a> {
+        /// Where it is, relative to the bundle; absent: `rootfs`.
+        pub path: Option<Text<'a>> = "path",
+        /// The program may not change it.
+        pub readonly: bool = "readonly",
+    }
 }
 
-/// One mount.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Mount<'a> {
-    /// Where, inside the container.
-    #[serde(borrow)]
-    pub destination: Text<'a>,
-    /// The file system type; `bind` or absent with a bind option.
-    #[serde(borrow, rename = "type")]
-    pub kind: Option<Text<'a>>,
-    /// What, on the host.
-    #[serde(borrow)]
-    pub source: Option<Text<'a>>,
-    /// Flags, propagation, and options of the file system.
-    #[serde(borrow)]
-    pub options: Vec<Text<'a>>,
-    /// What the source's users are inside, for a bind mount.
-    pub uid_mappings: Vec<IdMap>,
-    /// What the source's groups are inside.
-    pub gid_mappings: Vec<IdMap>,
+object! {
+    /// One mount.
+    pub struct Mount<'a> {
+        /// Where, inside the container.
+        pub destination: Text<'a> = "destination",
+        /// The file system type; `bind` or absent with a bind option.
+        pub kind: Option<Text<'a>> = "type",
+        /// What, on the host.
+        pub source: Option<Text<'a>> = "source",
+        /// Flags, propagation, and options of the file system.
+        pub options: Vec<Text<'a>> = "options",
+        /// What the source's users are inside, for a bind mount.
+        pub uid_mappings: Vec<IdMap> = "uidMappings",
+        /// What the source's groups are inside.
+        pub gid_mappings: Vec<IdMap> = "gidMappings",
+    }
 }
 
-/// What is Linux' own.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Linux<'a> {
-    /// New namespaces, and those to be joined.
-    #[serde(borrow)]
-    pub namespaces: Vec<Namespace<'a>>,
-    /// Device nodes beyond the default ones.
-    #[serde(borrow)]
-    pub devices: Vec<Device<'a>>,
-    /// The cgroup, as an absolute path below the root of the hierarchies.
-    #[serde(borrow)]
-    pub cgroups_path: Option<Text<'a>>,
-    /// Its limits.
-    #[serde(borrow)]
-    pub resources: Resources<'a>,
-    /// Kernel parameters of the container's own namespaces.
-    #[serde(borrow)]
-    pub sysctl: BTreeMap<Text<'a>, Text<'a>>,
-    /// Flags of the filter that comes beside the bundle.
-    #[serde(borrow)]
-    pub seccomp: Option<Seccomp<'a>>,
-    /// `private`, `slave`, `shared`, `unbindable`, each also with an `r` in front.
-    #[serde(borrow)]
-    pub rootfs_propagation: Option<Text<'a>>,
-    /// Paths that the container must not see into.
-    #[serde(borrow)]
-    pub masked_paths: Vec<Text<'a>>,
-    /// Paths that the container must not change.
-    #[serde(borrow)]
-    pub readonly_paths: Vec<Text<'a>>,
-    /// The SELinux label of the container's file systems.
-    #[serde(borrow)]
-    pub mount_label: Option<Text<'a>>,
-    /// What the users of the container's user namespace are outside.
-    pub uid_mappings: Vec<IdMap>,
-    /// What its groups are outside.
-    pub gid_mappings: Vec<IdMap>,
-    /// Refused: not supported yet.
-    pub intel_rdt: Option<IgnoredAny>,
-    /// Refused: not supported yet.
-    pub personality: Option<IgnoredAny>,
-    /// Refused: not supported yet.
-    pub time_offsets: Option<IgnoredAny>,
+object! {
+    /// What is Linux' own.
+    pub struct Linux<'a> {
+        /// New namespaces, and those to be joined.
+        pub namespaces: Vec<Namespace<'a>> = "namespaces",
+        /// Device nodes beyond the default ones.
+        pub devices: Vec<Device<'a>> = "devices",
+        /// The cgroup, as an absolute path below the root of the hierarchies.
+        pub cgroups_path: Option<Text<'a>> = "cgroupsPath",
+        /// Its limits.
+        pub resources: Resources<'a> = "resources",
+        /// Kernel parameters of the container's own namespaces.
+        pub sysctl: BTreeMap<Text<'a>, Text<'a>> = "sysctl",
+        /// Flags of the filter that comes beside the bundle.
+        pub seccomp: Option<Seccomp<'a>> = "seccomp",
+        /// `private`, `slave`, `shared`, `unbindable`, each also with an `r` in front.
+        pub rootfs_propagation: Option<Text<'a>> = "rootfsPropagation",
+        /// Paths that the container must not see into.
+        pub masked_paths: Vec<Text<'a>> = "maskedPaths",
+        /// Paths that the container must not change.
+        pub readonly_paths: Vec<Text<'a>> = "readonlyPaths",
+        /// The SELinux label of the container's file systems.
+        pub mount_label: Option<Text<'a>> = "mountLabel",
+        /// What the users of the container's user namespace are outside.
+        pub uid_mappings: Vec<IdMap> = "uidMappings",
+        /// What its groups are outside.
+        pub gid_mappings: Vec<IdMap> = "gidMappings",
+        /// Which kernel the container's programs see.
+        pub personality: Option<Personality<'a>> = "personality",
+        /// Where memory is taken from on a machine with several nodes of it.
+        pub memory_policy: Option<MemoryPolicy<'a>> = "memoryPolicy",
+        /// By clock: `monotonic` and `boottime`, for a time namespace of the container's own.
+        pub time_offsets: BTreeMap<Text<'a>, TimeOffset> = "timeOffsets",
+        /// Refused: nothing here writes to resctrl.
+        pub intel_rdt: Option<IgnoredAny> = "intelRdt",
+        /// Refused: a container's network is the pod's.
+        pub net_devices: Option<IgnoredAny> = "netDevices",
+    }
+}
+
+object! {
+    /// Which kernel programs see.
+    pub struct Personality<'a> {
+        /// `LINUX` or `LINUX32`.
+        pub domain: Text<'a> = "domain",
+        /// The specification has none yet.
+        pub flags: Vec<Text<'a>> = "flags",
+    }
+}
+
+object! {
+    /// Where memory is taken from.
+    pub struct MemoryPolicy<'a> {
+        /// `MPOL_…`.
+        pub mode: Text<'a> = "mode",
+        /// Such as `0-3,7`.
+        pub nodes: Option<Text<'a>> = "nodes",
+        /// `MPOL_F_…`.
+        pub flags: Vec<Text<'a>> = "flags",
+    }
+}
+
+object! {
+    /// How far a clock is ahead of the host's.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub struct TimeOffset {
+        /// Seconds.
+        pub secs: i64 = "secs",
+        /// Nanoseconds.
+        pub nanosecs: u32 = "nanosecs",
+    }
+}
+
+object! {
+    /// Programs to be run at points of a container's life, in their order.
+    pub struct Hooks<'a> {
+        /// On the host, when the container's namespaces are made.
+        pub prestart: Vec<Hook<'a>> = "prestart",
+        /// As `prestart`, behind it.
+        pub create_runtime: Vec<Hook<'a>> = "createRuntime",
+        /// In the container's namespaces, before its root is the process's own.
+        pub create_container: Vec<Hook<'a>> = "createContainer",
+        /// In the container, before the program.
+        pub start_container: Vec<Hook<'a>> = "startContainer",
+        /// On the host, when the program runs.
+        pub poststart: Vec<Hook<'a>> = "poststart",
+        /// On the host, when the container has gone.
+        pub poststop: Vec<Hook<'a>> = "poststop",
+    }
+}
+
+object! {
+    /// A program to be run.
+    pub struct Hook<'a> {
+        /// An absolute path.
+        pub path: Text<'a> = "path",
+        /// With the program's name in front; absent: the path.
+        pub args: Vec<Text<'a>> = "args",
+        /// `NAME=value` each.
+        pub env: Vec<Text<'a>> = "env",
+        /// Seconds; absent: for ever.
+        pub timeout: Option<i64> = "timeout",
+    }
 }
 
 impl Linux<'_> {
@@ -170,40 +219,36 @@ pub enum NamespaceKind {
     Time,
 }
 
-/// A device node.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Device<'a> {
-    /// `c`, `u`, `b` or `p`.
-    #[serde(borrow, rename = "type")]
-    pub kind: Text<'a>,
-    /// Where, inside the container.
-    #[serde(borrow)]
-    pub path: Text<'a>,
-    /// The major number.
-    #[serde(default)]
-    pub major: i64,
-    /// The minor number.
-    #[serde(default)]
-    pub minor: i64,
-    /// Permission bits; absent: 0666.
-    #[serde(default)]
-    pub file_mode: Option<u32>,
-    /// The owner; absent: 0.
-    #[serde(default)]
-    pub uid: Option<u32>,
-    /// The group; absent: 0.
-    #[serde(default)]
-    pub gid: Option<u32>,
+object! {
+    /// A device node.
+    pub struct Device<'a> {
+        /// `c`, `u`, `b` or `p`.
+        pub kind: Text<'a> = "type",
+        /// Where, inside the container.
+        pub path: Text<'a> = "path",
+        /// The major number.
+        pub major: i64 = "major",
+        /// The minor number.
+        pub minor: i64 = "minor",
+        /// Permission bits; absent: 0666.
+        pub file_mode: Option<u32> = "fileMode",
+        /// The owner; absent: 0.
+        pub uid: Option<u32> = "uid",
+        /// The group; absent: 0.
+        pub gid: Option<u32> = "gid",
+    }
 }
 
-/// What is needed of a seccomp profile beside its compiled filter.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Seccomp<'a> {
-    /// `SECCOMP_FILTER_FLAG_…`.
-    #[serde(borrow)]
-    pub flags: Vec<Text<'a>>,
+object! {
+    /// What is needed of a seccomp profile beside its compiled filter.
+    pub struct Seccomp<'a> {
+        /// `SECCOMP_FILTER_FLAG_…`.
+        pub flags: Vec<Text<'a>> = "flags",
+        /// A socket on which somebody waits for the filter's notifications.
+        pub listener_path: Option<Text<'a>> = "listenerPath",
+        /// What that is told, word by word.
+        pub listener_metadata: Option<Text<'a>> = "listenerMetadata",
+    }
 }
 
 /// Reads a file of the bundle whole.
@@ -257,17 +302,10 @@ pub fn json<'a, T: Deserialize<'a>>(what: &str, text: &'a str) -> Result<T, Fail
 }
 
 fn check(spec: &Spec<'_>) -> Result<(), Failure> {
-    let hooks = spec.hooks.as_ref();
-    let refused = [
-        (
-            "hooks",
-            hooks.is_some_and(|hooks| hooks.values().any(|list| !list.is_empty())),
-        ),
+    refuse(&[
         ("linux.intelRdt", spec.linux.intel_rdt.is_some()),
-        ("linux.personality", spec.linux.personality.is_some()),
-        ("linux.timeOffsets", spec.linux.time_offsets.is_some()),
-    ];
-    refuse(&refused)?;
+        ("linux.netDevices", spec.linux.net_devices.is_some()),
+    ])?;
     check_process(&spec.process)
 }
 
@@ -276,15 +314,7 @@ fn check(spec: &Spec<'_>) -> Result<(), Failure> {
 /// # Errors
 /// [`FailureKind::Invalid`], with the name of the property.
 pub fn check_process(process: &Process<'_>) -> Result<(), Failure> {
-    refuse(&[
-        ("process.ioPriority", process.io_priority.is_some()),
-        ("process.scheduler", process.scheduler.is_some()),
-        (
-            "process.execCPUAffinity",
-            process.exec_cpu_affinity.is_some(),
-        ),
-        ("an empty process.args", process.args.is_empty()),
-    ])
+    refuse(&[("an empty process.args", process.args.is_empty())])
 }
 
 fn refuse(properties: &[(&str, bool)]) -> Result<(), Failure> {
@@ -316,16 +346,12 @@ mod tests {
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (property, text) in [
             (
-                "hooks",
-                r#"{"process":{"args":["x"]},"hooks":{"prestart":[{"path":"/x"}]}}"#,
+                "linux.intelRdt",
+                r#"{"process":{"args":["x"]},"linux":{"intelRdt":{"closID":"x"}}}"#,
             ),
             (
-                "linux.personality",
-                r#"{"process":{"args":["x"]},"linux":{"personality":{"domain":"LINUX32"}}}"#,
-            ),
-            (
-                "process.scheduler",
-                r#"{"process":{"args":["x"],"scheduler":{"policy":"SCHED_FIFO"}}}"#,
+                "linux.netDevices",
+                r#"{"process":{"args":["x"]},"linux":{"netDevices":{"eth1":{}}}}"#,
             ),
             ("process.args", r#"{"process":{"args":[]}}"#),
         ] {

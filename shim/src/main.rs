@@ -11,10 +11,10 @@ mod entry;
 use corten_shim::api::{ANY, Failure, SPARE};
 use corten_shim::failure::log;
 use corten_shim::parent::oom_score;
-use corten_shim::server::real::Parent;
+use corten_shim::server::real::{Parent, Work};
 use corten_shim::server::{self, Options, birth};
 use corten_shim::sys::{descriptors, signal};
-use corten_shim::{cgroup, cgroups, dial, exec, pause, sandbox};
+use corten_shim::{cgroup, cgroups, dial, exec, pause, sandbox, title};
 use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ffi::OsString;
 use std::fs::File;
@@ -40,7 +40,13 @@ fn start() -> u8 {
     let rest: Vec<OsString> = arguments.collect();
     match verb.to_str() {
         Some("run") => run(&rest),
-        Some("exec") if is_plain(&rest) => told(take_socket().and_then(|s| exec::run(&s))),
+        Some("exec") if is_plain(&rest) => {
+            if !rest.is_empty() {
+                // Nobody waits for it yet.
+                cgroup::look_ahead();
+            }
+            told(take_socket().and_then(|s| exec::run(&s)))
+        }
         Some("dial") if is_plain(&rest) => told(take_socket().and_then(|s| dial::run(&s))),
         Some("sandbox") if is_plain(&rest) => told(take_socket().and_then(|s| sandbox::run(&s))),
         Some("pause") if rest.is_empty() => told(take_socket().and_then(pause::run)),
@@ -92,11 +98,12 @@ fn be_shim(options: Options, home: Option<PathBuf>) -> u8 {
     };
     if options.id == ANY {
         cgroup::look_ahead();
+        title::look_ahead();
     }
     let mut parent = Parent {
         oom_score,
         home,
-        stage: None,
+        work: Work::default(),
     };
     told(take_socket().and_then(|first| server::run(options, first, &mut parent)))
 }
@@ -142,6 +149,8 @@ fn begin() {
         let _ = null.into_raw_fd();
     }
     signal::ignore_broken_pipes();
+    // The daemon starts it by a descriptor, after which the kernel would name it.
+    let _ = rustix::thread::set_name(c"corten-shim");
 }
 
 /// Takes the daemon's socket away from descriptor 0, where children would look for their input.

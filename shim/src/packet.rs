@@ -51,7 +51,7 @@ pub fn send<T: Serialize>(
     message: &T,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let body = postcard::to_extend(message, vec![BODY_INLINE]).map_err(invalid)?;
+    let body = encode(message)?;
     if body.len() <= INLINE {
         return send_packet(socket.as_fd(), &body, fds);
     }
@@ -67,8 +67,23 @@ pub fn send<T: Serialize>(
 /// # Errors
 /// As [`send`].
 pub fn write<T: Serialize>(socket: impl AsFd, message: &T) -> io::Result<()> {
-    let body = postcard::to_extend(message, vec![BODY_INLINE]).map_err(invalid)?;
-    rustix::io::retry_on_intr(|| rustix::io::write(&socket, &body))?;
+    write_encoded(socket, &encode(message)?)
+}
+
+/// A small message, for [`write_encoded`].
+///
+/// # Errors
+/// Where it cannot be encoded.
+pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
+    postcard::to_extend(message, vec![BODY_INLINE]).map_err(invalid)
+}
+
+/// As [`write()`], for who can do nothing any more but write: it takes no memory.
+///
+/// # Errors
+/// As [`send`].
+pub fn write_encoded(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::io::write(&socket, message))?;
     Ok(())
 }
 
@@ -171,7 +186,8 @@ fn receive_packet(
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(larger());
     }
-    let lost = received.flags.contains(ReturnFlags::CTRUNC);
+    // There may be room for one more than are agreed, as the buffer happens to lie.
+    let lost = received.flags.contains(ReturnFlags::CTRUNC) || fds.len() > MAX_FDS;
     Ok((received.bytes > 0).then_some((received.bytes, fds, lost)))
 }
 
@@ -267,6 +283,22 @@ mod tests {
         assert_eq!((got.message, got.lost), (7, true));
         send(&a, &8u32, &[]).unwrap();
         assert!(!receive_any::<u32>(&b).unwrap().unwrap().lost);
+    }
+
+    /// As many as are agreed come, and not one more, wherever the buffer for them lies.
+    #[test]
+    fn one_descriptor_more_than_agreed_is_too_many() {
+        let (a, b) = pair();
+        let body = postcard::to_extend(&7u32, vec![BODY_INLINE]).unwrap();
+        for (count, is_taken) in [(MAX_FDS, true), (MAX_FDS + 1, false)] {
+            let many = vec![b.as_fd(); count];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2 * MAX_FDS))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            ancillary.push(SendAncillaryMessage::ScmRights(&many));
+            let slices = [IoSlice::new(&body)];
+            rustix::net::sendmsg(&a, &slices, &mut ancillary, SendFlags::empty()).unwrap();
+            assert_eq!(receive::<u32>(&b).is_ok(), is_taken, "{count}");
+        }
     }
 
     #[test]

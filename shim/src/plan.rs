@@ -12,14 +12,17 @@ pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod process;
+pub mod scheduling;
 
 use crate::api::{Failure, IdMaps};
 use crate::bundle::{NamespaceKind, Spec};
 use devices::DeviceNode;
-use mounts::{MountStep, Tree};
+use mounts::{MountStep, Source, Tree};
 use namespaces::Namespaces;
 use options::{Bind, Propagation, Spread};
 use process::{Powers, ProcessPlan};
+use rustix::mount::MountAttrFlags as Attr;
+use std::fmt::Write;
 
 /// What the plan must know of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Plan<'a> {
     pub process: ProcessPlan<'a>,
     /// `SECCOMP_FILTER_FLAG_*` for the filter.
     pub seccomp_flags: u32,
+    /// The clocks of a new time namespace: lines of its file.
+    pub time_offsets: String,
     /// What was not granted as asked, for the log.
     pub warnings: Vec<String>,
 }
@@ -74,6 +79,8 @@ pub enum Step<'a> {
         /// The text to write.
         value: &'a str,
     },
+    /// Makes a mount read-only, now that all is in it.
+    Freeze(&'a str),
     /// Makes a path read-only.
     ReadOnly(&'a str),
     /// Hides a path.
@@ -95,20 +102,39 @@ pub fn build<'a>(spec: &'a Spec<'a>, facts: &HostFacts) -> Result<Plan<'a>, Fail
     steps.extend(device_steps(spec, &trees)?);
     steps.extend(name_steps(spec, &namespaces)?);
     steps.extend(sysctl_steps(spec, &namespaces)?);
+    let frozen = freeze_later(&mut steps);
+    steps.extend(frozen);
     steps.extend(protection_steps(spec));
     let root_spread = root_spread(spec)?;
     if namespaces.user.is_some() {
         check_spread(&steps, root_spread)?;
     }
     Ok(Plan {
+        time_offsets: time_offsets(spec, &namespaces)?,
         namespaces,
         trees,
         steps,
         root_spread,
-        process: process::plan(&spec.process, &facts.powers, &mut warnings)?,
+        process: process::plan(&spec.process, &spec.linux, &facts.powers, &mut warnings)?,
         seccomp_flags: seccomp_flags(spec)?,
         warnings,
     })
+}
+
+/// The kernel's names for the clocks; what has no offset stays the host's.
+fn time_offsets(spec: &Spec<'_>, namespaces: &Namespaces<'_>) -> Result<String, Failure> {
+    let refused = |cause: String| Err(Failure::invalid("plan the time namespace", cause));
+    let mut lines = String::new();
+    for (clock, offset) in &spec.linux.time_offsets {
+        if !namespaces.new_time {
+            return refused("linux.timeOffsets need a new time namespace".to_owned());
+        }
+        if !matches!(&**clock, "monotonic" | "boottime") || offset.nanosecs >= 1_000_000_000 {
+            return refused(format!("linux.timeOffsets: {clock} cannot be"));
+        }
+        let _ = writeln!(lines, "{clock} {} {}", offset.secs, offset.nanosecs);
+    }
+    Ok(lines)
 }
 
 /// Ids and a user namespace come together: without them nobody outside knows who is who inside.
@@ -151,6 +177,26 @@ fn mount_steps<'a>(
         .filter(|label| !label.is_empty());
     let step = |mount| mounts::plan(mount, label, trees).map(Step::Mount);
     spec.mounts.iter().map(step).collect()
+}
+
+/// A tmpfs that is to be read-only is written to until its mount points and devices are made.
+fn freeze_later<'a>(steps: &mut [Step<'a>]) -> Vec<Step<'a>> {
+    let frozen = steps.iter_mut().filter_map(|step| match step {
+        Step::Mount(mount) => freeze_one(mount).then_some(Step::Freeze(mount.destination)),
+        _ => None,
+    });
+    frozen.collect()
+}
+
+fn freeze_one(mount: &mut MountStep<'_>) -> bool {
+    match &mut mount.source {
+        Source::FileSystem(made) if made.kind == "tmpfs" => {
+            let read_only = made.attributes.contains(Attr::MOUNT_ATTR_RDONLY);
+            made.attributes -= Attr::MOUNT_ATTR_RDONLY;
+            read_only
+        }
+        _ => false,
+    }
 }
 
 /// A `/dev` that is bound from the host has its nodes and is not ours to change.
@@ -275,11 +321,13 @@ fn root_spread(spec: &Spec<'_>) -> Result<Option<Spread>, Failure> {
     options::propagation(word).map(Some).ok_or_else(unknown)
 }
 
-/// The cgroup of a container, as an absolute path below the root of the hierarchies.
+/// The cgroup of a container, as an absolute path below the root of the hierarchies; a relative one
+/// is below Corten's own.
 #[must_use]
 pub fn cgroup_path(spec: &Spec<'_>, id: &str) -> String {
     match spec.linux.cgroups_path.as_deref() {
-        Some(path) if !path.is_empty() => path.to_owned(),
+        Some(path) if path.starts_with('/') => path.to_owned(),
+        Some(path) if !path.is_empty() => format!("/corten/{path}"),
         _ => format!("/corten/{id}"),
     }
 }

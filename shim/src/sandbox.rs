@@ -13,6 +13,7 @@ mod netns_directory;
 mod owned;
 mod pin;
 mod probe;
+mod sealed;
 mod sysctl;
 mod unpin;
 
@@ -51,6 +52,9 @@ fn answer(request: &SandboxRequest) -> (SandboxReply, Vec<OwnedFd>) {
         SandboxRequest::Probe(directory) => {
             let can = probe::user_namespaces(directory);
             Ok((SandboxReply::Probed(can), Vec::new()))
+        }
+        SandboxRequest::Seal(program) => {
+            sealed::program(program).map(|sealed| (SandboxReply::Sealed, vec![sealed]))
         }
     };
     done.unwrap_or_else(|failure| (SandboxReply::Failed(failure), Vec::new()))

@@ -12,13 +12,16 @@ mod connection;
 pub mod container;
 pub mod creation;
 mod events;
+mod kills;
+mod later;
 mod listener;
 mod process;
 pub mod real;
 mod vacancy;
 mod verbs;
 
-use crate::api::{Event, EventKind, Failure, Message};
+use crate::api::{ANY, Event, EventKind, Failure, Message};
+use crate::confine::confine;
 use birth::Starter;
 use connection::Connection;
 use container::{Container, Source};
@@ -57,6 +60,9 @@ pub fn run(options: Options, first: OwnedFd, creator: &mut dyn Creator) -> Resul
     shim.take_place(&options)?;
     shim.starter = options.starter;
     process::leave_directory()?;
+    if options.id == ANY {
+        shim.creator.stand_by();
+    }
     shim.welcome(first).map_err(|_| {
         Failure::invalid(
             "take descriptor 0",
@@ -83,6 +89,8 @@ struct Shim<'a> {
     events: Events,
     wishes: Vec<Wish>,
     asked: Instant,
+    /// Its container's program was started just now.
+    has_started: bool,
     over: bool,
 }
 
@@ -111,6 +119,7 @@ impl<'a> Shim<'a> {
             events: Events::default(),
             wishes: Vec::new(),
             asked: Instant::now(),
+            has_started: false,
             over: false,
         }
     }
@@ -215,6 +224,7 @@ impl<'a> Shim<'a> {
         {
             self.asked = Instant::now();
             self.call(index, call);
+            self.look_after_answer();
         }
     }
 
@@ -225,6 +235,7 @@ impl<'a> Shim<'a> {
         match source {
             Source::Init => container.look_at_init(),
             Source::Memory => container.memory_event(),
+            Source::Hooks => container.hooks_heard(),
             Source::Stream(_) => {} // after all others, see `turn`
         }
     }
@@ -258,6 +269,7 @@ impl<'a> Shim<'a> {
     fn settle(&mut self) {
         self.tell_cut_off();
         self.grant_reopenings();
+        self.grant_hooks();
         if let Some(kind) = self.container.as_mut().and_then(Container::look_at_memory) {
             self.announce(kind);
         }
@@ -270,6 +282,17 @@ impl<'a> Shim<'a> {
         }
         self.grant_shutdowns();
         self.connections.retain(Connection::is_open);
+    }
+
+    /// What a create and a start need not have done before they are answered, but before anything else is.
+    fn look_after_answer(&mut self) {
+        self.creator.rest();
+        if let Some(container) = &mut self.container {
+            container.watch_memory();
+        }
+        if std::mem::take(&mut self.has_started) && self.process.is_some() {
+            confine();
+        }
     }
 
     /// Tells an event to all, and keeps it for those who come later.

@@ -3,14 +3,19 @@
 //! ```text
 //! run (resident)            stage                             init
 //! ─────────────────────────────────────────────────────────────────────────────────────────
-//! fork ───────────────────▶ cgroup
+//! fork ───────────────────▶ waits
+//! ToStage::Prepare ───────▶ cgroup
 //! ◀── FromStage::Cgroup
-//! CreateRequest ──────────▶ parse, plan
+//! ToStage::Create ────────▶ parse, plan
 //! waits                     user, trees, root, pipes
 //!                           clone3 (its sibling) ───────────▶ enters the cgroup, joins
 //!                           waits                             namespaces, mounts, pivots,
 //!                                                             becomes the user, filters
+//!                           ◀───────── FromInit::Placed, if there are hooks
+//!                           runs them ─────────────────────▶ GO; before its root changes
 //!                           ◀───────── FromInit::Terminal + master, if any
+//!                           ◀───────── FromInit::Listener, if the filter asks one
+//!                           hands it over ─────────────────▶ GO
 //!                           ◀───────── FromInit::Ready
 //!                                                             waits
 //! ◀── FromStage::Made + pidfd, gate, stdio
@@ -19,20 +24,35 @@
 //! StartGate::release: GO ───────────────────────────────────▶ execve
 //! ◀─────────── the gate is closed: it has succeeded;  FromInit::Failed: it has not
 //! ```
-//! Where the fork was told no cgroup, the one that the bundle names is made when it is parsed. A
-//! stage whose socket is shut before the request is given up.
+//! A shim in reserve has a stage in reserve. Where nothing is prepared, the cgroup that the bundle names
+//! is made when it is parsed. A stage whose socket is shut before the request is given up.
 //! A failure on the way: the init says `FromInit::Failed` and exits; the stage says
 //! `FromStage::Failed` with the init's pid, takes the cgroup away and exits; the resident process
 //! reaps both. When the resident process dies, the gate closes and a waiting init exits.
 //!
 //! Invariant: nothing is parsed in the resident process but these small messages.
 
-use crate::api::{Failure, User};
+use crate::api::{CreateRequest, Failure, Lap, User};
 use crate::cgroup::Cgroup;
 use serde::{Deserialize, Serialize};
 
 /// The byte that lets an init execute its program.
 pub const GO: &[u8] = b"g";
+
+/// What the resident process tells the stage, which may have waited for it since before anyone asked
+/// for a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToStage {
+    /// There will be a container: its cgroup can be made.
+    Prepare {
+        /// The container's id.
+        id: String,
+        /// The path of its cgroup.
+        cgroup: String,
+    },
+    /// Its bundle is there.
+    Create(CreateRequest),
+}
 
 /// What the stage tells the resident process: the cgroup, then how it went.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +81,10 @@ pub struct Made {
     pub start_time: u64,
     /// Whom it runs as.
     pub user: User,
+    /// The deputy's socket travels behind the gate: there are hooks for later.
+    pub has_deputy: bool,
+    /// What it took.
+    pub laps: Vec<Lap>,
 }
 
 /// What the init says over the gate.
@@ -68,8 +92,17 @@ pub struct Made {
 pub enum FromInit {
     /// The terminal's master travels with this, where there is one; `Ready` follows.
     Terminal,
+    /// Its mounts are made; it waits for [`GO`], while hooks run on the host. Only where there are hooks.
+    Placed,
+    /// Its filter has a listener, of this descriptor; it waits for [`GO`] until that was fetched.
+    Listener(i32),
     /// It waits for [`GO`].
-    Ready,
+    Ready {
+        /// What it took until it began with its filter.
+        laps: Vec<Lap>,
+        /// When that was, in nanoseconds since the epoch.
+        since: i64,
+    },
     /// It could not go on, and exits.
     Failed(Failure),
 }

@@ -9,13 +9,34 @@ use crate::stat;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+/// The arguments as they were, and where they lie.
+static KNOWN: OnceLock<(Vec<u8>, u64)> = OnceLock::new();
+
+/// Looks for them now, while nobody waits: for who has to change them later, in this process or in one
+/// that it forks.
+pub fn look_ahead() {
+    if let Ok(found) = look() {
+        let _ = KNOWN.set(found);
+    }
+}
+
+fn look() -> io::Result<(Vec<u8>, u64)> {
+    Ok((fs::read("/proc/self/cmdline")?, stat::arguments()?))
+}
 
 /// Shows this id, and its beginning, where something stands for them.
 ///
 /// # Errors
 /// What the files say.
 pub fn name(id: &str) -> io::Result<()> {
-    rewrite(|line| put(line, id.as_bytes()))
+    let (mut line, place) = match KNOWN.get() {
+        Some(known) => known.clone(),
+        None => look()?,
+    };
+    put(&mut line, id.as_bytes());
+    write(&line, place)
 }
 
 /// Shows no longer that this is a spare.
@@ -56,8 +77,12 @@ fn rewrite(change: impl FnOnce(&mut [u8])) -> io::Result<()> {
     if line == before {
         return Ok(());
     }
+    write(&line, stat::arguments()?)
+}
+
+fn write(line: &[u8], place: u64) -> io::Result<()> {
     let memory = File::options().write(true).open("/proc/self/mem")?;
-    memory.write_all_at(&line, stat::arguments()?)
+    memory.write_all_at(line, place)
 }
 
 fn words(line: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {

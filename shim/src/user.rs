@@ -87,7 +87,11 @@ pub fn resolve(
     }
 }
 
-fn numbered(wanted: &process::User<'_>, passwd: &[u8]) -> Result<Account, Failure> {
+/// Whom a process runs as that is asked for by number; with the image's `/etc/passwd`, for the home directory.
+///
+/// # Errors
+/// [`FailureKind::User`]: an id is too large.
+pub fn numbered(wanted: &process::User<'_>, passwd: &[u8]) -> Result<Account, Failure> {
     let home = accounts(passwd)
         .find(|account| account.uid == wanted.uid)
         .map(|account| account.home);
@@ -105,7 +109,11 @@ fn numbered(wanted: &process::User<'_>, passwd: &[u8]) -> Result<Account, Failur
     })
 }
 
-fn named(
+/// Whom a process runs as that is asked for as `user[:group]`, by the image's `/etc/passwd` and `/etc/group`.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn named(
     text: &str,
     wanted: &process::User<'_>,
     policy: Groups,
@@ -222,7 +230,8 @@ fn fields(text: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 fn id(text: &[u8]) -> Option<u32> {
-    let id = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
+    let digits = text.trim_ascii();
+    let id = std::str::from_utf8(digits).ok()?.parse().ok()?;
     (id <= MOST_ID).then_some(id)
 }
 
@@ -322,6 +331,14 @@ mod tests {
             ..process::User::default()
         };
         assert!(numbered(&wanted, b"").is_err());
+    }
+
+    #[test]
+    fn only_blanks_of_ascii_are_around_a_number() {
+        let gid = |line: &str| accounts(line.as_bytes()).next().map(|account| account.gid);
+        assert_eq!(gid("user:x: 5 :\t+6\t::/:"), Some(6));
+        assert_eq!(gid("user:x:5:6\u{b}::/:"), None);
+        assert_eq!(gid("user:x:5:\u{a0}6::/:"), None);
     }
 
     #[test]

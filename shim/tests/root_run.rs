@@ -5,10 +5,10 @@
 #[path = "run/shim.rs"]
 mod shim;
 
-use corten_shim::api::{ExitReason, FailureKind, Reply, Request, State};
+use corten_shim::api::{ANY, ExitReason, FailureKind, Part, Reply, Request, State};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use shim::{Shim, is_alive, wait};
 use std::io::Read;
 use std::path::PathBuf;
@@ -192,6 +192,98 @@ fn root_a_prepared_container_is_made_in_the_cgroup_that_is_there() {
 
 #[test]
 #[ignore = "needs root"]
+fn root_what_is_in_reserve_is_named_by_its_container() {
+    let mut shim = Shim::in_reserve("exec sleep 1000");
+    let stage = shim.children();
+    assert_eq!(stage.len(), 1, "{stage:?}");
+    shim.prepare();
+    let (status, _) = shim.create();
+    let init = std::fs::read_to_string(format!("/proc/{}/cmdline", status.pid)).unwrap();
+    for line in [init, shim.proc("cmdline")] {
+        assert!(line.contains(&shim.id) && !line.contains(ANY), "{line}");
+    }
+    shim.start();
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_stage_that_was_killed_in_reserve_is_not_missed() {
+    let mut shim = Shim::in_reserve("exit 3");
+    let stage = shim.children()[0];
+    let pidfd = pidfd_open(stage, PidfdFlags::empty()).unwrap();
+    kill_process(stage, Signal::KILL).unwrap();
+    wait(&pidfd);
+    shim.prepare();
+    shim.create();
+    shim.start();
+    assert_eq!(shim.exited().code, 3);
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_stage_goes_with_a_shim_that_is_killed_in_reserve() {
+    let shim = Shim::in_reserve("exit 0");
+    let stage = pidfd_open(shim.children()[0], PidfdFlags::empty()).unwrap();
+    shim.kill();
+    wait(&stage);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_stage_goes_with_a_shim_that_nobody_needs() {
+    let mut left = Shim::in_reserve("exit 0");
+    let stage = pidfd_open(left.children()[0], PidfdFlags::empty()).unwrap();
+    left.leave();
+    assert!(!is_alive(&stage), "it is reaped before its shim ends");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_a_stage_that_has_made_its_container_goes() {
+    let mut shim = Shim::in_reserve("exec sleep 1000");
+    let stage = pidfd_open(shim.children()[0], PidfdFlags::empty()).unwrap();
+    shim.prepare();
+    let (status, _) = shim.create();
+    wait(&stage);
+    let init: Vec<_> = Pid::from_raw(status.pid).into_iter().collect();
+    // Reaped in one of the next turns.
+    while shim.children() != init {
+        shim.status();
+    }
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn root_each_part_of_a_start_is_timed() {
+    let mut shim = Shim::new("exit 0");
+    let request = shim.request();
+    let parts = |reply| match reply {
+        (Reply::Timed { laps, .. }, _) => {
+            assert!(
+                laps.iter().map(|lap| lap.micros).sum::<u32>() > 0,
+                "{laps:?}"
+            );
+            laps.into_iter().map(|lap| lap.part).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    use Part::{Bundle, Cgroup, Clone, Enter, Exec, Identity, Mounts, Root, Seccomp};
+    let made = parts(shim.ok(Request::Create(request)));
+    assert_eq!(
+        made,
+        [
+            Bundle, Cgroup, Root, Clone, Enter, Mounts, Identity, Seccomp
+        ]
+    );
+    assert_eq!(parts(shim.ok(Request::Start)), [Exec]);
+    shim.shut();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn root_what_was_prepared_goes_with_a_creation_that_fails() {
     let mut shim = Shim::new("exit 0");
     shim.prepare();
@@ -241,6 +333,8 @@ fn root_a_running_shim_has_given_up_what_it_does_not_need() {
     let mut shim = Shim::new("exec sleep 1000");
     shim.create();
     shim.start();
+    // It gives them up when it has answered, and before it hears of anything else.
+    shim.status();
     let status = shim.proc("status");
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     // CAP_DAC_OVERRIDE (1) and CAP_KILL (5).

@@ -1,8 +1,8 @@
 //! Which devices a container may use: lines of the devices hierarchy on v1, a program on v2.
 //!
 //! Invariant: nothing is allowed but what a rule allows; a later rule wins over an earlier one. The
-//! devices that every container has are allowed after all rules, and nodes may always be made:
-//! making one gives no use of it.
+//! devices that every container has are allowed after all rules, and so is the making of nodes, which
+//! gives no use of them, unless the rules allow all but some: then what they deny is not to be made.
 
 use super::limits::required;
 use super::{Cgroup, Version, open, write_to};
@@ -114,7 +114,8 @@ fn plan(wanted: &[DeviceRule<'_>]) -> Result<Vec<Rule>, Failure> {
         }
         rules.push(rule);
     }
-    if rules[0].allow && rules.len() == 1 {
+    let all_but_some = rules[0].allow;
+    if all_but_some && rules.len() == 1 {
         return Ok(rules);
     }
     let allowed = |kind, major, minor, access| Rule {
@@ -125,10 +126,11 @@ fn plan(wanted: &[DeviceRule<'_>]) -> Result<Vec<Rule>, Failure> {
         access,
     };
     let make = [Kind::Character, Kind::Block].map(|kind| allowed(kind, None, None, MAKE));
+    let make = make.into_iter().filter(|_| !all_but_some);
     let always = DEFAULT.map(|(major, minor)| allowed(Kind::Character, Some(major), minor, ALL));
     // Where nothing is denied again, what was allowed once is allowed.
     let denied = rules[1..].iter().any(|rule| !rule.allow);
-    for rule in make.into_iter().chain(always) {
+    for rule in make.chain(always) {
         if denied || !rules.contains(&rule) {
             rules.push(rule);
         }

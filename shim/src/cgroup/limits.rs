@@ -3,13 +3,14 @@
 //! Invariant: a limit that was asked for is written, or the failure names the file and the value.
 //! Only what a host may honestly lack is passed over: swap accounting, huge pages, block weights.
 
-use super::{Cgroup, Directory, Version, devices, write};
+use super::{Cgroup, Directory, Version, block, devices, network, weight, write};
 use crate::api::{Failure, FailureKind};
-use crate::bundle::resources::{BlockIo, Cpu, HugepageLimit, Memory, Resources};
+use crate::bundle::resources::{Cpu, HugepageLimit, Memory, Resources};
 use crate::failure::At;
 use rustix::io::Errno;
 use std::borrow::Cow;
 use std::io;
+use std::path::PathBuf;
 
 /// What a file that is not there means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Cgroup {
 
     fn set(&self, setting: &Setting) -> Result<(), Failure> {
         let written = match self.controller(setting.controller) {
-            Some(directory) => write(&directory.path.join(&*setting.file), &setting.value),
+            Some(directory) => write(&setting.path(directory), &setting.value),
             None => Err(io::Error::from(Errno::NOENT)),
         };
         match written {
@@ -106,35 +107,53 @@ pub(super) fn settings(
     let mut all = Vec::new();
     if let Some(cpu) = &resources.cpu {
         all.extend(cpu_time(cpu, of("cpu")));
+        all.extend(real_time(cpu, of("cpu"))?);
         all.extend(cpuset(cpu));
     }
     if let Some(memory) = &resources.memory {
         all.extend(memory_settings(memory, of("memory"))?);
     }
-    if let Some(pids) = resources.pids {
-        all.push(setting(
-            "pids",
-            "pids.max",
-            limit_or_max(pids.limit, Version::V2),
-        ));
+    if let Some(limit) = resources.pids.and_then(|pids| pids.limit) {
+        let limit = match limit {
+            // With none at all not even the init could be born into the cgroup.
+            0 => 1,
+            limit => limit,
+        };
+        let limit = limit_or_max(limit, Version::V2);
+        all.push(setting("pids", "pids.max", limit));
     }
-    if let Some(block) = &resources.block_io {
-        all.extend(block_weight(block, version("blkio")));
+    if let Some(wanted) = &resources.block_io {
+        all.extend(block::settings(wanted, version("blkio"))?);
     }
-    all.extend(
-        resources
-            .hugepage_limits
-            .iter()
-            .map(|limit| hugepages(limit, of("hugetlb"))),
-    );
+    for limit in &resources.hugepage_limits {
+        all.extend(hugepages(limit, of("hugetlb")));
+    }
+    all.extend(network::settings(resources));
     Ok(all)
+}
+
+impl Setting {
+    /// Its file; that of the other scheduler of disks, where this host has that one.
+    pub(super) fn path(&self, directory: &Directory) -> PathBuf {
+        let path = directory.path.join(&*self.file);
+        match self.file.split_once(".weight") {
+            Some((begin @ ("blkio" | "io"), end)) if !path.exists() => {
+                directory.path.join(format!("{begin}.bfq.weight{end}"))
+            }
+            _ => path,
+        }
+    }
 }
 
 #[expect(
     clippy::needless_pass_by_value,
     reason = "values are numbers and short texts"
 )]
-fn setting(controller: &'static str, file: &'static str, value: impl ToString) -> Setting {
+pub(super) fn setting(
+    controller: &'static str,
+    file: &'static str,
+    value: impl ToString,
+) -> Setting {
     Setting {
         controller,
         file: Cow::Borrowed(file),
@@ -168,7 +187,7 @@ fn cpu_time(cpu: &Cpu<'_>, version: Version) -> Vec<Setting> {
             );
         }
         Version::V2 => {
-            all.extend(shares.map(|shares| setting("cpu", "cpu.weight", weight(shares))));
+            all.extend(shares.map(|shares| setting("cpu", "cpu.weight", weight::of(shares))));
             all.extend(cpu_max(quota, period).map(|max| setting("cpu", "cpu.max", max)));
             all.extend(
                 cpu.burst
@@ -180,6 +199,21 @@ fn cpu_time(cpu: &Cpu<'_>, version: Version) -> Vec<Setting> {
     all
 }
 
+fn real_time(cpu: &Cpu<'_>, version: Version) -> Result<Vec<Setting>, Failure> {
+    let period = cpu.realtime_period.filter(|period| *period != 0);
+    let runtime = cpu.realtime_runtime.filter(|runtime| *runtime != 0);
+    if version == Version::V2 && (period.is_some() || runtime.is_some()) {
+        return Err(lacks("cgroup v2 has no real-time limits"));
+    }
+    let period = period.map(|period| setting("cpu", "cpu.rt_period_us", period));
+    let runtime = runtime.map(|runtime| setting("cpu", "cpu.rt_runtime_us", runtime));
+    Ok(period.into_iter().chain(runtime).collect())
+}
+
+pub(super) fn lacks(what: &str) -> Failure {
+    Failure::invalid("plan the limits", what)
+}
+
 fn cpu_max(quota: Option<i64>, period: Option<u64>) -> Option<String> {
     let quota = quota.map(|quota| limit_or_max(quota, Version::V2));
     match (quota, period) {
@@ -187,21 +221,6 @@ fn cpu_max(quota: Option<i64>, period: Option<u64>) -> Option<String> {
         (Some(quota), None) => Some(quota),
         (quota, Some(period)) => Some(format!("{} {period}", quota.as_deref().unwrap_or("max"))),
     }
-}
-
-/// A weight of v2 (1 to 10000, 100 is the default) from shares of v1 (2 to 262144, 1024 is the
-/// default): the quadratic in log2(shares) through those three pairs, as Kubernetes converts them.
-fn weight(shares: u64) -> u64 {
-    let log = f64::from(u32::try_from(shares.clamp(2, 262_144)).unwrap_or(u32::MAX)).log2();
-    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-    let weight = 10f64.powf(exponent).ceil();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the clamp keeps it between 1 and 10000"
-    )]
-    let whole = weight.clamp(1.0, 10_000.0) as u64;
-    whole
 }
 
 fn cpuset(cpu: &Cpu<'_>) -> Vec<Setting> {
@@ -222,6 +241,12 @@ fn given(limit: Option<i64>) -> Option<i64> {
 }
 
 fn memory_settings(memory: &Memory, version: Version) -> Result<Vec<Setting>, Failure> {
+    if given(memory.kernel).is_some() {
+        return Err(lacks("this kernel has no limit of kernel memory"));
+    }
+    if memory.use_hierarchy == Some(false) {
+        return Err(lacks("a cgroup's memory counts for those above it"));
+    }
     match version {
         Version::V1 => Ok(memory_v1(memory)),
         Version::V2 => memory_v2(memory),
@@ -237,6 +262,7 @@ fn memory_v1(memory: &Memory) -> Vec<Setting> {
         bytes("memory.limit_in_bytes", memory.limit),
         bytes("memory.soft_limit_in_bytes", memory.reservation),
         bytes("memory.memsw.limit_in_bytes", memory.swap).map(unless_absent),
+        bytes("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp),
         memory
             .swappiness
             .map(|value| setting("memory", "memory.swappiness", value)),
@@ -246,10 +272,12 @@ fn memory_v1(memory: &Memory) -> Vec<Setting> {
 }
 
 fn memory_v2(memory: &Memory) -> Result<Vec<Setting>, Failure> {
-    if memory.swappiness.is_some() || memory.disable_oom_killer == Some(true) {
-        return Err(Failure::invalid(
-            "plan the limits",
-            "cgroup v2 has neither swappiness nor a way to disable the OOM killer",
+    if memory.swappiness.is_some()
+        || memory.disable_oom_killer == Some(true)
+        || given(memory.kernel_tcp).is_some()
+    {
+        return Err(lacks(
+            "cgroup v2 has neither swappiness, nor a way to disable the OOM killer, nor a limit of TCP",
         ));
     }
     let bytes = |file, limit| {
@@ -272,44 +300,31 @@ fn swap_alone(limit: Option<i64>, both: Option<i64>) -> Result<Option<String>, F
         (Some(limit), Some(both)) if limit > 0 && both >= limit => {
             Ok(Some((both - limit).to_string()))
         }
-        _ => Err(Failure::invalid(
-            "plan the limits",
+        _ => Err(lacks(
             "a limit of memory and swap together is not below that of memory",
         )),
     }
 }
 
-fn unless_absent(setting: Setting) -> Setting {
+pub(super) fn unless_absent(setting: Setting) -> Setting {
     Setting {
         absence: Absence::IsFine,
         ..setting
     }
 }
 
-fn hugepages(limit: &HugepageLimit<'_>, version: Version) -> Setting {
+/// What is used, and where the kernel has it what is reserved.
+fn hugepages(limit: &HugepageLimit<'_>, version: Version) -> [Setting; 2] {
     let file = match version {
-        Version::V1 => format!("hugetlb.{}.limit_in_bytes", &*limit.page_size),
-        Version::V2 => format!("hugetlb.{}.max", &*limit.page_size),
+        Version::V1 => "limit_in_bytes",
+        Version::V2 => "max",
     };
-    Setting {
+    ["", "rsvd."].map(|what| Setting {
         controller: "hugetlb",
-        file: Cow::Owned(file),
+        file: Cow::Owned(format!("hugetlb.{}.{what}{file}", &*limit.page_size)),
         value: limit.limit.to_string(),
         absence: Absence::IsFine,
-    }
-}
-
-fn block_weight(block: &BlockIo, v1: Option<Version>) -> Option<Setting> {
-    let weight = block.weight.filter(|weight| *weight != 0)?;
-    Some(unless_absent(match v1 {
-        Some(_) => setting("blkio", "blkio.weight", weight),
-        // 10 to 1000 becomes 1 to 10000.
-        None => setting(
-            "io",
-            "io.weight",
-            1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990,
-        ),
-    }))
+    })
 }
 
 /// The directory of a controller, for who must have it.
@@ -366,6 +381,7 @@ mod tests {
                 ("pids.max", "7"),
                 ("blkio.weight", "1000"),
                 ("hugetlb.2MB.limit_in_bytes", "4"),
+                ("hugetlb.2MB.rsvd.limit_in_bytes", "4"),
             ])
         );
         assert_eq!(
@@ -380,6 +396,7 @@ mod tests {
                 ("pids.max", "7"),
                 ("io.weight", "10000"),
                 ("hugetlb.2MB.max", "4"),
+                ("hugetlb.2MB.rsvd.max", "4"),
             ])
         );
     }
@@ -403,20 +420,6 @@ mod tests {
                 ("pids.max", "max")
             ])
         );
-    }
-
-    #[test]
-    fn weights_meet_at_the_ends_and_the_default() {
-        for (shares, expected) in [
-            (0, 1),
-            (2, 1),
-            (1024, 100),
-            (262_144, 10_000),
-            (u64::MAX, 10_000),
-        ] {
-            assert_eq!(weight(shares), expected, "{shares} shares");
-        }
-        assert!(weight(512) < weight(1024) && weight(1024) < weight(2048));
     }
 
     #[test]

@@ -4,17 +4,20 @@
 //! RCU grace period (8 ms); a process that writes `0` to `tasks` does not, and on v2 one is born
 //! into its cgroup.
 
+mod block;
 mod devices;
 mod hierarchy;
 mod kill;
 mod limits;
+mod network;
 mod update;
+mod weight;
 
 pub use hierarchy::{Directory, Version, look_ahead};
 
 use crate::api::{Failure, FailureKind};
 use crate::failure::At;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -128,15 +131,22 @@ impl Cgroup {
     /// # Errors
     /// What the kernel says, with the file.
     pub fn enter(&self) -> Result<(), Failure> {
-        for directory in self
-            .directories
-            .iter()
-            .filter(|directory| directory.version == Version::V1)
-        {
-            let tasks = directory.path.join("tasks");
-            write(&tasks, "0").at(FailureKind::System, || format!("enter {}", tasks.display()))?;
-        }
-        Ok(())
+        self.entrance()?.enter()
+    }
+
+    /// The way into the v1 directories, for a process that is to lose no time there.
+    ///
+    /// # Errors
+    /// What the kernel says, with the file.
+    pub fn entrance(&self) -> Result<Entrance, Failure> {
+        let v1 = |directory: &&Directory| directory.version == Version::V1;
+        let opened = self.directories.iter().filter(v1).map(|directory| {
+            let path = directory.path.join("tasks");
+            let tasks = open(&path);
+            let tasks = tasks.at(FailureKind::System, || format!("open {}", path.display()))?;
+            Ok((path, tasks))
+        });
+        opened.collect::<Result<_, _>>().map(Entrance)
     }
 
     /// Makes a cgroup below this one, in the hierarchy that is asked for a container's processes.
@@ -203,6 +213,27 @@ impl Cgroup {
             }
         }
         first
+    }
+}
+
+/// The way into a cgroup's v1 directories: their `tasks`. A v2 one is entered by being born there.
+#[derive(Debug, Default)]
+pub struct Entrance(Vec<(PathBuf, OwnedFd)>);
+
+impl Entrance {
+    /// Moves this process into them.
+    ///
+    /// # Errors
+    /// What the kernel says, with the file.
+    pub fn enter(self) -> Result<(), Failure> {
+        self.0.iter().try_for_each(|(path, tasks)| {
+            write_to(tasks, "0").at(FailureKind::System, || format!("enter {}", path.display()))
+        })
+    }
+
+    /// Its descriptors.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|(_, tasks)| tasks.as_fd())
     }
 }
 

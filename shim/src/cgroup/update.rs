@@ -118,7 +118,7 @@ impl Cgroup {
     fn change(&self, setting: &Setting) -> Result<Option<Change>, Failure> {
         let path = self
             .controller(setting.controller)
-            .map(|directory| directory.path.join(&*setting.file));
+            .map(|directory| setting.path(directory));
         let change = path
             .ok_or_else(|| io::Error::from(Errno::NOENT))
             .and_then(|path| Change::of(path, &setting.value));

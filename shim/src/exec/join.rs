@@ -1,19 +1,22 @@
 //! Makes a process inside a running container.
 
 use crate::api::{ExecRequest, Failure, FailureKind, IdMaps};
-use crate::bundle::{self, NamespaceKind, Spec, process::Process as ProcessSpec};
+use crate::bundle::{self, NamespaceKind, Seccomp, Spec, process::Process as ProcessSpec};
 use crate::cgroup::Cgroup;
 use crate::failure::{At, log};
 use crate::init::process::{Become, FileId, let_go_but, new_session, set_labels, set_oom_score};
 use crate::init::terminal::{Terminal, install, open_pair};
 use crate::init::{InnerStdio, report_failure};
-use crate::packet::{self, Received};
+use crate::packet;
 use crate::parent::{Stdio, own_program, pair, pipes, powers, raise_limits};
-use crate::plan::{self, process::ProcessPlan};
+use crate::plan::namespaces::Namespaces;
+use crate::plan::{self, process::ProcessPlan, scheduling::Affinity};
 use crate::root::Root;
-use crate::seccomp::Filter;
-use crate::sync::FromInit;
+use crate::seccomp::{Filter, listener};
+use crate::state::Identity;
+use crate::sync::{FromInit, GO};
 use crate::sys::clone::{Process, clone3, flags};
+use crate::sys::scheduling::{self, Set};
 use crate::user::{self, Account, Home};
 use crate::userns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -63,10 +66,15 @@ struct Child<'a> {
     init: BorrowedFd<'a>,
     /// The ids of the container's user namespace, unless that is the host's.
     ids: Option<&'a IdMaps>,
+    /// Which namespaces are joined.
+    kinds: ThreadNameSpaceType,
     cgroup: &'a Cgroup,
     plan: &'a ProcessPlan<'a>,
+    affinity: Affinity,
     account: &'a Account,
     filter: Option<&'a Filter>,
+    /// Who is told of the filter's listener.
+    listener: Option<(&'a Seccomp<'a>, Identity<'a>)>,
     own_program: FileId,
 }
 
@@ -88,30 +96,47 @@ pub fn join(request: &ExecRequest, init: &OwnedFd) -> Result<Joined, Failure> {
     let process: ProcessSpec<'_> = bundle::json("the process to be executed", &request.process)?;
     bundle::check_process(&process)?;
     // What is not granted as asked was told when the container was made: not at every probe again.
-    let mut plan = plan::process::plan(&process, &powers(), &mut Vec::new())?;
+    let mut plan = plan::process::plan(&process, &spec.linux, &powers(), &mut Vec::new())?;
     plan.oom_score_adj = plan.oom_score_adj.or(spec.process.oom_score_adj);
     let root = root(request.pid, init)?;
     let account = account(&spec, &process, &root)?;
     let filter = match &request.seccomp_filter {
-        Some(path) => Some(Filter::read(path, plan::seccomp_flags(&spec)?)?),
+        Some(path) => {
+            let listener = spec.linux.seccomp.as_ref().and_then(Seccomp::listener);
+            Some(Filter::read(path, plan::seccomp_flags(&spec)?, listener)?)
+        }
         None => None,
     };
-    let has_user = plan::namespaces::plan(&spec.linux.namespaces)?.has(NamespaceKind::User);
+    let namespaces = plan::namespaces::plan(&spec.linux.namespaces)?;
+    let has_user = namespaces.has(NamespaceKind::User);
     let ids = has_user.then(|| spec.linux.ids());
     if ids.is_some() {
         raise_limits(&plan.limits);
     }
     let name = request.bundle.file_name().unwrap_or_default();
     let path = plan::cgroup_path(&spec, &name.to_string_lossy());
+    // The path ends in the container's id, which also names its keyring.
+    let id = path.rsplit('/').next().unwrap_or("");
+    let identity = Identity {
+        id,
+        bundle: &request.bundle,
+        annotations: &spec.annotations,
+    };
     let child = Child {
-        // The path ends in the container's id, which also names its keyring.
-        id: path.rsplit('/').next().unwrap_or(""),
+        id,
         init: init.as_fd(),
         ids: ids.as_ref(),
+        kinds: kinds(&namespaces),
         cgroup: &Cgroup::find(&path)?,
         plan: &plan,
+        affinity: plan::scheduling::affinity(&process, &spec.process)?,
         account: &account,
         filter: filter.as_ref(),
+        listener: spec
+            .linux
+            .seccomp
+            .as_ref()
+            .map(|seccomp| (seccomp, identity)),
         own_program: own_program()?,
     };
     nest_and_start(child, &root, request.stdin)
@@ -229,16 +254,29 @@ fn start(child: Child<'_>, root: &Root, stdin: bool) -> Result<(Process, Stdio),
         terminal,
     };
     let process = clone_inside(child, ends)?;
-    match packet::receive(&gate).at(FailureKind::System, || "hear from the process".to_owned())? {
-        None => Ok((process, outer)),
-        Some(Received {
-            message: FromInit::Failed(failure),
-            ..
-        }) => Err(failure),
-        Some(_) => Err(Failure::invalid(
-            "hear from the process",
-            "it spoke out of turn",
-        )),
+    wait_until_executed(&gate, &process, child.listener)?;
+    Ok((process, outer))
+}
+
+/// Until the gate is closed, by the execve.
+fn wait_until_executed(
+    gate: &OwnedFd,
+    process: &Process,
+    listener: Option<(&Seccomp<'_>, Identity<'_>)>,
+) -> Result<(), Failure> {
+    let step = || "hear from the process".to_owned();
+    loop {
+        let heard = packet::receive(gate).at(FailureKind::System, step)?;
+        match (heard.map(|received| received.message), listener) {
+            (None, _) => return Ok(()),
+            (Some(FromInit::Failed(failure)), _) => return Err(failure),
+            (Some(FromInit::Listener(descriptor)), Some((seccomp, identity))) => {
+                let taken = listener::take(process.pid, descriptor)?;
+                seccomp.hand_over(&taken, &identity, "running", process.pid)?;
+                rustix::io::write(gate, GO).at(FailureKind::System, step)?;
+            }
+            (Some(_), _) => return Err(Failure::invalid(step(), "it spoke out of turn")),
+        }
     }
 }
 
@@ -304,7 +342,9 @@ fn stand_between(child: &Child<'_>, ends: Ends, socket: OwnedFd) -> i32 {
 }
 
 fn leave_host(child: &Child<'_>, ends: &Ends, socket: &OwnedFd) -> Result<(), Failure> {
+    set_affinity(child.affinity.initial)?;
     child.cgroup.enter()?;
+    set_affinity(child.affinity.last)?;
     set_oom_score(child.plan.oom_score_adj)?;
     set_labels(child.plan)?;
     let mut kept = ends.stdio.descriptors();
@@ -313,24 +353,34 @@ fn leave_host(child: &Child<'_>, ends: &Ends, socket: &OwnedFd) -> Result<(), Fa
     }
     kept.extend([ends.gate.as_fd(), socket.as_fd(), child.init]);
     let_go_but(&kept)?;
-    join_namespaces(child.init, child.ids)?;
+    join_namespaces(child.init, child.kinds)?;
     child.ids.map_or(Ok(()), |_| userns::become_root())
 }
 
-/// All at once. The PID namespace is that of children born from now on.
-fn join_namespaces(init: BorrowedFd<'_>, ids: Option<&IdMaps>) -> Result<(), Failure> {
-    let user = match ids {
-        Some(_) => ThreadNameSpaceType::USER,
-        // One's own cannot be joined.
-        None => ThreadNameSpaceType::empty(),
+fn set_affinity(cpus: Option<Set>) -> Result<(), Failure> {
+    let set = cpus.map_or(Ok(()), |cpus| scheduling::set_affinity(&cpus));
+    set.at(FailureKind::System, || "set the execCPUAffinity".to_owned())
+}
+
+/// All that a container has, and two only where it has its own: one's own user namespace cannot be
+/// joined, and not every kernel knows namespaces of time.
+fn kinds(namespaces: &Namespaces<'_>) -> ThreadNameSpaceType {
+    let own = |kind, flag| match namespaces.has(kind) {
+        true => flag,
+        false => ThreadNameSpaceType::empty(),
     };
-    let kinds = user
+    own(NamespaceKind::User, ThreadNameSpaceType::USER)
+        | own(NamespaceKind::Time, ThreadNameSpaceType::TIME)
         | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::CONTROL_GROUP
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::NETWORK;
+        | ThreadNameSpaceType::NETWORK
+}
+
+/// All at once. The PID namespace is that of children born from now on.
+fn join_namespaces(init: BorrowedFd<'_>, kinds: ThreadNameSpaceType) -> Result<(), Failure> {
     match move_into_thread_name_spaces(init, kinds) {
         Err(Errno::SRCH) => Err(ended()),
         other => other.at(FailureKind::System, || {
@@ -368,13 +418,15 @@ fn become_process(
         own_program,
         ..
     } = *child;
-    Become {
+    let wanted = Become {
         plan,
         account,
         filter,
         own_program,
         // Should this shim be killed, nobody would be left who could end it.
         parent_death: Some(Signal::KILL),
-    }
-    .finish(gate.as_fd())
+    };
+    let ready = wanted.prepare(&[gate.as_fd()])?;
+    wanted.restrict(&[gate.as_fd()])?;
+    Ok(ready)
 }

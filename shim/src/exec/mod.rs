@@ -71,6 +71,7 @@ fn serve(socket: &OwnedFd) -> Result<(), Failure> {
         joined.nested.end();
         return Ok(());
     }
+    crate::confine::confine();
     supervise::supervise(socket.as_fd(), joined, &received.message);
     Ok(())
 }

@@ -27,7 +27,11 @@ pub struct Parent {
 }
 
 impl Creator for Parent {
-    fn prepare(&mut self, cgroup: &str) -> Result<(), Failure> {
+    fn stand_by(&mut self) {}
+
+    fn rest(&mut self) {}
+
+    fn prepare(&mut self, _id: &str, cgroup: &str) -> Result<(), Failure> {
         *self.prepared.lock().unwrap() = Some(cgroup.to_owned());
         Ok(())
     }
@@ -62,6 +66,8 @@ impl Creator for Parent {
             stderr: child.stderr.take().unwrap().into(),
         };
         Ok(Created {
+            deputy: None,
+            laps: Vec::new(),
             pid: pid.as_raw_pid(),
             start_time: 1,
             pidfd: pidfd(),

@@ -9,6 +9,7 @@ use crate::api::{Failure, FailureKind};
 use crate::cgroup::{Cgroup, Directory, Version};
 use crate::failure::At;
 use crate::filesystem::{self, Datum};
+use crate::plan::mounts::CgroupView as Wanted;
 use crate::root::{Root, Target};
 use crate::sys::mount::{Depth, MountAttr, set_attr};
 use rustix::fd::OwnedFd;
@@ -27,10 +28,15 @@ pub struct View<'a> {
 ///
 /// # Errors
 /// [`FailureKind::Mount`].
-pub fn mount(root: &Root, path: &str, attributes: Attr, view: &View<'_>) -> Result<(), Failure> {
+pub fn mount(root: &Root, path: &str, wanted: Wanted, view: &View<'_>) -> Result<(), Failure> {
+    let attributes = wanted.attributes;
     let place = destination(root, path, Target::Directory)?;
     let step = || format!("mount {path}");
-    if let Some(unified) = view.cgroup.pure_v2() {
+    let unified = match wanted.version {
+        Version::V1 => view.cgroup.pure_v2(),
+        Version::V2 => view.cgroup.unified(),
+    };
+    if let Some(unified) = unified {
         let made = unified_mount(unified, attributes, view)?;
         return filesystem::attach(&made, &place).at(FailureKind::Mount, step);
     }

@@ -8,6 +8,7 @@
 //! program through it; after the wait it makes no call but `execve` (and the report of a failure, by a plain `write`).
 
 mod cgroupfs;
+mod copy_up;
 mod devices;
 pub mod mounts;
 mod paths;
@@ -17,16 +18,18 @@ pub mod terminal;
 
 pub use program::Ready;
 
-use crate::api::{Failure, FailureKind, IdMaps};
-use crate::bundle::NamespaceKind;
-use crate::cgroup::Cgroup;
+use crate::api::{Failure, FailureKind, IdMaps, Part};
+use crate::bundle::{Hook, Hooks, NamespaceKind};
+use crate::cgroup::{Cgroup, Entrance};
 use crate::failure::At;
+use crate::laps::Laps;
 use crate::packet;
 use crate::plan::devices::DeviceNode;
 use crate::plan::namespaces::name;
 use crate::plan::{Plan, Step};
 use crate::root::Root;
 use crate::seccomp::Filter;
+use crate::state::Identity;
 use crate::sync::{FromInit, GO};
 use crate::sys;
 use crate::user::Account;
@@ -68,6 +71,10 @@ pub struct Init<'a> {
     pub filter: Option<Filter>,
     /// The shim's own program, which is never executed inside a container.
     pub own_program: FileId,
+    /// The bundle's hooks.
+    pub hooks: &'a Hooks<'a>,
+    /// What those are told.
+    pub identity: Identity<'a>,
 }
 
 impl Init<'_> {
@@ -89,6 +96,8 @@ pub struct Ends {
     pub gate: OwnedFd,
     /// Its stdio.
     pub stdio: InnerStdio,
+    /// The way into its cgroup.
+    pub entrance: Entrance,
 }
 
 /// The inner ends of a container's stdio.
@@ -136,12 +145,17 @@ impl InnerStdio {
 }
 
 /// Runs the init; returns only its exit code, when it could not become the program.
-pub fn main(init: Init<'_>, ends: Ends) -> i32 {
+pub fn main(init: Init<'_>, ends: Ends, mut laps: Laps) -> i32 {
+    laps.lap(Part::Clone);
     // Its descriptors are closed all at once, before the filter; nobody shall close them again.
     let init = ManuallyDrop::new(init);
-    let Ends { gate, stdio } = ends;
-    match become_container(&init, stdio, &gate) {
-        Ok(ready) => wait_and_execute(&gate, &ready),
+    let Ends {
+        gate,
+        stdio,
+        entrance,
+    } = ends;
+    match become_container(&init, stdio, entrance, &gate, &mut laps) {
+        Ok(done) => wait_and_execute(&gate, &done),
         Err(failure) => {
             report_failure(&gate, failure);
             1
@@ -150,16 +164,40 @@ pub fn main(init: Init<'_>, ends: Ends) -> i32 {
 }
 
 /// An init whose gate is closed without a word has been given up.
-fn wait_and_execute(gate: &OwnedFd, ready: &Ready) -> i32 {
-    if packet::write(gate, &FromInit::Ready).is_err() {
+fn wait_and_execute(gate: &OwnedFd, done: &Done<'_>) -> i32 {
+    let (ready, hooks) = (&done.ready, done.hooks.as_ref());
+    if packet::write_encoded(gate, &done.word).is_err() || wait_for_go(gate).is_err() {
         return 1;
     }
-    let mut word = [0; 1];
-    match rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut word)) {
-        Ok(1) if word == GO => {}
-        _ => return 1,
+    if let Some(Err(failure)) = hooks.map(|(hooks, state)| crate::hooks::run(hooks, state)) {
+        return report_failure(gate, failure);
     }
     report_failure(gate, ready.execute())
+}
+
+/// What is left to do under the filter: all of it was made before.
+struct Done<'a> {
+    ready: Ready,
+    hooks: Option<StartHooks<'a>>,
+    /// [`FromInit::Ready`], as it goes over the gate.
+    word: Vec<u8>,
+}
+
+/// Hooks, and the state that they read.
+type StartHooks<'a> = (&'a [Hook<'a>], OwnedFd);
+
+/// Waits for [`GO`].
+///
+/// # Errors
+/// Nobody is left who could say it.
+pub fn wait_for_go(gate: impl AsFd) -> Result<(), Failure> {
+    let step = || "wait to be let go on".to_owned();
+    let mut word = [0; 1];
+    let heard = rustix::io::retry_on_intr(|| rustix::io::read(&gate, &mut word));
+    match heard.at(FailureKind::System, step)? {
+        1 if word == GO => Ok(()),
+        _ => Err(Failure::invalid(step(), "the gate was closed")),
+    }
 }
 
 /// Says why the program is not executed, and answers the exit code that goes with it. By a plain
@@ -171,34 +209,79 @@ pub fn report_failure(gate: &OwnedFd, failure: Failure) -> i32 {
 }
 
 /// Everything up to the wait.
-fn become_container(init: &Init<'_>, stdio: InnerStdio, gate: &OwnedFd) -> Result<Ready, Failure> {
+fn become_container<'a>(
+    init: &Init<'a>,
+    stdio: InnerStdio,
+    entrance: Entrance,
+    gate: &OwnedFd,
+    laps: &mut Laps,
+) -> Result<Done<'a>, Failure> {
     // First: in a PID namespace that is shared, others see this process already.
     let mut kept = stdio.descriptors();
     kept.extend(init.descriptors().chain([gate.as_fd()]));
+    kept.extend(entrance.descriptors());
     process::let_go_but(&kept)?;
     drop(kept);
-    init.cgroup.enter()?;
+    entrance.enter()?;
     join_namespaces(init)?;
+    laps.lap(Part::Enter);
     crate::failpoint!("shim_create/init");
     process::set_labels(&init.plan.process)?;
     let (root, terminal) = build(init)?;
+    laps.lap(Part::Mounts);
+    run_create_hooks(init, gate)?;
+    laps.skip();
     process::new_session(init.id)?;
     mounts::pivot(&root, init.plan.root_spread)?;
     drop(root);
+    laps.lap(Part::Mounts);
     let plan = &init.plan.process;
     let master = terminal::install(stdio, terminal, plan, &init.account)?;
     if let Some(master) = master {
         packet::send(gate, &FromInit::Terminal, &[master.as_fd()])
             .at(FailureKind::System, || "hand the terminal out".to_owned())?;
     }
-    Become {
+    let hooks = start_hooks(init)?;
+    let mut kept = vec![gate.as_fd()];
+    kept.extend(hooks.iter().map(|(_, state)| state.as_fd()));
+    let wanted = Become {
         plan,
         account: &init.account,
         filter: init.filter.as_ref(),
         own_program: init.own_program,
         parent_death: None,
+    };
+    let ready = wanted.prepare(&kept)?;
+    laps.lap(Part::Identity);
+    let (laps, since) = laps.told();
+    let word = packet::encode(&FromInit::Ready { laps, since })
+        .at(FailureKind::System, || "tell of the container".to_owned())?;
+    wanted.restrict(&kept)?;
+    Ok(Done { ready, hooks, word })
+}
+
+/// Those of the host first, while this process waits; then those that run in here.
+fn run_create_hooks(init: &Init<'_>, gate: &OwnedFd) -> Result<(), Failure> {
+    if !init.hooks.are_for_create() {
+        return Ok(());
     }
-    .finish(gate.as_fd())
+    packet::write(gate, &FromInit::Placed)
+        .at(FailureKind::System, || "tell of the mounts".to_owned())?;
+    wait_for_go(gate)?;
+    let own = rustix::process::getpid().as_raw_pid();
+    let state = crate::hooks::state_file(&init.identity.state("creating", own))?;
+    crate::hooks::run(&init.hooks.create_container, &state)
+}
+
+/// Prepared now, since afterwards there may be a filter.
+fn start_hooks<'a>(init: &Init<'a>) -> Result<Option<StartHooks<'a>>, Failure> {
+    let hooks = init.hooks.start_container.as_slice();
+    if hooks.is_empty() {
+        return Ok(None);
+    }
+    let own = rustix::process::getpid().as_raw_pid();
+    let state = crate::hooks::state_file(&init.identity.state("created", own))?;
+    Ok(Some((hooks, state)))
 }
 
 /// Carries out the steps inside the root, before it becomes the root.
@@ -261,6 +344,7 @@ impl Builder<'_> {
                     format!("set the domain name {name}")
                 }),
             Step::Sysctl { name, value } => paths::write_sysctl(name, value),
+            Step::Freeze(path) => paths::freeze(self.root, path),
             Step::ReadOnly(path) => paths::make_read_only(self.root, path),
             Step::Mask(path) => self.mask(path),
             Step::RootReadOnly => crate::filesystem::read_only(self.root, sys::mount::Depth::Top)

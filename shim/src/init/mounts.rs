@@ -100,17 +100,21 @@ pub fn pivot(root: &Root, spread: Option<Spread>) -> Result<(), Failure> {
         }) => Ok(()),
         Some(Spread {
             kind: Propagation::Shared,
-            ..
-        }) => change_root(MountPropagationFlags::SHARED),
+            recursive,
+        }) => change_root(MountPropagationFlags::SHARED, recursive),
         Some(Spread {
             kind: Propagation::Unbindable,
-            ..
-        }) => change_root(MountPropagationFlags::UNBINDABLE),
+            recursive,
+        }) => change_root(MountPropagationFlags::UNBINDABLE, recursive),
     }
 }
 
-fn change_root(propagation: MountPropagationFlags) -> Result<(), Failure> {
-    mount_change(c"/", propagation).at(FailureKind::Mount, || {
+fn change_root(propagation: MountPropagationFlags, recursive: bool) -> Result<(), Failure> {
+    let depth = match recursive {
+        true => MountPropagationFlags::REC,
+        false => MountPropagationFlags::empty(),
+    };
+    mount_change(c"/", propagation | depth).at(FailureKind::Mount, || {
         "set the propagation of the root".to_owned()
     })
 }
@@ -129,12 +133,9 @@ impl Builder<'_> {
         match &step.source {
             Source::Tree(index) => self.attach_tree(*index, step),
             Source::FileSystem(wanted) => self.attach_new(wanted, step),
-            Source::Cgroup { attributes } => super::cgroupfs::mount(
-                self.root,
-                step.destination,
-                *attributes,
-                &self.cgroup_view(),
-            ),
+            Source::Cgroup(wanted) => {
+                super::cgroupfs::mount(self.root, step.destination, *wanted, &self.cgroup_view())
+            }
         }
     }
 
@@ -160,15 +161,31 @@ impl Builder<'_> {
         spread(tree, step)
     }
 
+    /// A tmpfs that is given no mode takes that of the directory that it hides, where there is one: else
+    /// everybody could write to a `/dev`.
+    fn mode_of_tmpfs(&self, wanted: &FileSystem<'_>, at: &str) -> Option<String> {
+        if wanted.kind != "tmpfs" || wanted.data.iter().any(|(key, _)| *key == "mode") {
+            return None;
+        }
+        let hidden = rustix::fs::fstat(self.root.find(at).ok()?).ok()?;
+        Some(format!("{:o}", hidden.st_mode & 0o7777))
+    }
+
     fn attach_new(&mut self, wanted: &FileSystem<'_>, step: &MountStep<'_>) -> Result<(), Failure> {
         let at = step.destination;
+        let mode = self.mode_of_tmpfs(wanted, at);
         let place = match wanted.kind {
             "proc" | "sysfs" => plain_destination(self.root, at)?,
             _ => destination(self.root, at, Target::Directory)?,
         };
-        let made = filesystem::make(wanted.kind, wanted.source, &wanted.data, wanted.attributes)
+        let mut data = wanted.data.clone();
+        data.extend(mode.as_deref().map(|mode| ("mode", Some(mode))));
+        let made = filesystem::make(wanted.kind, wanted.source, &data, wanted.attributes)
             .map_err(|failure| explain(failure, wanted.kind))
             .map_err(|failure| failure.because(format!("the mount at {at}")))?;
+        if wanted.copies_up {
+            super::copy_up::copy(&place, &made, at)?;
+        }
         filesystem::attach(&made, &place).at(FailureKind::Mount, || format!("mount {at}"))?;
         match step.spread.kind {
             Propagation::Private => Ok(()),

@@ -31,6 +31,16 @@ pub fn make_read_only(root: &Root, path: &str) -> Result<(), Failure> {
     filesystem::attach(&tree, &place).at(FailureKind::Mount, step)
 }
 
+/// Makes a mount read-only that was written to until now.
+///
+/// # Errors
+/// [`FailureKind::Mount`].
+pub fn freeze(root: &Root, path: &str) -> Result<(), Failure> {
+    let step = || format!("make {path} read-only");
+    let place = root.find(path).at(FailureKind::Mount, step)?;
+    filesystem::read_only(&place, Depth::Top).at(FailureKind::Mount, step)
+}
+
 impl Builder<'_> {
     /// Hides a path: a directory under an empty one, a file under `/dev/null`.
     pub(super) fn mask(&mut self, path: &str) -> Result<(), Failure> {

@@ -6,15 +6,20 @@
 //! CAP_SYS_ADMIN for a filter, so then the capabilities are given up last.
 
 use super::program::{Program, Ready};
+use super::wait_for_go;
 use crate::api::{Failure, FailureKind};
 use crate::failure::At;
+use crate::packet;
 use crate::parent::RESOURCES;
 use crate::plan::caps::Caps;
 use crate::plan::process::{Limit, ProcessPlan};
+use crate::plan::scheduling::Scheduling;
 use crate::seccomp::Filter;
-use crate::sys::{descriptors, keyring, signal};
+use crate::sync::FromInit;
+use crate::sys::{descriptors, keyring, scheduling, signal};
 use crate::user::Account;
-use rustix::fd::BorrowedFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{Rlimit, Signal, set_parent_process_death_signal, setrlimit};
@@ -138,17 +143,19 @@ pub struct Become<'a> {
 }
 
 impl Become<'_> {
-    /// Becomes it, up to the execve. Every descriptor but 0 to 2 and `gate` is closed.
+    /// Becomes it, up to [`Become::restrict`]. Every descriptor but 0 to 2 and those `kept`, of which the first
+    /// is the gate, is closed.
     ///
     /// # Errors
     /// Which step failed. A program that cannot be executed is no error yet: see [`Ready`].
-    pub fn finish(&self, gate: BorrowedFd<'_>) -> Result<Ready, Failure> {
+    pub fn prepare(&self, kept: &[BorrowedFd<'_>]) -> Result<Ready, Failure> {
         // Before the limits: what is opened below must not meet a small one on open files.
-        descriptors::close_all_but(&[gate])
+        descriptors::close_all_but(kept)
             .at(FailureKind::System, || "close what is left open".to_owned())?;
         for limit in &self.plan.limits {
             set_limit(*limit)?;
         }
+        set_scheduling(&self.plan.scheduling)?;
         let inside = self.change_directory();
         drop_bounding(self.plan.caps.bounding)?;
         self.become_user()?;
@@ -158,13 +165,10 @@ impl Become<'_> {
         }
         prove_inside()?;
         // A change of the user would have cleared it.
-        set_parent_process_death_signal(self.parent_death)
-            .at(FailureKind::System, || "tie it to its parent".to_owned())?;
+        tie(self.parent_death, kept.first().copied())?;
         rustix::process::umask(Mode::from_raw_mode(self.plan.umask));
         signal::reset().at(FailureKind::System, || "reset the signals".to_owned())?;
-        let ready = self.program();
-        self.restrict()?;
-        Ok(ready)
+        Ok(self.program())
     }
 
     fn change_directory(&self) -> Result<(), Failure> {
@@ -215,25 +219,78 @@ impl Become<'_> {
         })
     }
 
-    /// no_new_privs, the filter and the rest of the capabilities.
-    fn restrict(&self) -> Result<(), Failure> {
+    /// The last of it, after which nothing more is asked of the kernel than an execve: no_new_privs, the filter and the rest of the capabilities.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn restrict(&self, kept: &[BorrowedFd<'_>]) -> Result<(), Failure> {
         if self.plan.no_new_privs {
             set_no_new_privs(true).at(FailureKind::System, || "set no_new_privs".to_owned())?;
             set_caps(self.plan.caps)?;
-            return self.load_filter();
+            return self.load_filter(kept);
         }
-        self.load_filter()?;
+        self.load_filter(kept)?;
         set_caps(self.plan.caps)
     }
 
-    fn load_filter(&self) -> Result<(), Failure> {
-        match self.filter {
-            Some(filter) => filter
-                .load()
-                .at(FailureKind::System, || "load the seccomp filter".to_owned()),
-            None => Ok(()),
+    fn load_filter(&self, kept: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+        let step = || "load the seccomp filter".to_owned();
+        let load = |filter: &Filter| filter.load().at(FailureKind::System, step);
+        match (self.filter.map(load).transpose()?.flatten(), kept) {
+            (Some(listener), [gate, ..]) => {
+                // By the two calls that no listener may be asked about.
+                packet::write(gate, &FromInit::Listener(listener.as_raw_fd()))
+                    .at(FailureKind::System, step)?;
+                wait_for_go(gate)
+            }
+            _ => Ok(()),
         }
     }
+}
+
+/// Before capabilities are given up: most of it needs CAP_SYS_NICE.
+fn set_scheduling(wanted: &Scheduling) -> Result<(), Failure> {
+    let at = |set: Result<(), Errno>, what: &str| {
+        set.at(FailureKind::System, || format!("set the {what}"))
+    };
+    if let Some(attributes) = &wanted.attributes {
+        at(scheduling::set_scheduler(attributes), "scheduler")?;
+    }
+    if let Some(priority) = wanted.io_priority {
+        at(scheduling::set_io_priority(priority), "ioPriority")?;
+    }
+    if let Some((mode, nodes)) = &wanted.memory {
+        at(scheduling::set_memory_policy(*mode, nodes), "memoryPolicy")?;
+    }
+    if let Some(personality) = wanted.personality {
+        at(scheduling::set_personality(personality), "personality")?;
+    }
+    Ok(())
+}
+
+/// Lets it end with its parent, where it is to.
+fn tie(signal: Option<Signal>, gate: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+    set_parent_process_death_signal(signal)
+        .at(FailureKind::System, || "tie it to its parent".to_owned())?;
+    // One that died before that sends no signal: it would run for nobody, and later.
+    match (signal, gate) {
+        (Some(_), Some(gate)) if is_abandoned(gate) => {
+            Err(Failure::state("tie it to its parent", "that has gone"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether nobody holds the gate's other end any more. Parents have no number that is seen inside of
+/// another PID namespace.
+fn is_abandoned(gate: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(gate, PollFlags::empty())];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let _ = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now)));
+    fds[0].revents().contains(PollFlags::HUP)
 }
 
 fn set_limit(limit: Limit) -> Result<(), Failure> {
@@ -301,4 +358,27 @@ fn prove_inside() -> Result<(), Failure> {
         step(),
         "it is outside of the container's root",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::AsFd;
+
+    /// Whether it would go on.
+    fn tied(signal: Option<Signal>, gate: BorrowedFd<'_>) -> bool {
+        let tied = tie(signal, Some(gate)).is_ok();
+        set_parent_process_death_signal(None).unwrap();
+        tied
+    }
+
+    #[test]
+    fn who_is_left_alone_before_it_is_tied_does_not_go_on() {
+        let (ours, theirs) = crate::parent::pair().unwrap();
+        assert!(tied(Some(Signal::CONT), theirs.as_fd()));
+        drop(ours);
+        assert!(!tied(Some(Signal::CONT), theirs.as_fd()));
+        // A container's init outlives who made it.
+        assert!(tied(None, theirs.as_fd()));
+    }
 }

@@ -3,7 +3,7 @@
 //! What a client has not taken is kept up to [`BEHIND`] bytes. Then the stream is held back until it
 //! has taken half of that, so that many who read can be as fast together as the container is. But each
 //! has only [`PATIENCE`] of that in sum: it is given back slowly while the client keeps up, and by what
-//! it takes, [`PACE`] together with the others. One that reads nothing, or a trickle, is no reason to
+//! it takes, [`PACE`] together with the others that are behind then. One that reads nothing, or a trickle, is no reason to
 //! hold a container up, and is disconnected and counted.
 //!
 //! Invariant: no write to a client waits, and a client that has gone is forgotten with all of its
@@ -24,8 +24,8 @@ const FAR_BEHIND: usize = 2 * BEHIND;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Of the time in which it is not, this part is given back.
 const GIVEN_BACK: u32 = 20;
-/// How fast those who get a stream take it together, at the least, in bytes a second: what a client
-/// takes at its share of that pace is no time.
+/// How fast those who hold a stream back take it together, at the least, in bytes a second: what a
+/// client takes at its share of that pace is no time.
 const PACE: u64 = 4 * 1024 * 1024;
 /// How long a client may take nothing of what is left after the end of its stream.
 const LAST: Duration = Duration::from_secs(10);
@@ -149,10 +149,10 @@ impl Tap {
         };
     }
 
-    /// So much was taken by one of so many clients.
-    fn took(&mut self, bytes: usize, clients: u64) {
+    /// So much was taken, while so many held the stream back. Who keeps up is no excuse for another.
+    fn took(&mut self, bytes: usize, behind: u64) {
         self.settle();
-        let earned = bytes as u64 * clients * 1_000_000 / PACE;
+        let earned = bytes as u64 * behind.max(1) * 1_000_000 / PACE;
         self.owed = self.owed.saturating_sub(Duration::from_micros(earned));
         if self.backlog.len() <= BEHIND / 2 {
             self.behind = false;
@@ -172,8 +172,14 @@ impl Tap {
         Some((&self.fd, flags))
     }
 
-    /// Acts on what the poll has answered, as one of so many clients.
-    pub fn turn(&mut self, flags: PollFlags, clients: u64) {
+    /// Whether this stream is held back for it.
+    #[must_use]
+    pub fn holds_back(&self, stream: Stream) -> bool {
+        self.behind && self.stream == Some(stream)
+    }
+
+    /// Acts on what the poll has answered, while so many hold its stream back.
+    pub fn turn(&mut self, flags: PollFlags, behind: u64) {
         if flags.contains(PollFlags::HUP) {
             return self.leave();
         }
@@ -183,7 +189,7 @@ impl Tap {
             self.life = Life::Gone;
         }
         if flags.contains(PollFlags::OUT) {
-            self.flush(clients);
+            self.flush(behind);
         }
     }
 
@@ -236,13 +242,13 @@ impl Tap {
         matches!(&self.keyboard, Keyboard::Open(typed) if !typed.is_empty())
     }
 
-    fn flush(&mut self, clients: u64) {
+    fn flush(&mut self, behind: u64) {
         while !self.backlog.is_empty() {
             match write(&self.fd, self.backlog.as_slices().0) {
                 Ok(0) => return,
                 Ok(written) => {
                     drop(self.backlog.drain(..written));
-                    self.took(written, clients);
+                    self.took(written, behind);
                 }
                 Err(_) => return self.leave(),
             }

@@ -4,15 +4,23 @@
 //! else: each later batch tries again. A line that the disk took half of is ended with a newline
 //! before the next one.
 //!
+//! A container may have the node's logs as a volume: below the pod's own log directory no link is followed.
+//!
 //! Invariant: the file is only ever appended to. It is never truncated, synced or renamed here:
 //! the kubelet renames it and asks for a new one.
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// A directory, to be opened in.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// No link, and nothing above.
+const PLAIN: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 /// How long a file that could not be opened is left alone before it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -141,21 +149,24 @@ fn write_whole(file: &OwnedFd, data: &[u8]) -> (usize, Option<Errno>) {
     (written, None)
 }
 
-/// Opens a regular file for appending. A link is refused, and so is a FIFO, whose reader could
-/// hold the shim up.
+/// Opens a regular file for appending, and makes its directory where that is missing. A link is
+/// refused, and so is a FIFO, whose reader could hold the shim up.
 fn open_file(path: &Path) -> Result<OwnedFd, Errno> {
-    match open_existing_directory(path) {
+    let file = match open_in_place(path) {
         Err(Errno::NOENT) => {
-            let parent = path.parent().ok_or(Errno::NOENT)?;
-            std::fs::create_dir_all(parent)
-                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            open_existing_directory(path)
+            make_directories(path)?;
+            open_in_place(path)
         }
         other => other,
+    }?;
+    let mode = rustix::fs::fstat(&file)?.st_mode;
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => Ok(file),
+        _ => Err(Errno::INVAL),
     }
 }
 
-fn open_existing_directory(path: &Path) -> Result<OwnedFd, Errno> {
+fn open_in_place(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY
         | OFlags::APPEND
         | OFlags::CREATE
@@ -163,12 +174,38 @@ fn open_existing_directory(path: &Path) -> Result<OwnedFd, Errno> {
         | OFlags::NONBLOCK
         | OFlags::NOCTTY
         | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o640))?;
-    let mode = rustix::fs::fstat(&file)?.st_mode;
-    match FileType::from_raw_mode(mode) {
-        FileType::RegularFile => Ok(file),
-        _ => Err(Errno::INVAL),
+    let mode = Mode::from_raw_mode(0o640);
+    match parts(path) {
+        None => rustix::fs::openat(CWD, path, flags, mode),
+        Some((base, below)) => openat2(directory(base)?, below, flags, mode, PLAIN),
     }
+}
+
+/// What is the node's, and what is below it and may have been replaced by a link.
+fn parts(path: &Path) -> Option<(&Path, &Path)> {
+    let path = path.as_os_str().as_bytes();
+    let at = path.windows(3).position(|part| part == b"/./")?;
+    let part = |bytes| Path::new(OsStr::from_bytes(bytes));
+    Some((part(&path[..at]), part(&path[at + 3..])))
+}
+
+fn directory(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
+}
+
+fn make_directories(path: &Path) -> Result<(), Errno> {
+    let (base, below) = parts(path).unwrap_or((path.parent().ok_or(Errno::NOENT)?, Path::new("")));
+    std::fs::create_dir_all(base)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let mut place = directory(base)?;
+    for name in below.parent().unwrap_or(below) {
+        match rustix::fs::mkdirat(&place, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        place = openat2(&place, name, DIRECTORY, Mode::empty(), PLAIN)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

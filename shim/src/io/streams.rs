@@ -78,8 +78,8 @@ pub struct Streams {
     stdin: Stdin,
     taps: Vec<Tap>,
     slow: u64,
-    /// Those of them who have yet to be told.
-    cut: Vec<Client>,
+    /// Those of them who have yet to be told; what they read ends after that.
+    cut: Vec<(Client, Vec<Tap>)>,
     buffer: Vec<u8>,
 }
 
@@ -188,6 +188,11 @@ impl Streams {
         taps.any(|tap| tap.stream == stream && tap.patience().is_some())
     }
 
+    fn behind(&self, stream: Stream) -> u64 {
+        let behind = self.taps.iter().filter(|tap| tap.holds_back(stream));
+        behind.count() as u64
+    }
+
     /// Gives memory back that only busy streams need.
     pub fn shed(&mut self) {
         self.log.shed();
@@ -197,10 +202,14 @@ impl Streams {
     /// One turn of all that are ready, with the answers of the poll: clients first.
     pub fn turn(&mut self, ready: &[(Part, PollFlags)]) {
         self.log.turn();
-        let clients = self.taps.len() as u64;
+        let behind = [Stream::Stdout, Stream::Stderr].map(|stream| self.behind(stream));
         for &(part, flags) in ready {
             if let Part::Tap(index) = part {
-                self.taps[index].turn(flags, clients);
+                let tap = &mut self.taps[index];
+                tap.turn(
+                    flags,
+                    behind[usize::from(tap.stream == Some(Stream::Stderr))],
+                );
             }
         }
         let mut ended = Vec::new();
@@ -311,10 +320,18 @@ impl Streams {
         Ok(theirs)
     }
 
-    /// A client that was cut off and has not been told here yet.
-    pub fn cut_off(&mut self) -> Option<Client> {
+    /// A client that was cut off and has not been told here yet. What it reads ends with its taps: a
+    /// client that sees the end first takes it for the container's.
+    pub fn cut_off(&mut self) -> Option<(Client, Vec<Tap>)> {
         self.sweep();
         self.cut.pop()
+    }
+
+    /// Cuts off all who have yet to take the rest: it will not be there any more.
+    pub fn abandon(&mut self) {
+        while let Some(tap) = self.taps.iter().find(|tap| tap.life() == Life::Ending) {
+            self.cut(tap.client);
+        }
     }
 
     /// Fills in what the streams know of the shim's health.
@@ -434,12 +451,16 @@ impl Streams {
             .find(|tap| tap.life() == Life::Slow)
             .map(|tap| tap.client);
         if let Some(client) = slow {
-            self.slow += 1;
-            self.cut.push(client);
-            self.taps.retain(|tap| tap.client != client);
+            self.cut(client);
             return self.sweep();
         }
         self.taps.retain(|tap| tap.life() != Life::Gone);
+    }
+
+    fn cut(&mut self, client: Client) {
+        self.slow += 1;
+        let taps = self.taps.extract_if(.., |tap| tap.client == client);
+        self.cut.push((client, taps.collect()));
     }
 
     fn forgo(&mut self, index: usize) {

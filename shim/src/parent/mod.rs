@@ -17,12 +17,13 @@ mod volumes;
 
 pub use facts::{RESOURCES, oom_score, own_program, powers, raise_limits};
 
-use crate::api::{CreateRequest, Failure, FailureKind, User};
+use crate::api::{CreateRequest, Failure, FailureKind, Lap, User};
 use crate::cgroup::Cgroup;
 use crate::failure::At;
+use crate::hooks::deputy::Deputy;
 use crate::init::InnerStdio;
 use crate::packet::{self, Received};
-use crate::sync::{FromInit, FromStage, GO, Made};
+use crate::sync::{FromInit, FromStage, GO, Made, ToStage};
 use crate::sys::clone::{Process, clone3};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -47,6 +48,13 @@ pub struct Created {
     pub cgroup: Cgroup,
     /// Whom the program runs as.
     pub user: User,
+    /// Who runs its later hooks, where it has some.
+    pub deputy: Option<Deputy>,
+    /// What it took.
+    pub laps: Vec<Lap>,
+    /// The stage, which ends when this is closed: not before the caller has told of the container, for
+    /// its end takes the processor for a while.
+    pub stage: OwnedFd,
 }
 
 /// The outer ends of a container's stdio.
@@ -100,7 +108,7 @@ impl StartGate {
     }
 }
 
-/// A process that makes one container. The cgroup it makes first, before it has a bundle.
+/// A process that makes one container. It may be there before anyone asks for one.
 #[derive(Debug)]
 pub struct Stage {
     socket: OwnedFd,
@@ -108,24 +116,35 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Forks it. It makes this cgroup meanwhile; without one it waits for the bundle, whose own is
-    /// made then.
+    /// Forks it; it waits.
     ///
     /// `oom_score` is what the container gets whose bundle names none: the caller's own is a shim's.
     ///
     /// The caller must be single-threaded and have no other children that end meanwhile unseen. It
-    /// reaps the stage, which ends when it has told of the container: its end is not waited for.
+    /// reaps the stage: its end is not waited for.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn begin(cgroup: Option<&str>, oom_score: i32) -> Result<Self, Failure> {
+    pub fn begin(oom_score: i32) -> Result<Self, Failure> {
         let (socket, theirs) = pair()?;
         let resident = getpid();
-        let process = clone3(0, None, || {
-            stage::main(resident, cgroup, oom_score, &theirs)
-        })
-        .at(FailureKind::System, || "fork the stage".to_owned())?;
+        let process = clone3(0, None, || stage::main(resident, oom_score, &theirs))
+            .at(FailureKind::System, || "fork the stage".to_owned())?;
         Ok(Self { socket, process })
+    }
+
+    /// Lets it make the cgroup of the container that is to come, and does not wait for it. Without
+    /// that the bundle's own is made once it is there.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn prepare(&self, id: &str, cgroup: &str) -> Result<(), Failure> {
+        let order = ToStage::Prepare {
+            id: id.to_owned(),
+            cgroup: cgroup.to_owned(),
+        };
+        packet::send(&self.socket, &order, &[])
+            .at(FailureKind::System, || "tell the stage".to_owned())
     }
 
     /// Makes the container of a bundle up to the point where its init waits to execute the program.
@@ -135,11 +154,9 @@ impl Stage {
     pub fn create(self, request: &CreateRequest) -> Result<Created, Failure> {
         let Self { socket, process } = self;
         // To one that has failed already it cannot be said: it has said why.
-        let _ = packet::send(&socket, request, &[]);
+        let _ = packet::send(&socket, &ToStage::Create(request.clone()), &[]);
         let mut cgroup = None;
         let answer = hear(&socket, &mut cgroup);
-        // It ends now.
-        drop(socket);
         match (answer, cgroup) {
             (
                 Ok(Some(Received {
@@ -148,8 +165,10 @@ impl Stage {
                     ..
                 })),
                 Some(cgroup),
-            ) => created(made, cgroup, fds),
+            ) => created(made, cgroup, fds, socket),
             (other, cgroup) => {
+                // It ends now.
+                drop(socket);
                 reap(&process)?;
                 Err(not_created(other, cgroup))
             }
@@ -202,15 +221,25 @@ fn hear(
     }
 }
 
-fn created(made: Made, cgroup: Cgroup, fds: Vec<OwnedFd>) -> Result<Created, Failure> {
+fn created(
+    made: Made,
+    cgroup: Cgroup,
+    fds: Vec<OwnedFd>,
+    stage: OwnedFd,
+) -> Result<Created, Failure> {
     let mut fds = fds.into_iter();
     let missing = || ended("create the container", "a descriptor is missing");
     let (pidfd, gate) = (
         fds.next().ok_or_else(missing)?,
         fds.next().ok_or_else(missing)?,
     );
+    let deputy = match made.has_deputy {
+        true => Some(fds.next().ok_or_else(missing)?.into()),
+        false => None,
+    };
     let stdio = stdio(fds.collect()).ok_or_else(missing)?;
     Ok(Created {
+        deputy,
         pid: made.pid,
         start_time: made.start_time,
         pidfd,
@@ -218,6 +247,8 @@ fn created(made: Made, cgroup: Cgroup, fds: Vec<OwnedFd>) -> Result<Created, Fai
         start: StartGate(gate),
         cgroup,
         user: made.user,
+        laps: made.laps,
+        stage,
     })
 }
 

@@ -2,7 +2,9 @@
 //!
 //! An overlay gets its layers one by one (`lowerdir+`), so that no page bounds their number. A
 //! kernel that does not know that option (before 6.5), and a path that is too long for it (255
-//! bytes), get the joined list by the old call, in a mount namespace that only the stage has.
+//! bytes), get the joined list by the old call, in a mount namespace that only the stage has. That
+//! call takes one page of options: there each layer is the number of a descriptor, as a name in
+//! `/proc/self/fd`, so that as many fit as overlayfs itself takes.
 
 use super::idmapped;
 use crate::api::{Failure, FailureKind, RootfsMount};
@@ -14,8 +16,10 @@ use crate::plan::{mounts, whole_root};
 use crate::sys::clone::unshare;
 use crate::sys::mount::Depth;
 use crate::userns::UserNamespace;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::process::chdir;
 use rustix::thread::UnshareFlags;
 use std::path::{Path, PathBuf};
 
@@ -103,14 +107,18 @@ fn by_the_old_call(
 ) -> Result<OwnedFd, Failure> {
     let step = || format!("mount the layers at {}", path.display());
     leave_the_hosts_namespace().at(FailureKind::Mount, step)?;
+    let layers = layers(options).at(FailureKind::Mount, step)?;
     let flags = if options.top.set.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
         MountFlags::RDONLY
     } else {
         MountFlags::empty()
     };
-    let data = std::ffi::CString::new(joined(options))
+    let data = std::ffi::CString::new(joined(options, &layers))
         .map_err(|_| Failure::invalid(step(), "a path with a NUL byte"))?;
-    mount(&*wanted.source, path, &*wanted.fs_type, flags, &*data).at(FailureKind::Mount, step)?;
+    chdir(c"/proc/self/fd").at(FailureKind::Mount, step)?;
+    let mounted = mount(&*wanted.source, path, &*wanted.fs_type, flags, &*data);
+    chdir(c"/").at(FailureKind::Mount, step)?;
+    mounted.at(FailureKind::Mount, step)?;
     filesystem::clone_path(&path.to_string_lossy(), Depth::Top).at(FailureKind::Mount, step)
 }
 
@@ -126,19 +134,16 @@ pub fn leave_the_hosts_namespace() -> rustix::io::Result<()> {
     )
 }
 
-/// The options as one text, the layers joined; a colon in a path is escaped.
-fn joined(options: &Options<'_>) -> String {
-    let escaped = |path: &str| {
-        path.replace('\\', "\\\\")
-            .replace(':', "\\:")
-            .replace(',', "\\,")
-    };
-    let layers: Vec<_> = options
-        .data
-        .iter()
-        .filter(|(key, _)| *key == LAYER)
-        .filter_map(|(_, path)| path.map(escaped))
-        .collect();
+fn layers(options: &Options<'_>) -> rustix::io::Result<Vec<OwnedFd>> {
+    let layers = options.data.iter().filter(|(key, _)| *key == LAYER);
+    let open = |path| open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    layers.map(|(_, path)| open(path.unwrap_or(""))).collect()
+}
+
+/// The options as one text, the layers joined by their numbers.
+fn joined(options: &Options<'_>, layers: &[OwnedFd]) -> String {
+    let number = |layer: &OwnedFd| layer.as_raw_fd().to_string();
+    let layers: Vec<_> = layers.iter().map(number).collect();
     let mut words = vec![format!("lowerdir={}", layers.join(":"))];
     words.extend(options.data.iter().filter(|(key, _)| *key != LAYER).map(
         |(key, value)| match value {
@@ -154,18 +159,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_joined_in_their_order_and_escaped() {
+    fn layers_are_joined_in_their_order_and_the_rest_escaped() {
         let words = [
-            "lowerdir+=/a:b",
-            "lowerdir+=/c",
-            "upperdir=/u",
+            "lowerdir+=/proc",
+            "lowerdir+=/",
+            "upperdir=/u,v",
             "workdir=/w",
             "volatile",
         ];
         let options = Options::parse(words.into_iter()).unwrap();
+        let layers = layers(&options).unwrap();
+        let [first, second] = [&layers[0], &layers[1]].map(AsRawFd::as_raw_fd);
         assert_eq!(
-            joined(&options),
-            "lowerdir=/a\\:b:/c,upperdir=/u,workdir=/w,volatile"
+            joined(&options, &layers),
+            format!("lowerdir={first}:{second},upperdir=/u\\,v,workdir=/w,volatile")
         );
     }
 }

@@ -1,23 +1,28 @@
-//! The stage: the process between the resident one and the init. It makes the cgroup, hears of the
-//! bundle, reads, plans and makes what belongs to the host's side, clones the init, reports, and exits.
+//! The stage: the process between the resident one and the init. It waits for its orders, makes the
+//! cgroup, reads the bundle, plans and makes what belongs to the host's side, clones the init, reports,
+//! and exits.
 //!
 //! Invariant: it is the only process of a create that parses; its memory goes away with it.
 
 use super::{Stdio, facts, nodes, rootfs, trees};
-use crate::api::{CreateRequest, Failure, FailureKind, IdMaps};
-use crate::bundle::{self, NamespaceKind, Spec};
-use crate::cgroup::Cgroup;
+use crate::api::{CreateRequest, Failure, FailureKind, IdMaps, Part};
+use crate::bundle::{self, NamespaceKind, Seccomp, Spec};
+use crate::cgroup::{Cgroup, Entrance};
 use crate::failure::{At, log};
+use crate::hooks::deputy::{Deputy, Moment};
 use crate::init::process::set_oom_score;
 use crate::init::{self, Ends, Init, InnerStdio};
+use crate::laps::Laps;
 use crate::packet::{self, Received};
 use crate::plan::namespaces::{Namespaces, User, name};
 use crate::plan::{self, HostFacts, Plan};
 use crate::root::Root;
 use crate::seccomp::Filter;
-use crate::sync::{FromInit, FromStage, Made};
+use crate::state::Identity;
+use crate::sync::{FromInit, FromStage, GO, Made, ToStage};
 use crate::sys::clone::{self, Process, flags};
 use crate::sys::descriptors;
+use crate::title;
 use crate::user::{self, Account, Home};
 use crate::userns::{self, UserNamespace};
 use rustix::fd::{AsFd, OwnedFd};
@@ -26,20 +31,24 @@ use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Pid, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use std::path::Path;
 
 /// What the stage has to give: the message and the descriptors that go with it.
 type Answer = (Made, Vec<OwnedFd>);
 
 /// Runs the stage; the result is its exit code.
-pub fn main(resident: Pid, cgroup: Option<&str>, oom_score: i32, socket: &OwnedFd) -> i32 {
+pub fn main(resident: Pid, oom_score: i32, socket: &OwnedFd) -> i32 {
     let mut site = Site {
         resident,
         socket,
         cgroup: None,
+        entrance: None,
         init: None,
+        deputy: None,
+        laps: Laps::begin(),
     };
-    let (answer, fds) = match site.work(cgroup, oom_score) {
+    let (answer, fds) = match site.work(oom_score) {
         Ok(Some((made, fds))) => (FromStage::Made(made), fds),
         Ok(None) => {
             site.clear();
@@ -66,23 +75,42 @@ struct Site<'a> {
     resident: Pid,
     socket: &'a OwnedFd,
     cgroup: Option<Cgroup>,
+    entrance: Option<Entrance>,
     init: Option<i32>,
+    deputy: Option<Deputy>,
+    laps: Laps,
 }
 
 impl Site<'_> {
     /// What is asked for; `None`: the stage is given up.
-    fn work(&mut self, cgroup: Option<&str>, oom_score: i32) -> Result<Option<Answer>, Failure> {
+    fn work(&mut self, oom_score: i32) -> Result<Option<Answer>, Failure> {
         self.begin()?;
-        if let Some(path) = cgroup {
-            self.establish(path)?;
-            crate::failpoint!("shim_create/prepared");
+        let mut prepared = None;
+        loop {
+            let order = packet::receive(self.socket);
+            let order = order.at(FailureKind::System, || "hear what is to be made".to_owned())?;
+            self.laps.skip();
+            match order.map(|order| order.message) {
+                None => return Ok(None),
+                Some(ToStage::Prepare { id, cgroup }) => {
+                    self.prepare(&id, &cgroup)?;
+                    prepared = Some(cgroup);
+                }
+                Some(ToStage::Create(request)) => {
+                    let made = self.create(&request, prepared.as_deref(), oom_score);
+                    return made.map(Some);
+                }
+            }
         }
-        let asked = packet::receive::<CreateRequest>(self.socket);
-        let Some(asked) = asked.at(FailureKind::System, || "hear what is to be made".to_owned())?
-        else {
-            return Ok(None);
-        };
-        self.create(&asked.message, cgroup, oom_score).map(Some)
+    }
+
+    fn prepare(&mut self, id: &str, cgroup: &str) -> Result<(), Failure> {
+        // Nothing depends on it but who looks at the list of processes.
+        let _ = title::name(id);
+        self.laps.skip();
+        self.establish(cgroup)?;
+        crate::failpoint!("shim_create/prepared");
+        Ok(())
     }
 
     fn begin(&self) -> Result<(), Failure> {
@@ -108,7 +136,10 @@ impl Site<'_> {
         packet::send(self.socket, &FromStage::Cgroup(cgroup.clone()), &[])
             .at(FailureKind::System, || "tell of the cgroup".to_owned())?;
         cgroup.establish()?;
+        let entrance = cgroup.entrance();
         self.cgroup = Some(cgroup);
+        self.entrance = Some(entrance?);
+        self.laps.lap(Part::Cgroup);
         Ok(())
     }
 
@@ -126,8 +157,9 @@ impl Site<'_> {
         let mut plan = plan::build(&spec, &facts)?;
         plan.process.oom_score_adj.get_or_insert(oom_score);
         let path = plan::cgroup_path(&spec, &request.id);
+        self.laps.lap(Part::Bundle);
         match prepared {
-            None => self.establish(&path)?,
+            None => self.prepare(&request.id, &path)?,
             Some(prepared) if prepared == path => {}
             Some(prepared) => {
                 let why = format!("it names {path}, and {prepared} was made for it");
@@ -136,7 +168,18 @@ impl Site<'_> {
         }
         let missing = || Failure::state("create", "there is no cgroup");
         let cgroup = self.cgroup.clone().ok_or_else(missing)?;
-        make(request, &spec, plan, &cgroup, &mut self.init)
+        let identity = Identity {
+            id: &request.id,
+            bundle: &request.bundle,
+            annotations: &spec.annotations,
+        };
+        self.deputy = Deputy::begin(&spec.hooks, spec.linux.seccomp.as_ref(), identity)?;
+        let (mut made, mut fds) = make(request, &spec, plan, &cgroup, self)?;
+        if let Some(deputy) = self.deputy.take().filter(|_| spec.hooks.are_for_later()) {
+            made.has_deputy = true;
+            fds.insert(BEHIND_THE_GATE, deputy.into());
+        }
+        Ok((made, fds))
     }
 
     /// The init has ended or is ending; who is left in the cgroup must not keep it.
@@ -145,20 +188,28 @@ impl Site<'_> {
             let _ = cgroup.kill_all();
             let _ = cgroup.remove();
         }
+        // Its last hooks have run when the failure is told.
+        let _ = self.deputy.as_ref().map(|deputy| deputy.act(Moment::Gone));
     }
 }
 
-fn make(
-    request: &CreateRequest,
-    spec: &Spec<'_>,
-    plan: Plan<'_>,
-    cgroup: &Cgroup,
-    init_pid: &mut Option<i32>,
+/// Where the deputy's socket is among the descriptors of an answer.
+const BEHIND_THE_GATE: usize = 2;
+
+fn make<'a>(
+    request: &'a CreateRequest,
+    spec: &'a Spec<'a>,
+    plan: Plan<'a>,
+    cgroup: &'a Cgroup,
+    site: &mut Site<'_>,
 ) -> Result<Answer, Failure> {
     cgroup.apply(&spec.linux.resources)?;
+    site.laps.lap(Part::Cgroup);
     crate::failpoint!("shim_create/cgroup-made");
     let terminal = plan.process.terminal;
+    let entrance = site.entrance.take().unwrap_or_default();
     let init = prepare(request, spec, plan, cgroup)?;
+    site.laps.lap(Part::Root);
     let user = init.account.user.clone();
     let (gate, inner_gate) = super::pair()?;
     let (outer, inner) = match terminal {
@@ -174,18 +225,24 @@ fn make(
         Ends {
             gate: inner_gate,
             stdio: inner,
+            entrance,
         },
         cgroup,
+        &site.laps,
     )?;
-    *init_pid = Some(process.pid);
-    let master = wait_until_ready(&gate)?;
-    let start_time = crate::stat::start_time(process.pid).at(FailureKind::System, || {
+    site.init = Some(process.pid);
+    // While the init is at work: it takes the kernel a while.
+    let start_time = crate::stat::start_time(process.pid);
+    let master = wait_until_ready(&gate, process.pid, site)?;
+    let start_time = start_time.at(FailureKind::System, || {
         "read the init's start time".to_owned()
     })?;
     let made = Made {
         pid: process.pid,
         start_time,
         user,
+        has_deputy: false,
+        laps: site.laps.told().0,
     };
     let mut fds = vec![process.pidfd, gate];
     fds.extend(master);
@@ -206,7 +263,7 @@ fn into_descriptors(stdio: Stdio) -> Vec<OwnedFd> {
 
 fn prepare<'a>(
     request: &'a CreateRequest,
-    spec: &Spec<'_>,
+    spec: &'a Spec<'a>,
     plan: Plan<'a>,
     cgroup: &'a Cgroup,
 ) -> Result<Init<'a>, Failure> {
@@ -216,10 +273,7 @@ fn prepare<'a>(
     let images = bundle::image_volumes(&request.bundle)?;
     let trees = trees::clone_all(&plan.trees, &images, user.as_ref())?;
     let namespaces = open_namespaces(&plan.namespaces)?;
-    let filter = match &request.seccomp_filter {
-        Some(path) => Some(Filter::read(path, plan.seccomp_flags)?),
-        None => None,
-    };
+    let filter = filter(request.seccomp_filter.as_deref(), spec, plan.seccomp_flags)?;
     let root = rootfs::make(&request.bundle, &root_path, user.as_ref())?;
     let account = account(spec, &root)?;
     let nodes = match &user {
@@ -250,7 +304,32 @@ fn prepare<'a>(
         account,
         filter,
         own_program: super::own_program()?,
+        hooks: &spec.hooks,
+        identity: Identity {
+            id: &request.id,
+            bundle: &request.bundle,
+            annotations: &spec.annotations,
+        },
     })
+}
+
+/// The compiled filter of a bundle's section.
+///
+/// # Errors
+/// One of the two is missing where the other is there; else as [`Filter::read`].
+fn filter(path: Option<&Path>, spec: &Spec<'_>, flags: u32) -> Result<Option<Filter>, Failure> {
+    let section = spec.linux.seccomp.as_ref();
+    match (path, section) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Failure::invalid(
+            "read the seccomp filter",
+            "linux.seccomp comes without its compiled filter",
+        )),
+        (Some(path), section) => {
+            let listener = section.and_then(Seccomp::listener);
+            Filter::read(path, flags, listener).map(Some)
+        }
+    }
 }
 
 fn account(spec: &Spec<'_>, root: &OwnedFd) -> Result<Account, Failure> {
@@ -305,7 +384,12 @@ fn open_namespaces(wanted: &Namespaces<'_>) -> Result<Vec<(NamespaceKind, OwnedF
 }
 
 /// Clones the init as a child of the resident process. What it owns is dropped on this side.
-fn clone_init(init: Init<'_>, ends: Ends, cgroup: &Cgroup) -> Result<Process, Failure> {
+fn clone_init(
+    init: Init<'_>,
+    ends: Ends,
+    cgroup: &Cgroup,
+    laps: &Laps,
+) -> Result<Process, Failure> {
     if let Some(path) = init.plan.namespaces.pid {
         join_pid_namespace(path)?;
     }
@@ -314,13 +398,27 @@ fn clone_init(init: Init<'_>, ends: Ends, cgroup: &Cgroup) -> Result<Process, Fa
     if let Some(user) = &init.user {
         userns::join(user)?;
     }
+    if init.plan.namespaces.new_time {
+        leave_the_hosts_time(&init.plan.time_offsets)?;
+    }
     let flags = init.plan.namespaces.new | flags::PARENT;
     clone::clone3(flags, birthplace.as_ref().map(AsFd::as_fd), move || {
-        init::main(init, ends)
+        init::main(init, ends, laps.handed_on())
     })
     .at(FailureKind::System, || {
         "clone the container's init".to_owned()
     })
+}
+
+/// Clocks can be set until somebody lives by them: the namespace is that of children born from now
+/// on.
+fn leave_the_hosts_time(offsets: &str) -> Result<(), Failure> {
+    let step = || format!("make a time namespace {offsets:?}");
+    clone::unshare(UnshareFlags::NEWTIME).at(FailureKind::System, step)?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    std::fs::write("/proc/self/timens_offsets", offsets).at(FailureKind::System, step)
 }
 
 fn join_pid_namespace(path: &str) -> Result<(), Failure> {
@@ -331,7 +429,21 @@ fn join_pid_namespace(path: &str) -> Result<(), Failure> {
         .at(FailureKind::System, step)
 }
 
-fn wait_until_ready(gate: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+/// Waits for the init, and has done what it waits for itself.
+fn wait_until_ready(
+    gate: &OwnedFd,
+    pid: i32,
+    site: &mut Site<'_>,
+) -> Result<Option<OwnedFd>, Failure> {
+    let deputy = site.deputy.as_ref();
+    let on_the_host = |moment| {
+        let lost = || super::ended("create the container", "there is no deputy");
+        deputy.ok_or_else(lost)?.act(moment)?;
+        let step = || "let the init go on".to_owned();
+        rustix::io::write(gate, GO)
+            .map(drop)
+            .at(FailureKind::System, step)
+    };
     let mut master = None;
     loop {
         let received =
@@ -343,9 +455,20 @@ fn wait_until_ready(gate: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
                 ..
             }) => master = fds.pop(),
             Some(Received {
-                message: FromInit::Ready,
+                message: FromInit::Placed,
                 ..
-            }) => return Ok(master),
+            }) => on_the_host(Moment::Made(pid))?,
+            Some(Received {
+                message: FromInit::Listener(descriptor),
+                ..
+            }) => on_the_host(Moment::Listener(pid, descriptor))?,
+            Some(Received {
+                message: FromInit::Ready { laps, since },
+                ..
+            }) => {
+                site.laps.take_over((laps, since), Part::Seccomp);
+                return Ok(master);
+            }
             Some(Received {
                 message: FromInit::Failed(failure),
                 ..

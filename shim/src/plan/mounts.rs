@@ -3,6 +3,7 @@
 use super::options::{Attributes, Bind, Options, Propagation, Spread};
 use crate::api::{Failure, IdMaps};
 use crate::bundle::Mount;
+use crate::cgroup::Version;
 use rustix::mount::MountAttrFlags as Attr;
 
 /// A tree of the host that the stage clones; its index is its name.
@@ -48,10 +49,16 @@ pub enum Source<'a> {
     /// A new instance of a file system.
     FileSystem(FileSystem<'a>),
     /// The container's view of the cgroup hierarchies.
-    Cgroup {
-        /// Attributes of each mount of it.
-        attributes: Attr,
-    },
+    Cgroup(CgroupView),
+}
+
+/// Which hierarchies a container sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CgroupView {
+    /// V2: the unified one, where there is one. V1: those that this host has its controllers in.
+    pub version: Version,
+    /// Attributes of each mount of it.
+    pub attributes: Attr,
 }
 
 /// A file system to be made inside the container's namespaces.
@@ -65,6 +72,8 @@ pub struct FileSystem<'a> {
     pub data: Vec<(&'a str, Option<&'a str>)>,
     /// Attributes of the mount.
     pub attributes: Attr,
+    /// It begins with the files of the image in its place.
+    pub copies_up: bool,
 }
 
 /// One mount of a container.
@@ -103,9 +112,16 @@ pub fn plan<'a>(
                 "only a bind mount can have its owners mapped",
             ));
         }
-        "cgroup" | "cgroup2" => Source::Cgroup {
+        _ if options.copies_up && kind != "tmpfs" => {
+            return Err(invalid(mount, "only a tmpfs can have files copied up"));
+        }
+        "cgroup" | "cgroup2" => Source::Cgroup(CgroupView {
+            version: match kind {
+                "cgroup" => Version::V1,
+                _ => Version::V2,
+            },
             attributes: options.top.set | options.tree.set,
-        },
+        }),
         _ => Source::FileSystem(file_system(mount, kind, label, options)),
     };
     if destination.is_empty() || is_root(destination) {
@@ -196,6 +212,7 @@ fn file_system<'a>(
         source: mount.source.as_deref().unwrap_or(kind),
         data,
         attributes: options.top.set | options.tree.set,
+        copies_up: options.copies_up,
     }
 }
 

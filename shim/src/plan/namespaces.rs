@@ -11,6 +11,8 @@ pub struct Namespaces<'a> {
     pub new: u64,
     /// The init takes a new cgroup namespace once it is in its cgroup, which becomes its root.
     pub new_cgroup: bool,
+    /// The stage takes a new time namespace, whose clocks are set before the init is born into it.
+    pub new_time: bool,
     /// Joined before the clone, so that it owns what the clone makes.
     pub user: Option<User<'a>>,
     /// Joined before the clone: a PID namespace holds only those born into it.
@@ -39,6 +41,7 @@ impl Namespaces<'_> {
             || (kind == NamespaceKind::User && self.user.is_some())
             || (kind == NamespaceKind::Pid && self.pid.is_some())
             || (kind == NamespaceKind::Cgroup && self.new_cgroup)
+            || (kind == NamespaceKind::Time && self.new_time)
     }
 }
 
@@ -70,12 +73,11 @@ impl<'a> Namespaces<'a> {
     fn add(&mut self, kind: NamespaceKind, path: Option<&'a str>) -> Result<(), Failure> {
         use NamespaceKind as Kind;
         match (kind, path) {
-            (Kind::Time, _) | (Kind::Mount, Some(_)) => {
-                return Err(invalid(format!(
-                    "this kind of {} namespace is not supported",
-                    name(kind)
-                )));
+            (Kind::Mount, Some(_)) => {
+                let why = "a mount namespace that is joined is not supported";
+                return Err(invalid(why.to_owned()));
             }
+            (Kind::Time, None) => self.new_time = true,
             (Kind::Cgroup, None) => self.new_cgroup = true,
             (Kind::User, None) => self.user = Some(User::New),
             (Kind::User, Some(path)) => self.user = Some(User::Joined(path)),
@@ -153,7 +155,11 @@ mod tests {
         for wanted in [
             vec![],
             vec![mount(), mount()],
-            vec![mount(), namespace(NamespaceKind::Time, None)],
+            vec![
+                mount(),
+                namespace(NamespaceKind::Time, None),
+                namespace(NamespaceKind::Time, Some("/x")),
+            ],
             vec![
                 mount(),
                 namespace(NamespaceKind::User, None),

@@ -122,6 +122,8 @@ pub struct Options<'a> {
     pub tree: Attributes,
     /// Its propagation; absent: private.
     pub spread: Option<Spread>,
+    /// It begins with the files of the image in its place.
+    pub copies_up: bool,
     /// What is the file system's own: keys and values.
     pub data: Vec<(&'a str, Option<&'a str>)>,
 }
@@ -146,7 +148,8 @@ impl<'a> Options<'a> {
             "rbind" => self.bind = Some(Bind::Recursive),
             "idmap" => self.idmap = Some(Bind::Single),
             "ridmap" => self.idmap = Some(Bind::Recursive),
-            "remount" | "tmpcopyup" => return Err(unsupported(word)),
+            "tmpcopyup" => self.copies_up = true,
+            "remount" => return Err(unsupported(word)),
             _ => {
                 if let Some(spread) = propagation(word) {
                     self.spread = Some(spread);
@@ -256,8 +259,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_named() {
-        let failure = Options::parse(["tmpcopyup"].into_iter()).unwrap_err();
-        assert!(failure.chain[0].contains("tmpcopyup"));
+        let failure = Options::parse(["remount"].into_iter()).unwrap_err();
+        assert!(failure.chain[0].contains("remount"));
     }
 
     #[test]

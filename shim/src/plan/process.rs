@@ -1,7 +1,9 @@
 //! What a process gets beside its user: arguments, limits, capabilities, labels.
 
 use super::caps::{self, Caps};
+use super::scheduling::{self, Scheduling};
 use crate::api::Failure;
+use crate::bundle::Linux;
 use crate::bundle::process::{ConsoleSize, Process, Rlimit};
 use crate::bundle::text::Text;
 use std::ffi::CString;
@@ -75,6 +77,8 @@ pub struct ProcessPlan<'a> {
     pub terminal: bool,
     /// The terminal's size.
     pub console_size: Option<ConsoleSize>,
+    /// Its turn at the machine.
+    pub scheduling: Scheduling,
 }
 
 /// Plans a process.
@@ -84,6 +88,7 @@ pub struct ProcessPlan<'a> {
 /// NUL byte, an unknown limit.
 pub fn plan<'a>(
     process: &'a Process<'a>,
+    linux: &Linux<'_>,
     powers: &Powers,
     warnings: &mut Vec<String>,
 ) -> Result<ProcessPlan<'a>, Failure> {
@@ -112,6 +117,7 @@ pub fn plan<'a>(
         oom_score_adj: process.oom_score_adj,
         terminal: process.terminal,
         console_size: process.console_size,
+        scheduling: scheduling::plan(process, linux)?,
     })
 }
 
@@ -234,11 +240,11 @@ mod tests {
             cwd: Some("tmp".into()),
             ..Process::default()
         };
-        assert!(plan(&process, &powers(true), &mut Vec::new()).is_err());
+        assert!(plan(&process, &Linux::default(), &powers(true), &mut Vec::new()).is_err());
         let process = Process {
             args: vec!["x\0y".into()],
             ..Process::default()
         };
-        assert!(plan(&process, &powers(true), &mut Vec::new()).is_err());
+        assert!(plan(&process, &Linux::default(), &powers(true), &mut Vec::new()).is_err());
     }
 }

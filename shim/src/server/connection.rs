@@ -21,6 +21,8 @@ pub struct Connection {
     pub id: u32,
     /// Hello was said, so that events may be sent.
     pub greeted: bool,
+    /// What was agreed to speak, once it was greeted.
+    pub version: u16,
     socket: OwnedFd,
     queue: VecDeque<(Message, Vec<OwnedFd>)>,
     open: bool,
@@ -40,6 +42,7 @@ impl Connection {
         Ok(Self {
             id,
             greeted: false,
+            version: 0,
             socket,
             queue: VecDeque::new(),
             open: true,

@@ -11,7 +11,11 @@
 //! hold the pod up.)
 
 use super::creation::{Cgroup, Created, Creator, Gate};
-use crate::api::{CreateRequest, EventKind, ExitRecord, Failure, Health, State, Status, User};
+use super::kills::Kills;
+use super::later::LaterHooks;
+use crate::api::{
+    CreateRequest, EventKind, ExitRecord, Failure, Health, Lap, Part as Piece, State, Status, User,
+};
 use crate::io::log::Log;
 use crate::io::stamp;
 use crate::io::streams::{Part, Streams};
@@ -36,9 +40,6 @@ const AT_LAST: Duration = Duration::from_secs(5);
 
 /// How long after the news of a full memory a kill may be counted: v1 tells before it kills.
 const COUNTING: Duration = Duration::from_secs(1);
-/// How long after a kill for memory an end by SIGKILL may come from it: an init may take a while to
-/// pass on its child's end, and a kill long past has nothing to do with a Stop.
-const RECENT: Duration = Duration::from_secs(5);
 /// How often the counter is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -55,37 +56,11 @@ pub struct Container {
     started_at: i64,
     start_failure: Option<String>,
     kills: Kills,
+    is_watched: bool,
     oom: Option<OwnedFd>,
+    /// Its hooks on the host.
+    pub hooks: LaterHooks,
     phase: Phase,
-}
-
-/// Kills for memory, as the cgroup counts them.
-struct Kills {
-    at_create: u64,
-    told: u64,
-    /// When the counter was last seen to have moved.
-    moved: Option<Instant>,
-    look_until: Option<Instant>,
-}
-
-impl Kills {
-    /// Takes note of the counter; whether it has moved.
-    fn note(&mut self, counter: u64, now: Instant) -> bool {
-        let moved = counter > self.told;
-        if moved {
-            (self.told, self.moved) = (counter, Some(now));
-        }
-        moved
-    }
-
-    /// The kills that an end at this time may come from: none, where the last one is long past.
-    fn behind(&self, end: Instant) -> u64 {
-        let recent = |moved| end.saturating_duration_since(moved) < RECENT;
-        match self.moved.is_some_and(recent) {
-            true => self.told - self.at_create,
-            false => 0,
-        }
-    }
 }
 
 enum Phase {
@@ -141,20 +116,24 @@ pub enum Source {
     Init,
     /// Its cgroup's kills for memory.
     Memory,
+    /// Its hooks on the host.
+    Hooks,
     /// Its streams.
     Stream(Part),
 }
 
 impl Container {
-    /// Makes a container.
+    /// Makes a container; what it took.
     ///
     /// # Errors
     /// Which step failed; nothing stays.
-    pub fn create(creator: &mut dyn Creator, request: &CreateRequest) -> Result<Self, Failure> {
+    pub fn create(
+        creator: &mut dyn Creator,
+        request: &CreateRequest,
+    ) -> Result<(Self, Vec<Lap>), Failure> {
         let log = Log::open(request.log_path.clone())?;
         crate::failpoint!("shim_create/asked");
         let created = creator.create(request)?;
-        let at_create = created.cgroup.memory_kills();
         let Created {
             pid,
             start_time,
@@ -163,37 +142,48 @@ impl Container {
             gate,
             cgroup,
             user,
+            deputy,
+            laps,
         } = created;
         let streams = Streams::new(stdio, log, request.stdin_once).inspect_err(|_| {
             let _ = cgroup.kill_all();
         })?;
         crate::failpoint!("shim_create/created");
-        Ok(Self {
+        let container = Self {
             pid,
             start_time,
             pidfd,
-            oom: cgroup.oom_events(),
+            oom: None,
             cgroup,
             user,
             streams,
             exit_record: request.exit_record.clone(),
             started_at: 0,
             start_failure: None,
-            kills: Kills {
-                at_create,
-                told: at_create,
-                moved: None,
-                look_until: None,
-            },
+            kills: Kills::default(),
+            is_watched: false,
+            hooks: LaterHooks::of(deputy),
             phase: Phase::Created(gate),
-        })
+        };
+        Ok((container, laps))
     }
 
-    /// Executes the program. On failure the container ends; its record says why.
+    /// Begins to count kills for memory, if that was not done: before its program can run, but after
+    /// the caller of the create was told.
+    pub fn watch_memory(&mut self) {
+        if self.is_live() && !std::mem::replace(&mut self.is_watched, true) {
+            self.kills = Kills::since(self.cgroup.memory_kills());
+            self.oom = self.cgroup.oom_events();
+        }
+    }
+
+    /// Executes the program, and tells how long that took. On failure the container ends; its record says why.
     ///
     /// # Errors
     /// Why the program could not be executed, or that it was started before.
-    pub fn start(&mut self) -> Result<(), Failure> {
+    pub fn start(&mut self) -> Result<Lap, Failure> {
+        self.watch_memory();
+        let before = stamp::now_nanos();
         let gate = match std::mem::replace(&mut self.phase, Phase::Running) {
             Phase::Created(gate) => gate,
             other => {
@@ -207,7 +197,11 @@ impl Container {
         })?;
         crate::failpoint!("shim_start/started");
         self.started_at = stamp::now_nanos();
-        Ok(())
+        let micros = u32::try_from((self.started_at - before) / 1000).unwrap_or(0);
+        Ok(Lap {
+            part: Piece::Exec,
+            micros,
+        })
     }
 
     /// The init's process id.
@@ -258,6 +252,7 @@ impl Container {
     #[must_use]
     pub fn held_by(&self) -> Failure {
         let why = match (&self.phase, wait_channel(self.pid)) {
+            (Phase::Ended(remains), _) if remains.removed => "its poststop hooks run".to_owned(),
             (Phase::Ended(_), _) => "processes in its cgroup do not die".to_owned(),
             (_, Some(place)) => {
                 format!("its init, {}, is stuck in the kernel at {place}", self.pid)
@@ -286,6 +281,18 @@ impl Container {
         matches!(&self.phase, Phase::Ended(remains) if remains.removed)
     }
 
+    /// Whether nothing of it is left, and its last hooks have run.
+    #[must_use]
+    pub fn has_taken_leave(&mut self) -> bool {
+        self.is_gone() && self.hooks.are_over()
+    }
+
+    /// Begins with the hooks for a program that runs; whether there are any.
+    pub fn runs_hooks(&mut self) -> bool {
+        let pid = self.pid;
+        self.hooks.start(pid)
+    }
+
     /// Calls `add` for all that is to be polled.
     pub fn poll<'a>(&'a self, mut add: impl FnMut(Source, &'a OwnedFd, PollFlags)) {
         if self.is_live() {
@@ -293,6 +300,9 @@ impl Container {
             if let Some(oom) = &self.oom {
                 add(Source::Memory, oom, PollFlags::IN | PollFlags::PRI);
             }
+        }
+        if let Some(hooks) = self.hooks.socket() {
+            add(Source::Hooks, hooks, PollFlags::IN);
         }
         self.streams
             .poll(|part, fd, flags| add(Source::Stream(part), fd, flags));
@@ -332,6 +342,13 @@ impl Container {
             self.kills.look_until = None;
         }
         moved.then_some(EventKind::OutOfMemory)
+    }
+
+    /// A hook that fails behind the start ends the container.
+    pub fn hooks_heard(&mut self) {
+        if self.hooks.heard().is_some() {
+            self.kill();
+        }
     }
 
     /// Looks whether the init has ended.
@@ -474,27 +491,4 @@ fn release(gate: Box<dyn Gate>) -> Result<(), Failure> {
 fn wait_channel(pid: i32) -> Option<String> {
     let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
     (!place.is_empty() && place != "0").then_some(place)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kill_long_past_is_behind_no_end() {
-        let mut kills = Kills {
-            at_create: 5,
-            told: 5,
-            moved: None,
-            look_until: None,
-        };
-        let begin = Instant::now();
-        assert!(!kills.note(5, begin));
-        assert_eq!(kills.behind(begin), 0);
-        assert!(kills.note(7, begin));
-        assert_eq!(kills.behind(begin + RECENT / 2), 2);
-        assert_eq!(kills.behind(begin + RECENT), 0);
-        assert!(kills.note(8, begin + RECENT), "and again");
-        assert_eq!(kills.behind(begin + RECENT), 3);
-    }
 }

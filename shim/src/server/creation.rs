@@ -3,17 +3,24 @@
 //! The real ones are [`crate::parent`] and [`crate::cgroup`]; the tests have a fake that starts a
 //! plain process.
 
-use crate::api::{CreateRequest, Failure, User};
+use crate::api::{CreateRequest, Failure, Lap, User};
+use crate::hooks::deputy::Deputy;
 use crate::io::streams::Stdio;
 use rustix::fd::OwnedFd;
 
 /// Makes containers.
 pub trait Creator {
+    /// Does ahead of the container what it can: nobody waits for it now.
+    fn stand_by(&mut self);
+
     /// Begins with the cgroup of the container that is to come, and does not wait for it.
     ///
     /// # Errors
     /// Where that cannot be begun. What fails on the way is told by [`Creator::create`].
-    fn prepare(&mut self, cgroup: &str) -> Result<(), Failure>;
+    fn prepare(&mut self, id: &str, cgroup: &str) -> Result<(), Failure>;
+
+    /// Does what was left over from a create: its caller has been told.
+    fn rest(&mut self);
 
     /// Takes back what was prepared, if anything was: there will be no container.
     fn give_up(&mut self);
@@ -41,6 +48,10 @@ pub struct Created {
     pub cgroup: Box<dyn Cgroup>,
     /// Whom its program will run as.
     pub user: User,
+    /// Who runs its later hooks, where it has some.
+    pub deputy: Option<Deputy>,
+    /// What it took.
+    pub laps: Vec<Lap>,
 }
 
 /// Holds a container's init before its program.

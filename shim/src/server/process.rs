@@ -1,5 +1,4 @@
-//! What makes a process a shim: its session, its children's children, its signals;
-//! and what it gives up once its container runs.
+//! What makes a process a shim: its session, its children's children, its signals.
 //!
 //! Invariant: a shim cannot be ended by a signal but SIGKILL, and survives the memory pressure
 //! that its container makes.
@@ -9,14 +8,10 @@ use crate::sys::{heap, signals};
 use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Pid};
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Signals that come through a descriptor: a child's end, and those that a host which shuts down
 /// sends to everybody, who would else lose their records.
 const SIGNALS: [i32; 4] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
-/// What a running container's shim still does: kill (`KILL`), write its log and records and
-/// remove its cgroup wherever they are (`DAC_OVERRIDE`).
-const NEEDED: CapabilitySet = CapabilitySet::KILL.union(CapabilitySet::DAC_OVERRIDE);
 
 /// The settings that hold for the whole process.
 #[derive(Debug)]
@@ -56,22 +51,6 @@ impl Process {
     /// Makes the descriptor quiet.
     pub fn clear(&self) {
         signals::clear(&self.signals);
-    }
-
-    /// Gives up what only the making of a container needs.
-    pub fn confine(&self) {
-        let have = rustix::thread::capabilities(None).map_or(NEEDED, |sets| sets.permitted);
-        let keep = have & NEEDED;
-        let sets = CapabilitySets {
-            effective: keep,
-            permitted: keep,
-            inheritable: CapabilitySet::empty(),
-        };
-        // No call fails for a process that only gives up (and may: a nested node's may lack
-        // CAP_SETPCAP); were one to, the shim would go on as privileged as it was a moment ago.
-        let _ = crate::init::process::drop_bounding(0);
-        let _ = rustix::thread::set_capabilities(None, sets);
-        let _ = rustix::thread::set_no_new_privs(true);
     }
 }
 

@@ -9,6 +9,20 @@ use crate::{cgroup, cgroups, parent};
 use rustix::fd::OwnedFd;
 use std::path::PathBuf;
 
+/// Where a maker of containers is.
+#[derive(Debug, Default)]
+pub enum Work {
+    /// Nobody is at work.
+    #[default]
+    None,
+    /// A stage waits for its container.
+    Waiting(Stage),
+    /// A stage knows of its container and waits for the bundle.
+    Prepared(Stage),
+    /// A stage has done its part, and ends when this is closed.
+    Done(OwnedFd),
+}
+
 /// Makes containers from OCI bundles.
 #[derive(Debug)]
 pub struct Parent {
@@ -17,13 +31,13 @@ pub struct Parent {
     /// The cgroup of shims, where this process has yet to enter it: not before the first stage is
     /// at work, which leaves whatever cgroup it is forked in.
     pub home: Option<PathBuf>,
-    /// At work on the cgroup of a container whose bundle is still to come.
-    pub stage: Option<Stage>,
+    /// Where it is in making a container.
+    pub work: Work,
 }
 
 impl Parent {
-    fn begin(&mut self, cgroup: Option<&str>) -> Result<Stage, Failure> {
-        let stage = Stage::begin(cgroup, self.oom_score)?;
+    fn begin(&mut self) -> Result<Stage, Failure> {
+        let stage = Stage::begin(self.oom_score)?;
         match self
             .home
             .take()
@@ -39,24 +53,45 @@ impl Parent {
 }
 
 impl Creator for Parent {
-    fn prepare(&mut self, cgroup: &str) -> Result<(), Failure> {
-        if self.stage.is_some() {
-            return Err(Failure::state("prepare", "a cgroup is prepared already"));
-        }
-        self.stage = Some(self.begin(Some(cgroup))?);
+    fn stand_by(&mut self) {
+        // Who needs one tries again, and tells.
+        self.work = self.begin().map_or(Work::None, Work::Waiting);
+    }
+
+    fn prepare(&mut self, id: &str, cgroup: &str) -> Result<(), Failure> {
+        let stage = match std::mem::take(&mut self.work) {
+            prepared @ Work::Prepared(_) => {
+                self.work = prepared;
+                return Err(Failure::state("prepare", "a cgroup is prepared already"));
+            }
+            Work::Waiting(stage) if stage.prepare(id, cgroup).is_ok() => stage,
+            // There is none, or it was killed while it waited.
+            Work::None | Work::Done(_) | Work::Waiting(_) => {
+                let stage = self.begin()?;
+                stage.prepare(id, cgroup)?;
+                stage
+            }
+        };
+        self.work = Work::Prepared(stage);
         Ok(())
     }
 
+    fn rest(&mut self) {
+        if let Work::Done(_) = self.work {
+            self.work = Work::None;
+        }
+    }
+
     fn give_up(&mut self) {
-        if let Some(stage) = self.stage.take() {
+        if let Work::Waiting(stage) | Work::Prepared(stage) = std::mem::take(&mut self.work) {
             stage.give_up();
         }
     }
 
     fn create(&mut self, request: &CreateRequest) -> Result<Created, Failure> {
-        let stage = match self.stage.take() {
-            Some(prepared) => prepared,
-            None => self.begin(None)?,
+        let stage = match std::mem::take(&mut self.work) {
+            Work::Waiting(stage) | Work::Prepared(stage) => stage,
+            Work::None | Work::Done(_) => self.begin()?,
         };
         let parent::Created {
             pid,
@@ -66,7 +101,11 @@ impl Creator for Parent {
             start,
             cgroup,
             user,
+            deputy,
+            laps,
+            stage,
         } = stage.create(request)?;
+        self.work = Work::Done(stage);
         let stdio = match stdio {
             parent::Stdio::Terminal { master } => Stdio::Terminal { master },
             parent::Stdio::Pipes {
@@ -88,6 +127,8 @@ impl Creator for Parent {
             gate,
             cgroup,
             user,
+            deputy,
+            laps,
         })
     }
 }

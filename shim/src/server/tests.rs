@@ -107,6 +107,18 @@ fn a_creation_that_fails_may_be_tried_again() {
 }
 
 #[test]
+fn a_daemon_of_the_version_before_is_told_no_times() {
+    let mut shim = serve(script("exit 0"));
+    shim.daemon.greet(1);
+    let request = shim.request();
+    for step in [Request::Create(request), Request::Start] {
+        let (reply, _) = shim.daemon.ok(step);
+        assert!(matches!(reply, Reply::Status(_)), "{reply:?}");
+    }
+    shim.shut();
+}
+
+#[test]
 fn what_is_prepared_for_no_container_is_given_up() {
     let prepared = Arc::default();
     let prepare = || {
@@ -163,7 +175,7 @@ fn the_record_is_on_disk_before_the_streams_are_read() {
         seccomp_filter: None,
         exit_record: dir.path().join("exit.json"),
     };
-    let mut container = Container::create(&mut script("echo out; exit 6"), &request).unwrap();
+    let (mut container, _) = Container::create(&mut script("echo out; exit 6"), &request).unwrap();
     container.start().unwrap();
     let init = container.pidfd().unwrap();
     poll(&mut [PollFd::new(&init, PollFlags::IN)], None).unwrap();
@@ -390,6 +402,27 @@ fn who_is_attached_and_takes_the_rest_gets_it_before_the_shim_goes() {
         }
         other => panic!("{other:?}"),
     }
+    shim.thread.join().unwrap();
+}
+
+#[test]
+fn who_is_attached_and_does_not_take_the_rest_is_told_before_the_shim_goes() {
+    let mut shim = Running::created(script("head -c 300000 /dev/zero"));
+    let attach = Request::Attach {
+        stdin: false,
+        stdout: true,
+        stderr: false,
+    };
+    let attached = shim.daemon.send(attach);
+    let _client = shim.daemon.next().1.remove(0);
+    shim.daemon.ok(Request::Start);
+    assert_eq!(shim.daemon.exited().code, 0);
+    let shutdown = shim.daemon.send(Request::Shutdown);
+    let told = [(); 2].map(|()| match shim.daemon.next().0 {
+        Message::Answer(Answer { id, result }) => (id, result.is_ok()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told, [(attached, false), (shutdown, true)]);
     shim.thread.join().unwrap();
 }
 

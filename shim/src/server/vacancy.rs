@@ -22,20 +22,26 @@ impl Shim<'_> {
         Ok(())
     }
 
-    /// Whether it is the shim of this container, which it becomes where it has none.
+    /// Whether it is the shim of this container, or may become it.
+    pub(super) fn can_be_the_shim_of(&self, id: &str) -> Result<(), Failure> {
+        match (&self.vacancy, self.id == id) {
+            (Some(_), _) => checked(id),
+            (None, true) => Ok(()),
+            (None, false) => Err(Failure::invalid("create", "the id is another shim's")),
+        }
+    }
+
+    /// As [`Shim::can_be_the_shim_of`]; becomes it.
     pub(super) fn be_the_shim_of(&mut self, id: &str) -> Result<(), Failure> {
+        self.can_be_the_shim_of(id)?;
         if let Some(Vacancy(socket)) = &self.vacancy {
-            checked(id)?;
             self.listen(&named(socket, id))?;
             self.vacancy = None;
             // Nothing depends on it but who looks at the list of processes.
             let _ = title::name(id);
             id.clone_into(&mut self.id);
         }
-        match self.id == id {
-            true => Ok(()),
-            false => Err(Failure::invalid("create", "the id is another shim's")),
-        }
+        Ok(())
     }
 }
 

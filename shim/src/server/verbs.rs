@@ -5,7 +5,7 @@ use super::Shim;
 use super::connection::Connection;
 use super::container::Container;
 use crate::api::{
-    Answer, Call, CreateRequest, Failure, FailureKind, Health, Message, NEWEST, OLDEST, Reply,
+    Answer, Call, CreateRequest, Failure, FailureKind, Health, Lap, Message, NEWEST, OLDEST, Reply,
     Request, State, Status,
 };
 use crate::io::attach::Client;
@@ -31,6 +31,8 @@ pub struct Wish {
 enum Kind {
     /// Start has failed; answered when the record of that is on disk.
     Start(Failure),
+    /// Start, whose program runs, and what that took; answered when the hooks for that have run.
+    Hooks(Lap),
     /// ReopenLog; answered when the log was opened by this number.
     Reopen(u64),
     /// Shutdown; answered when nothing is left, or when it has waited long enough.
@@ -41,7 +43,7 @@ impl Wish {
     /// How long it may be left alone.
     pub fn patience(&self) -> Option<Duration> {
         match self.kind {
-            Kind::Start(_) | Kind::Reopen(_) => None,
+            Kind::Start(_) | Kind::Hooks(_) | Kind::Reopen(_) => None,
             Kind::Shutdown { until, heard } => {
                 let now = Instant::now();
                 let heard = heard.checked_duration_since(now);
@@ -76,6 +78,7 @@ impl Shim<'_> {
         let caller = (self.connections[index].id, call.id);
         match self.act(call.request, caller) {
             Outcome::Answer(result, fds) => {
+                let result = self.connections[index].in_its_version(result);
                 self.connections[index].answer(call.id, result, fds);
             }
             Outcome::Later(kind) => {
@@ -123,14 +126,50 @@ impl Shim<'_> {
         container.streams.reopened_log(*number)
     }
 
+    /// Answers Start calls whose hooks have run.
+    pub fn grant_hooks(&mut self) {
+        let started = self.container.as_mut().map(|one| one.hooks.take_started());
+        let Some(started) = started.flatten() else {
+            return;
+        };
+        for wish in std::mem::take(&mut self.wishes) {
+            match (&wish.kind, &started) {
+                (Kind::Hooks(_), Err(failure)) => {
+                    self.grant(wish.connection, wish.call, Err(failure.clone()));
+                }
+                (&Kind::Hooks(lap), Ok(())) => self.grant_start(&wish, lap),
+                _ => self.wishes.push(wish),
+            }
+        }
+    }
+
+    fn grant_start(&mut self, wish: &Wish, lap: Lap) {
+        let Outcome::Answer(result, fds) = self.timed(vec![lap]) else {
+            return;
+        };
+        let callers = &mut self.connections;
+        if let Some(caller) = callers.iter_mut().find(|one| one.id == wish.connection) {
+            caller.answer(wish.call, caller.in_its_version(result), fds);
+        }
+    }
+
     /// Answers Shutdown calls whose container is gone, or does not go.
     pub fn grant_shutdowns(&mut self) {
-        let gone = self.container.as_ref().is_none_or(Container::is_gone);
+        let asked = |wish: &Wish| matches!(wish.kind, Kind::Shutdown { .. });
+        let gone = self.wishes.iter().any(asked)
+            && self
+                .container
+                .as_mut()
+                .is_none_or(Container::has_taken_leave);
         let clients = self.container.as_ref();
         let clients = clients.is_some_and(|container| container.streams.has_clients());
         for wish in std::mem::take(&mut self.wishes) {
             match wish.kind {
                 Kind::Shutdown { heard, .. } if gone && (!clients || heard <= Instant::now()) => {
+                    if let Some(container) = &mut self.container {
+                        container.streams.abandon();
+                    }
+                    self.tell_cut_off(); // or they would take what they have for all
                     self.listener = None; // its file goes before the caller hears of the end
                     self.over = true;
                     self.grant(wish.connection, wish.call, Ok(Reply::Done));
@@ -150,7 +189,7 @@ impl Shim<'_> {
     /// Answers the calls of those who attached and were cut off, a second time.
     pub fn tell_cut_off(&mut self) {
         while let Some(container) = &mut self.container
-            && let Some((connection, call)) = container.streams.cut_off()
+            && let Some(((connection, call), _taps)) = container.streams.cut_off()
         {
             let failure = Failure::state("attach", "the client did not read");
             self.grant(connection, call, Err(failure));
@@ -164,6 +203,7 @@ impl Shim<'_> {
         }
         let pid = rustix::process::getpid().as_raw_pid();
         self.answer(index, id, Ok(Reply::Hello { version, pid }));
+        self.connections[index].version = version;
         self.connections[index].greeted = true;
         for event in self.events.kept() {
             self.connections[index].send(Message::Event(event.clone()), Vec::new());
@@ -221,8 +261,12 @@ impl Shim<'_> {
         if self.container.is_some() {
             return Err(has_one("prepare"));
         }
-        self.be_the_shim_of(id)?;
-        self.creator.prepare(cgroup).map(|()| Reply::Done)
+        self.can_be_the_shim_of(id)?;
+        // First what takes longest.
+        self.creator.prepare(id, cgroup)?;
+        self.be_the_shim_of(id)
+            .inspect_err(|_| self.creator.give_up())?;
+        Ok(Reply::Done)
     }
 
     fn create(&mut self, request: &CreateRequest) -> Outcome {
@@ -237,10 +281,21 @@ impl Shim<'_> {
             starter.release();
         }
         match made {
-            Ok(container) => self.container = Some(container),
-            Err(failure) => return Err(failure).into(),
+            Ok((container, laps)) => {
+                self.container = Some(container);
+                self.timed(laps)
+            }
+            Err(failure) => Err(failure).into(),
         }
-        self.status()
+    }
+
+    fn timed(&self, laps: Vec<Lap>) -> Outcome {
+        match self.status() {
+            Outcome::Answer(Ok(Reply::Status(status)), fds) => {
+                Outcome::Answer(Ok(Reply::Timed { status, laps }), fds)
+            }
+            other => other,
+        }
     }
 
     fn start(&mut self) -> Outcome {
@@ -248,11 +303,12 @@ impl Shim<'_> {
             return Err(Failure::state("start", "there is no container")).into();
         };
         let (fresh, started) = (container.is_created(), container.start());
-        if fresh && let Some(process) = &self.process {
-            process.confine();
-        }
+        self.has_started |= fresh;
         match started {
-            Ok(()) => self.status(),
+            Ok(lap) if self.container("start").is_ok_and(Container::runs_hooks) => {
+                Outcome::Later(Kind::Hooks(lap))
+            }
+            Ok(lap) => self.timed(vec![lap]),
             Err(failure) if fresh => Outcome::Later(Kind::Start(failure)),
             Err(failure) => Err(failure).into(),
         }
@@ -325,7 +381,17 @@ impl Shim<'_> {
     }
 }
 
+/// The first that knows [`Reply::Timed`].
+const TIMED: u16 = 2;
+
 impl Connection {
+    fn in_its_version(&self, result: Result<Reply, Failure>) -> Result<Reply, Failure> {
+        match result {
+            Ok(Reply::Timed { status, .. }) if self.version < TIMED => Ok(Reply::Status(status)),
+            other => other,
+        }
+    }
+
     fn answer(&mut self, id: u64, result: Result<Reply, Failure>, fds: Vec<OwnedFd>) {
         self.send(Message::Answer(Answer { id, result }), fds);
     }

@@ -16,10 +16,13 @@ pub mod heap;
 pub mod keyring;
 pub mod mount;
 pub mod pidfd;
+pub mod quota;
+pub mod scheduling;
 pub mod search;
 pub mod seccomp;
 pub mod signal;
 pub mod signals;
+pub mod verity;
 
 use rustix::io::Errno;
 

@@ -1,6 +1,7 @@
 //! `seccomp(SECCOMP_SET_MODE_FILTER)`.
 
 use super::result;
+use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 const SET_MODE_FILTER: libc::c_long = 1;
@@ -32,6 +33,20 @@ struct Program {
 /// What the kernel says: `ACCES` without CAP_SYS_ADMIN and no_new_privs, `INVAL` for a program
 /// that it does not accept.
 pub fn set_filter(program: &[Instruction], flags: u32) -> Result<(), Errno> {
+    set(program, flags).map(drop)
+}
+
+/// The same with `SECCOMP_FILTER_FLAG_NEW_LISTENER` among the flags: the listener, close-on-exec.
+///
+/// # Errors
+/// As above; `BUSY` where there is a listener already.
+pub fn set_filter_with_listener(program: &[Instruction], flags: u32) -> Result<OwnedFd, Errno> {
+    let listener = i32::try_from(set(program, flags)?).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: with this flag the call answers with a new descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener) })
+}
+
+fn set(program: &[Instruction], flags: u32) -> Result<libc::c_long, Errno> {
     let header = Program {
         len: u16::try_from(program.len()).map_err(|_| Errno::INVAL)?,
         filter: program.as_ptr(),
@@ -45,5 +60,4 @@ pub fn set_filter(program: &[Instruction], flags: u32) -> Result<(), Errno> {
             std::ptr::from_ref(&header),
         )
     })
-    .map(|_| ())
 }

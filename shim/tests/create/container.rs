@@ -6,8 +6,8 @@ mod exec;
 pub use exec::Exec;
 
 use corten_shim::api::{
-    Answer, Call, CreateRequest, EventKind, ExecRequest, ExitRecord, Failure, Message, Reply,
-    Request, Status,
+    Answer, Call, CreateRequest, EventKind, ExecRequest, ExitRecord, Failure, Message, NEWEST,
+    OLDEST, Reply, Request, Status,
 };
 use corten_shim::packet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -54,6 +54,8 @@ pub struct Bundle {
     pub spec: Value,
     /// What is added to the path of the image's layer.
     pub detour: String,
+    /// Empty layers above it.
+    pub above: usize,
     /// The compiled seccomp filter.
     pub filter: Option<PathBuf>,
 }
@@ -80,6 +82,7 @@ impl Bundle {
             id,
             spec,
             detour: String::new(),
+            above: 0,
             filter: None,
         }
     }
@@ -143,9 +146,16 @@ impl Bundle {
     /// Writes the spec and the list of the root's mounts.
     pub fn write(&self) {
         let at = |name: &str| self.path(name).to_str().unwrap().to_owned();
-        let rootfs = json!([{"fs_type": "overlay", "source": "overlay", "options": [
-            format!("lowerdir+={}{}", at("layer"), self.detour), format!("upperdir={}", at("upper")), format!("workdir={}", at("work")), "volatile",
-        ]}]);
+        let above = (0..self.above).map(|number| format!("above-{number}"));
+        let layer = |name: String| {
+            std::fs::create_dir_all(self.path(&name)).unwrap();
+            format!("lowerdir+={}{}", at(&name), self.detour)
+        };
+        let mut options: Vec<_> = above.chain(["layer".to_owned()]).map(layer).collect();
+        options.push(format!("upperdir={}", at("upper")));
+        options.push(format!("workdir={}", at("work")));
+        options.push("volatile".to_owned());
+        let rootfs = json!([{"fs_type": "overlay", "source": "overlay", "options": options}]);
         if self.spec["root"]["path"] == "rootfs" {
             std::fs::write(self.path("rootfs.json"), rootfs.to_string()).unwrap();
         }
@@ -297,8 +307,8 @@ impl<'a> Container<'a> {
             pidfd: none,
         };
         made.call(Request::Hello {
-            oldest: 1,
-            newest: 1,
+            oldest: OLDEST,
+            newest: NEWEST,
         })
         .0
         .unwrap();
@@ -312,7 +322,7 @@ impl<'a> Container<'a> {
             exit_record: bundle.path("exit.json"),
         };
         match made.call(Request::Create(request)) {
-            (Ok(Reply::Status(status)), mut fds) => {
+            (Ok(Reply::Timed { status, .. }), mut fds) => {
                 made.status = status;
                 made.pidfd = fds.remove(0);
                 Ok(made)

@@ -1,8 +1,8 @@
 //! A shim that the test has started, and the daemon's side of its protocol.
 
 use corten_shim::api::{
-    Answer, Call, CreateRequest, EventKind, ExitRecord, Failure, Health, Message, Reply, Request,
-    Status,
+    ANY, Answer, Call, CreateRequest, EventKind, ExitRecord, Failure, Health, Message, NEWEST,
+    OLDEST, Reply, Request, Status,
 };
 use corten_shim::packet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,6 +10,7 @@ use rustix::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, socketpair,
 };
+use rustix::process::Pid;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,6 +27,7 @@ struct Bundle {
     memory: Option<u64>,
     cgroup_of_shims: Option<String>,
     chroot: bool,
+    in_reserve: bool,
 }
 
 /// A shim.
@@ -81,6 +83,15 @@ impl Shim {
         })
     }
 
+    /// … with the shim started before its container is known.
+    pub fn in_reserve(script: &str) -> Self {
+        let in_reserve = true;
+        Self::of(&Bundle {
+            in_reserve,
+            ..shell(script)
+        })
+    }
+
     /// A shim whose container is to execute a program.
     pub fn with_arguments(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&one| one.to_owned()).collect();
@@ -98,14 +109,20 @@ impl Shim {
             .unwrap()
             .to_string_lossy()
             .replace('.', "");
-        let id = format!("corten-test-{name}");
+        let mut id = format!("corten-test-{name}");
+        let mut told = (id.clone(), dir.path().join("s"));
+        if bundle.in_reserve {
+            let digits = name.bytes().map(|byte| format!("{byte:02x}"));
+            id = format!("{:a>64}", digits.collect::<String>());
+            told = (ANY.to_owned(), dir.path().join(&ANY[..32]));
+        }
         make_bundle(dir.path(), &id, bundle);
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         let child = program(bundle.chroot.then(|| dir.path().join("chroot")))
-            .args(["run", "--id", &id, "--socket"])
-            .arg(dir.path().join("s"))
+            .args(["run", "--id", &told.0, "--socket"])
+            .arg(told.1)
             .args(
                 bundle
                     .cgroup_of_shims
@@ -182,11 +199,17 @@ impl Shim {
         assert!(self.child.wait().unwrap().success());
     }
 
+    /// Kills the shim.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Makes the container; its status and its init's pidfd.
     pub fn create(&mut self) -> (Status, Vec<OwnedFd>) {
         let request = self.request();
         match self.ok(Request::Create(request)) {
-            (Reply::Status(status), fds) => (status, fds),
+            (Reply::Timed { status, .. }, fds) => (status, fds),
             other => panic!("{other:?}"),
         }
     }
@@ -285,6 +308,15 @@ impl Shim {
         std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap()
     }
 
+    /// Its children.
+    pub fn children(&self) -> Vec<Pid> {
+        let id = self.child.id();
+        let children = self.proc(&format!("task/{id}/children"));
+        let pids = children.split_whitespace();
+        pids.map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap())
+            .collect()
+    }
+
     /// Ends the shim; nothing of it or its container may be left.
     pub fn shut(mut self) {
         self.ok(Request::Shutdown);
@@ -324,8 +356,8 @@ impl Shim {
 
     fn hello(&mut self) {
         self.ok(Request::Hello {
-            oldest: 1,
-            newest: 1,
+            oldest: OLDEST,
+            newest: NEWEST,
         });
     }
 

@@ -100,6 +100,17 @@ fn a_later_rule_wins() {
 }
 
 #[test]
+fn what_is_denied_where_all_is_allowed_is_not_made_either() {
+    let all = rules(
+        r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":1,"minor":11,"access":"rwm"}]"#,
+    );
+    let code = program(&all);
+    assert!(!run(&code, Kind::Character, MAKE, (1, 11)));
+    assert!(run(&code, Kind::Character, ALL, (1, 12)));
+    assert!(run(&code, Kind::Block, MAKE, (8, 0)));
+}
+
+#[test]
 fn everything_is_one_rule() {
     let all = rules(&format!(
         r#"[{DENY_ALL},{{"allow":true,"type":"c","major":9,"access":"r"}},{{"allow":true,"access":"rwm"}}]"#

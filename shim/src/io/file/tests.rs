@@ -98,3 +98,28 @@ fn a_torn_line_is_ended_before_the_next_also_by_the_next_writer() {
     assert!(!log.write(b"next\n").torn);
     assert_eq!(text(&path), "first\nsec\nnext\n");
 }
+
+#[test]
+fn no_link_is_followed_below_the_directory_of_the_pod() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, pod) = (dir.path().join("node"), dir.path().join("pod"));
+    fs::create_dir(&node).unwrap();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    // The pod's own directory may be reached by one.
+    std::os::unix::fs::symlink("real", &pod).unwrap();
+    std::os::unix::fs::symlink(&node, pod.join("link")).unwrap();
+    std::os::unix::fs::symlink(node.join("file"), pod.join("file")).unwrap();
+    for wrong in [
+        "link/0.log",
+        "link/made/0.log",
+        "file",
+        "plain/../../node/0.log",
+    ] {
+        let path = pod.join(".").join(wrong);
+        assert!(at(&path).open().is_err(), "{wrong}");
+    }
+    assert_eq!(fs::read_dir(&node).unwrap().count(), 0);
+    let path = pod.join(".").join("container/deep/0.log");
+    assert_eq!(at(&path).write(b"one\n").bytes, 4);
+    assert_eq!(text(&pod.join("container/deep/0.log")), "one\n");
+}

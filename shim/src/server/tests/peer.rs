@@ -167,16 +167,16 @@ impl Daemon {
     }
 
     pub fn hello(&mut self) {
-        let reply = self
-            .ok(Request::Hello {
-                oldest: 1,
-                newest: 9,
-            })
-            .0;
-        assert!(
-            matches!(reply, Reply::Hello { version: NEWEST, pid } if pid > 0),
-            "{reply:?}"
-        );
+        assert_eq!(self.greet(9), NEWEST);
+    }
+
+    /// As one that speaks this version at most; the one that is agreed on.
+    pub fn greet(&mut self, newest: u16) -> u16 {
+        let oldest = 1;
+        match self.ok(Request::Hello { oldest, newest }).0 {
+            Reply::Hello { version, pid } if pid > 0 => version,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn status(&mut self) -> (Status, Vec<OwnedFd>) {
