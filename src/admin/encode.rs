@@ -1,7 +1,9 @@
 //! What the daemon knows, in the messages of the admin API.
 
 use crate::config::raw::{KEYS, Key, RawConfig};
-use crate::engine::{CheckReport, Condition, Fault, Finding, InspectedImage, Route};
+use crate::engine::{
+    ArchiveForm, CheckReport, Condition, ExportStep, Fault, Finding, InspectedImage, Route,
+};
 use crate::id::ImageRef;
 use crate::model::container::{Container, ContainerState};
 use crate::model::host::{CgroupDriver, CgroupMode, HostFacts};
@@ -16,6 +18,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn nanoseconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Which readers an export is for.
+pub fn archive_form(form: v1::ArchiveForm) -> ArchiveForm {
+    match form {
+        v1::ArchiveForm::Unspecified | v1::ArchiveForm::Oci => ArchiveForm::Oci,
+        v1::ArchiveForm::Docker => ArchiveForm::Docker,
+    }
+}
+
+impl From<ExportStep> for v1::ExportImagePart {
+    fn from(step: ExportStep) -> Self {
+        use v1::export_image_part::Part;
+        let part = match step {
+            ExportStep::Member { name, size } => Part::Member(v1::ExportMember { name, size }),
+            ExportStep::Data(data) => Part::Data(data),
+        };
+        Self { part: Some(part) }
+    }
 }
 
 /// A host that a pull would ask.
@@ -159,6 +180,7 @@ impl From<&Image> for v1::Image {
             size: image.size,
             pinned: image.pinned,
             created_at: 0,
+            artifact_type: image.artifact.clone().unwrap_or_default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::encode;
 use super::watch::{Steps, watch};
 use crate::config::{Live, show};
 use crate::engine::{Engine, Finding};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::id::ImageRef;
 use crate::log::LogFilter;
 use crate::model::container::ContainerFilter;
@@ -14,11 +14,15 @@ use crate::model::image::Progress;
 use crate::model::sandbox::SandboxFilter;
 use corten_proto::admin::v1;
 use corten_proto::admin::v1::admin_server::{Admin, AdminServer};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 /// What the service tells about.
 pub struct About {
@@ -38,6 +42,9 @@ pub struct Service {
     started: Instant,
     started_at: SystemTime,
 }
+
+/// Parts of an export that wait for their reader, of 256 KiB at most.
+const WAITING: usize = 4;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -180,6 +187,50 @@ impl Admin for Service {
         }))
     }
 
+    type ImportArchiveStream = Steps<v1::ImportImageProgress>;
+
+    async fn import_archive(
+        &self,
+        request: Request<Streaming<v1::ImportArchiveRequest>>,
+    ) -> Answer<Self::ImportArchiveStream> {
+        let images = Arc::clone(self.about.engine.images());
+        let mut parts = request.into_inner();
+        let (archive, names) = received(&mut parts, images.scratch().await?).await?;
+        Ok(watch(|steps| async move {
+            let tell = steps.clone();
+            let progress = Arc::new(move |p: Progress| tell.send((&p).into()));
+            for image in images.import_sent(archive, &names, progress).await? {
+                steps.send(encode::imported(&image));
+            }
+            Ok(())
+        }))
+    }
+
+    type ExportImageStream = ReceiverStream<Result<v1::ExportImagePart, Status>>;
+
+    async fn export_image(
+        &self,
+        request: Request<v1::ExportImageRequest>,
+    ) -> Answer<Self::ExportImageStream> {
+        let asked = request.into_inner();
+        let form = encode::archive_form(asked.form());
+        let export = self
+            .about
+            .engine
+            .images()
+            .export(&asked.images, form)
+            .await?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        // Who reads slowly slows this thread, and nobody else.
+        tokio::task::spawn_blocking(move || {
+            let given = export.write(|step| sender.blocking_send(Ok(step.into())).is_ok());
+            if let Err(error) = given {
+                let _ = sender.blocking_send(Err(error.into()));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
     async fn remove_image(
         &self,
         request: Request<v1::RemoveImageRequest>,
@@ -229,6 +280,30 @@ impl Admin for Service {
         let previous = self.about.log.set(&request.into_inner().filter)?;
         Ok(Response::new(v1::SetLogLevelResponse { previous }))
     }
+}
+
+/// Takes an archive that is sent, with the names for its image.
+async fn received(
+    parts: &mut Streaming<v1::ImportArchiveRequest>,
+    into: std::fs::File,
+) -> Result<(std::fs::File, Vec<ImageRef>), Status> {
+    let mut file = tokio::fs::File::from_std(into);
+    let mut names = Vec::new();
+    let failed = |error: std::io::Error| {
+        let kind = match error.kind() {
+            ErrorKind::StorageFull => Kind::ResourceExhausted,
+            _ => Kind::Internal,
+        };
+        Error::new(kind, "keep what was sent").caused_by(error)
+    };
+    while let Some(part) = parts.message().await? {
+        for name in &part.references {
+            names.push(name.parse::<ImageRef>()?);
+        }
+        file.write_all(&part.data).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)?;
+    Ok((file.into_std().await, names))
 }
 
 fn absolute(path: &str) -> Result<PathBuf, Status> {

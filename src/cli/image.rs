@@ -1,5 +1,7 @@
 //! `corten image …`.
 
+mod archive;
+mod export;
 mod inspect;
 
 use super::ask::{Output, connect, print, refused};
@@ -12,12 +14,14 @@ use corten_proto::admin::v1::check_images_response::Event as CheckEvent;
 use corten_proto::admin::v1::import_image_progress::Event as ImportEvent;
 use corten_proto::admin::v1::pull_image_progress::Event as PullEvent;
 use corten_proto::admin::v1::{
-    CheckImagesRequest, CheckSummary, ExplainPullRequest, Finding, Image, ImportImageRequest,
-    ListImagesRequest, PullImageRequest, PullRoute, RemoveImageRequest, StoredImage,
+    CheckImagesRequest, CheckSummary, ExplainPullRequest, Finding, Image, ImportImageProgress,
+    ImportImageRequest, ListImagesRequest, PullImageRequest, PullRoute, RemoveImageRequest,
+    StoredImage,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tonic::Streaming;
 use tonic::transport::Channel;
 
 /// What to do with images.
@@ -50,7 +54,7 @@ pub enum ImageVerb {
     },
     /// Read images from an archive (docker save, OCI) or an OCI layout directory.
     Import {
-        /// The archive or directory.
+        /// The archive or directory; `-` reads an archive from stdin.
         path: PathBuf,
         /// A further name for the image; may be given several times.
         #[arg(long = "name", value_name = "REFERENCE")]
@@ -59,6 +63,9 @@ pub enum ImageVerb {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Write images to a file, a pipe or a directory, blob for blob as they were pulled: with
+    /// `keep_blobs = true` in the configuration.
+    Export(export::Export),
     /// Remove an image with all its names.
     Remove {
         /// One of its names, or its id or the beginning of it.
@@ -82,6 +89,7 @@ pub enum ImageVerb {
 }
 
 type Daemon = AdminClient<Channel>;
+type ImportSteps = Streaming<ImportImageProgress>;
 
 /// Does it.
 ///
@@ -105,6 +113,7 @@ pub async fn image(endpoint: &Path, verb: ImageVerb) -> Result<ExitCode> {
             names,
             output,
         } => import(daemon, &path, names, output).await?,
+        ImageVerb::Export(asked) => export::export(daemon, asked).await?,
         ImageVerb::Remove { image, output } => remove(daemon, image, output).await?,
         ImageVerb::Check {
             images,
@@ -136,8 +145,10 @@ fn image_table(images: &[Image]) -> String {
             ([], digests) => digests.to_vec(),
             (tags, _) => tags.to_vec(),
         };
-        let pinned = if image.pinned { "pinned" } else { "" };
-        let row = |name| vec![name, short(&image.id), bytes(image.size), pinned.to_owned()];
+        let pinned = image.pinned.then_some("pinned");
+        let artifact = (!image.artifact_type.is_empty()).then_some("artifact");
+        let notes: Vec<_> = artifact.into_iter().chain(pinned).collect();
+        let row = |name| vec![name, short(&image.id), bytes(image.size), notes.join(", ")];
         names.into_iter().map(row).collect::<Vec<_>>()
     });
     table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
@@ -150,6 +161,7 @@ fn image_json(image: &Image) -> Value {
         "digests": image.digests,
         "size": image.size,
         "pinned": image.pinned,
+        "artifactType": image.artifact_type,
     })
 }
 
@@ -229,6 +241,14 @@ async fn import(
     references: Vec<String>,
     output: Output,
 ) -> Result<()> {
+    if export::is_pipe(path) {
+        let (steps, read) = export::import_pipe(daemon, path, references).await?;
+        let imported = imported(steps, output).await;
+        // What could not be read is why the rest made no sense.
+        let read = read.await.unwrap_or(Ok(()));
+        read.context(Kind::Internal, || format!("read {}", path.display()))?;
+        return imported;
+    }
     let path = path
         .canonicalize()
         .context(Kind::NotFound, || path.display().to_string())?;
@@ -237,7 +257,10 @@ async fn import(
         references,
     };
     let answer = daemon.import_image(asked).await.map_err(|e| refused(&e))?;
-    let mut steps = answer.into_inner();
+    imported(answer.into_inner(), output).await
+}
+
+async fn imported(mut steps: ImportSteps, output: Output) -> Result<()> {
     let mut progress = Progress::new();
     while let Some(step) = steps.message().await.map_err(|e| refused(&e))? {
         match step.event {

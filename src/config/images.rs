@@ -20,6 +20,10 @@ const MOST_VERIFIERS: u64 = 100;
 pub struct ImagesConfig {
     /// Patterns of references that garbage collection leaves alone.
     pub pinned: Vec<String>,
+    /// Blobs of layers stay beside what is unpacked of them.
+    pub keep_blobs: bool,
+    /// Files of layers are sealed by fs-verity where the file system can.
+    pub fs_verity: bool,
     /// What layers may hold.
     pub unpacking: UnpackPolicy,
     /// Who judges images.
@@ -42,6 +46,8 @@ pub(super) fn resolve(raw: &RawConfig) -> Result<ImagesConfig, ConfigError> {
     let most = &raw::VERIFIERS_MAX_VERIFIERS;
     Ok(ImagesConfig {
         pinned: raw.list(&raw::IMAGES_PINNED),
+        keep_blobs: raw.flag(&raw::IMAGES_KEEP_BLOBS),
+        fs_verity: raw.flag(&raw::IMAGES_FS_VERITY),
         unpacking: UnpackPolicy {
             ratio: number(raw, ratio, LEAST_RATIO, u64::MAX, "must be 10 or more")?,
             devices: device_nodes(raw)?,
@@ -102,6 +108,10 @@ mod tests {
     fn rules_are_read() {
         let config = load("").unwrap();
         assert_eq!(config.unpacking, UnpackPolicy::default());
+        assert!(!config.keep_blobs);
+        assert!(load("[images]\nkeep_blobs = true").unwrap().keep_blobs);
+        assert!(!config.fs_verity);
+        assert!(load("[images]\nfs_verity = true").unwrap().fs_verity);
         assert_eq!(config.verifiers.max_verifiers, 10);
         assert_eq!(
             config.verifiers.per_verifier_timeout,
@@ -126,6 +136,7 @@ mod tests {
     fn rules_that_mean_nothing_are_refused() {
         for (text, reason) in [
             ("[images]\nmax_decompression_ratio = 1", "10 or more"),
+            ("[images]\nkeep_blobs = 'true'", "true or false"),
             ("[images]\ndevice_nodes = 'skip'", "\"allow\" or \"refuse\""),
             ("[verifiers]\nmax_verifiers = 0", "from 1 to 100"),
             ("[verifiers]\nper_verifier_timeout = '0s'", "no time"),

@@ -49,6 +49,10 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// The pods' network.
     pub cni: CniConfig,
+    /// Whether images' health checks are run where the pod does not say.
+    pub image_healthchecks: bool,
+    /// Where vendors describe their devices (CDI).
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Who makes cgroups.
     pub cgroup_driver: CgroupDriver,
     /// Images.
@@ -120,6 +124,8 @@ impl Config {
             log: log_filter(&raw)?,
             registry: registry::resolve(&raw)?,
             cni: cni(&raw)?,
+            image_healthchecks: raw.flag(&raw::HEALTH_IMAGE_HEALTHCHECKS),
+            cdi_spec_dirs: paths(&raw, &raw::CDI_SPEC_DIRS)?,
             cgroup_driver: cgroup_driver(&raw)?,
             images: images::resolve(&raw)?,
             streaming: streaming::resolve(&raw)?,

@@ -22,6 +22,8 @@ pub enum Shape {
     List,
     /// One whole number.
     Count,
+    /// `true` or `false`.
+    Flag,
 }
 
 /// When a changed value takes effect.
@@ -79,13 +81,17 @@ keys! {
     CNI_BIN_DIRS = "cni.bin_dirs" List AtStart ["/opt/cni/bin", "/usr/lib/cni"];
     CNI_CACHE_DIR = "cni.cache_dir" Text AtStart ["/var/lib/cni"];
     CNI_CONF_TEMPLATE = "cni.conf_template" Text AtStart [];
+    CDI_SPEC_DIRS = "cdi.spec_dirs" List AtStart ["/etc/cdi", "/var/run/cdi"];
     CGROUP_DRIVER = "cgroup.driver" Text AtStart ["auto"];
     IMAGES_PINNED = "images.pinned" List AtReload [];
     IMAGES_MAX_DECOMPRESSION_RATIO = "images.max_decompression_ratio" Count AtReload ["200"];
+    IMAGES_KEEP_BLOBS = "images.keep_blobs" Flag AtReload ["false"];
+    IMAGES_FS_VERITY = "images.fs_verity" Flag AtStart ["false"];
     IMAGES_DEVICE_NODES = "images.device_nodes" Text AtReload ["allow"];
     VERIFIERS_BIN_DIR = "verifiers.bin_dir" Text AtReload ["/opt/containerd/image-verifier/bin"];
     VERIFIERS_MAX_VERIFIERS = "verifiers.max_verifiers" Count AtReload ["10"];
     VERIFIERS_PER_VERIFIER_TIMEOUT = "verifiers.per_verifier_timeout" Text AtReload ["10s"];
+    HEALTH_IMAGE_HEALTHCHECKS = "health.image_healthchecks" Flag AtStart ["false"];
     STREAMING_ADDRESS = "streaming.address" Text AtStart ["127.0.0.1:0"];
     STREAMING_TLS_CERT = "streaming.tls_cert" Text AtStart [];
     STREAMING_TLS_KEY = "streaming.tls_key" Text AtStart [];
@@ -217,6 +223,12 @@ impl RawConfig {
         self.list(key).into_iter().next()
     }
 
+    /// The value of a key that is a flag.
+    #[must_use]
+    pub fn flag(&self, key: &Key) -> bool {
+        self.text(key).as_deref() == Some("true")
+    }
+
     /// Where the value of a key came from; `None`: it is the default.
     #[must_use]
     pub fn origin(&self, key: &Key) -> Option<&Origin> {
@@ -300,6 +312,7 @@ impl Source<'_> {
             Shape::Text => value.get_ref().as_str().map(|text| vec![text.to_owned()]),
             Shape::List => value.get_ref().as_array().and_then(texts),
             Shape::Count => value.get_ref().as_integer().and_then(count),
+            Shape::Flag => value.get_ref().as_bool().map(|flag| vec![flag.to_string()]),
         };
         let origin = Origin {
             file: self.file.to_owned(),
@@ -354,6 +367,7 @@ fn wrong_type(key: &Key, value: &DeValue<'_>, origin: Origin) -> ConfigError {
             Shape::Text => "a string",
             Shape::List => "a list of strings",
             Shape::Count => "a whole number",
+            Shape::Flag => "true or false",
         },
     }
 }

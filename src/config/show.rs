@@ -42,7 +42,7 @@ fn value(raw: &RawConfig, key: &Key) -> Option<String> {
         Shape::Text => raw
             .text(key)
             .map(|text| toml::Value::from(text).to_string()),
-        Shape::Count => raw.text(key),
+        Shape::Count | Shape::Flag => raw.text(key),
         Shape::List => Some(toml::Value::from(raw.list(key)).to_string()),
     }
 }

@@ -4,13 +4,19 @@
 //! ```text
 //! images/blobs/HEX          a manifest or config
 //! images/records/HEX.json   an ImageRecord, by the id's digits
+//! images/partial/HEX        the first bytes of a blob on its way (partial.rs)
+//! images/pulls/HEX          what a pull without an end needs (unfinished.rs)
 //! ```
 //! Every file is written beside its place and renamed into it. Nothing is synced here: blobs are
 //! verified against their digest whenever they are read, so what a power cut tore is found and
 //! fetched again. Layers are not here but in `snapshot`: unpacked, once.
 
+mod partial;
+mod unfinished;
+
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -19,8 +25,15 @@ use std::{
     },
 };
 
+use rustix::fs::{Advice, fadvise};
+use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
+use self::partial::Partials;
+pub use self::{
+    partial::{Partial, Prefix},
+    unfinished::{KEPT, Needs},
+};
 use crate::{
     error::Kind,
     id::{Digest, ImageId},
@@ -99,6 +112,8 @@ impl Taken {
 pub struct Content {
     blobs: PathBuf,
     records: PathBuf,
+    pulls: PathBuf,
+    partials: Partials,
     next: AtomicU64,
     /// What all files take. Held while one comes or goes, so that none is counted twice.
     usage: Mutex<Taken>,
@@ -106,6 +121,8 @@ pub struct Content {
 
 /// The unit of `st_blocks`, whatever the file system's own (`stat(2)`).
 const STAT_BLOCK: u64 = 512;
+/// Blobs of any size are read in pieces of this size.
+const PIECE: usize = 256 * 1024;
 /// The prefix of files that are being written.
 const UNFINISHED: &str = ".tmp-";
 
@@ -118,9 +135,12 @@ impl Content {
         let store = Self {
             blobs: directory.join("blobs"),
             records: directory.join("records"),
+            pulls: directory.join("pulls"),
+            partials: Partials::open(directory.join("partial"))?,
             next: AtomicU64::new(0),
             usage: Mutex::default(),
         };
+        fs::create_dir_all(&store.pulls).map_err(io_error("make", &store.pulls))?;
         for path in [&store.blobs, &store.records] {
             fs::create_dir_all(path).map_err(io_error("make", path))?;
             for name in list(path)? {
@@ -162,6 +182,59 @@ impl Content {
     #[must_use]
     pub fn blob_size(&self, digest: &Digest) -> u64 {
         fs::metadata(self.blobs.join(digest.hex())).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Whether a blob of this size is there. Its content is not looked at.
+    #[must_use]
+    pub fn has(&self, digest: &Digest, size: u64) -> bool {
+        let metadata = fs::metadata(self.blobs.join(digest.hex()));
+        metadata.is_ok_and(|metadata| metadata.len() == size)
+    }
+
+    /// A blob's file and its size, to be verified by who reads it; `None` where it is not there.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, Error> {
+        let path = self.blobs.join(digest.hex());
+        let opened = File::open(&path).and_then(|file| {
+            let size = file.metadata()?.len();
+            Ok((file, size))
+        });
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some).map_err(io_error("open", &path)),
+        }
+    }
+
+    /// Reads a blob of any size from the disk and holds it against its digest, or until it is to `stop`;
+    /// gives the bytes that were read, `None` where it is not there.
+    ///
+    /// # Errors
+    /// `Damaged`; where it cannot be read.
+    pub fn verify_blob(
+        &self,
+        digest: &Digest,
+        stop: impl Fn() -> bool,
+    ) -> Result<Option<u64>, Error> {
+        let Some((mut file, _)) = self.open_blob(digest)? else {
+            return Ok(None);
+        };
+        // Best effort: a file system without it is read from memory.
+        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        let (mut hash, mut read, mut piece) = (Sha256::new(), 0, vec![0; PIECE]);
+        while !stop() {
+            let path = || self.blobs.join(digest.hex());
+            let count = file
+                .read(&mut piece)
+                .map_err(|e| io_error("read", &path())(e))?;
+            hash.update(&piece[..count]);
+            read += count as u64;
+            if count == 0 {
+                return same(digest, Digest::finish(hash)).map(|()| Some(read));
+            }
+        }
+        Ok(Some(read))
     }
 
     /// Forgets a blob; one that is not there is forgotten.
@@ -257,6 +330,17 @@ impl Content {
             .inspect_err(|_| drop(fs::remove_file(&unfinished)))
             .map_err(failed)
     }
+
+    /// Moves a file into its place among the blobs.
+    fn put_file(&self, from: &Path, name: &str) -> Result<(), Error> {
+        let path = self.blobs.join(name);
+        let mut usage = self.usage_mut();
+        let before = taken(&path);
+        fs::rename(from, &path).map_err(io_error("write", &path))?;
+        usage.subtract(before);
+        usage.add(taken(&path));
+        Ok(())
+    }
 }
 
 /// What a file takes on the disk; nothing where it is not there.
@@ -275,7 +359,10 @@ fn record_name(id: &ImageId) -> String {
 }
 
 fn verify(expected: &Digest, bytes: &[u8]) -> Result<(), Error> {
-    let actual = Digest::of(bytes);
+    same(expected, Digest::of(bytes))
+}
+
+fn same(expected: &Digest, actual: Digest) -> Result<(), Error> {
     if actual == *expected {
         Ok(())
     } else {
@@ -348,6 +435,7 @@ mod tests {
             manifest: Digest::of(b"manifest"),
             layers: vec![],
             targets: vec![],
+            tagged: std::collections::BTreeMap::new(),
             removed: false,
         };
         Content::open(root.path()).unwrap().save(&record).unwrap();

@@ -117,7 +117,7 @@ impl v1::image_service_server::ImageService for ImagesOf {
         _: Request<v1::ImageFsInfoRequest>,
     ) -> Answer<v1::ImageFsInfoResponse> {
         let usage = self.engine.images().fs_info();
-        let containers = self.engine.container_fs_info();
+        let containers = self.engine.container_fs_info().await?;
         Ok(Response::new(v1::ImageFsInfoResponse {
             image_filesystems: vec![(&usage).into()],
             container_filesystems: containers.iter().map(Into::into).collect(),

@@ -6,12 +6,13 @@ use crate::config::{Config, host};
 use crate::content::Content;
 use crate::engine::{ConfTemplate, Engine, ImagePolicy, Images, Node, Ports};
 use crate::error::{Context, Error, Kind, Result};
+use crate::metrics::Metrics;
 use crate::model::host::HostFacts;
 use crate::network::CniNetworks;
 use crate::registry::{HttpRegistry, Settings};
-use crate::snapshot::{Layers, Overlay};
-use crate::store::FileStore;
-use crate::task::{ShimTasks, apparmor, probe_user_namespaces, seccomp};
+use crate::snapshot::{Layers, Overlay, Projects};
+use crate::store::{FileStore, Store};
+use crate::task::{Program, ShimTasks, apparmor, probe_user_namespaces, seccomp};
 use crate::verifier::Programs;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,21 +30,26 @@ pub struct Built {
 ///
 /// # Errors
 /// Which part of the node is not as it must be.
-pub async fn engine(config: &Config, node: Node) -> Result<Built> {
+pub async fn engine(config: &Config, node: Node, metrics: &Metrics) -> Result<Built> {
     has_shim(&config.shim)?;
     let cgroups = HostCgroups::discover()?;
     let shims = home::settle(&cgroups)?;
     let (sender, events) = mpsc::unbounded_channel();
-    let tasks = ShimTasks::new(&config.shim, &config.state, &shims, sender);
+    let program = Program::sealed(&config.shim).await;
+    let containers = metrics.containers();
+    let tasks = ShimTasks::new(program, &config.state, &shims, sender, containers);
     let layers = Arc::new(Layers::open(&config.root.join("layers"), &node.boot_id)?);
     let registry = HttpRegistry::new(registries(config));
+    let store = Arc::new(FileStore::open(&config.root)?);
+    let projects = Projects::of(&store.containers_dir());
     let ports = Ports {
-        store: Arc::new(FileStore::open(&config.root)?),
+        store,
         tasks: Arc::new(tasks.context(Kind::Internal, || in_state(config))?),
         networks: Arc::new(networks(config)),
         cgroups: Arc::new(cgroups),
+        health: metrics.health(),
         apparmor: apparmor::Profiles::default(),
-        snapshots: Arc::new(Overlay::new(Arc::clone(&layers))),
+        snapshots: Arc::new(Overlay::new(Arc::clone(&layers), projects)),
         images: images(config, layers, registry.clone())?,
         seccomp: Arc::new(seccomp::Filters::new(config.root.join("seccomp"))),
     };
@@ -68,6 +74,8 @@ pub fn node(config: &Config) -> Result<Node> {
             template,
             conf_dir: config.cni.conf_dir.clone(),
         }),
+        cdi_dirs: config.cdi_spec_dirs.clone(),
+        image_healthchecks: config.image_healthchecks,
     })
 }
 
@@ -142,6 +150,7 @@ pub fn image_policy(config: &Config) -> ImagePolicy {
             time_limit: verifiers.per_verifier_timeout,
         })),
         unpacking: config.images.unpacking,
+        keep_blobs: config.images.keep_blobs,
     }
 }
 
@@ -150,9 +159,26 @@ fn images(config: &Config, layers: Arc<Layers>, registry: HttpRegistry) -> Resul
     let pinned = config.images.pinned.clone();
     let downloads = config.registry.max_concurrent_downloads;
     let content = Arc::new(content);
+    let seals = config.images.fs_verity && has_verity(&layers);
     let images = Images::open(Arc::new(registry), content, layers, pinned, downloads)?;
     images.set_policy(image_policy(config));
+    if seals {
+        images.settle();
+    }
     Ok(images)
+}
+
+/// A node without it runs on: only what its owner asked for is missing.
+fn has_verity(layers: &Layers) -> bool {
+    let begun = layers.begin_sealing();
+    if let Err(error) = &begun {
+        let error = crate::error::chain(error);
+        tracing::warn!(
+            error,
+            "images.fs_verity is on, and layers are not sealed: the kernel needs CONFIG_FS_VERITY, and the file system the feature verity (ext4: tune2fs -O verity)"
+        );
+    }
+    begun.is_ok()
 }
 
 fn in_state(config: &Config) -> String {

@@ -66,7 +66,7 @@ impl Daemon {
         let mut node = build::node(&config)?;
         build::try_out(&config, &mut node.host).await;
         let host = node.host.clone();
-        let built = build::engine(&config, node).await?;
+        let built = build::engine(&config, node, telling.metrics()).await?;
         Ok(Self {
             live: Arc::new(live),
             log: Arc::new(log),

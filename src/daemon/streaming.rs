@@ -31,6 +31,15 @@ impl Streaming {
         let server = server.inspect_err(told).ok()?;
         let (base, control) = (server.base().to_owned(), server.control());
         info!(address = base, "streaming");
+        if config
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_ca.is_some())
+        {
+            warn!(
+                "[streaming] client_ca is set: a kubelet shows no certificate, so kubectl does not get in through it"
+            );
+        }
         engine.set_streaming_base(Some(base));
         let (source, figures) = (Arc::clone(&engine), metrics.streaming());
         let served = tokio::spawn(async move {

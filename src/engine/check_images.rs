@@ -1,20 +1,20 @@
-//! Checks the store against its records: blobs by their digest, every file of every layer against what
-//! it was when it was unpacked. It runs on a thread that gives way to all others.
+//! Checks the store against its records: blobs by their digest, those of layers where they are kept, and
+//! every file of every layer against what it was when it was unpacked. It runs on a thread that gives way to all others.
 //!
-//! Invariant: nothing is changed here. Layers that are being checked are pinned, so that none goes
+//! Invariants: it ends with who asked for it; nothing is changed here. Layers that are being checked are pinned, so that none goes
 //! meanwhile; one that several images share is read once.
 
 use std::{collections::HashSet, sync::Arc, thread};
 
 use tokio::sync::oneshot;
 
-use super::images::Images;
+use super::{images::Images, keep_blobs::kept_of};
 use crate::{
     content::Content,
     error::{Context, Error, Kind, Result},
     id::{ChainId, Digest, ImageId},
     model::image::Image,
-    snapshot::{Deviation, Difference, Layers, Verified},
+    snapshot::{Deviation, Difference, Layers, Stop, Verified},
 };
 
 /// How nice a check is: it gets a tenth of what others get who want the same processor.
@@ -93,15 +93,20 @@ impl Images {
             .iter()
             .flat_map(|image| image.record.layers.iter().cloned())
             .collect();
-        let _pins = self.pin(&chains);
+        let pins = self.pin(&chains);
+        let asker = Asker::default();
         let mut check = Check {
             content: Arc::clone(&self.content),
             layers: Arc::clone(&self.layers),
             seen: HashSet::new(),
+            seen_blobs: HashSet::new(),
             report: CheckReport::default(),
             found,
+            stop: asker.0.clone(),
         };
         let mut check = giving_way(move || {
+            // Also where nobody waits any more: what is being read stays until it is let go.
+            let _pins = pins;
             chosen.iter().for_each(|image| check.image(image));
             check
         })
@@ -128,7 +133,8 @@ impl Images {
         for (id, detail) in self.incomplete() {
             check.find(Fault::Missing, Some(&id), None, detail);
         }
-        let used = self.used_layers();
+        let mut used = self.used_layers();
+        used.extend(self.content.unfinished().unwrap_or_default().layers);
         let mut orphans = self.layers.all();
         orphans.retain(|layer| !used.contains(&layer.chain));
         for layer in orphans {
@@ -138,22 +144,43 @@ impl Images {
     }
 }
 
+/// Who asked for a check: gone, it ends.
+#[derive(Default)]
+struct Asker(Stop);
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.ask();
+    }
+}
+
 /// A check under way.
 struct Check {
     content: Arc<Content>,
     layers: Arc<Layers>,
     /// Layers that were looked at.
     seen: HashSet<ChainId>,
+    /// Layers' blobs that were looked at.
+    seen_blobs: HashSet<Digest>,
     report: CheckReport,
     found: FindingSink,
+    stop: Stop,
 }
 
 impl Check {
     fn image(&mut self, image: &Image) {
+        if self.stop.is_asked() {
+            return;
+        }
         self.report.images += 1;
         let id = &image.record.id;
         for digest in [&id.0, &image.record.manifest] {
             self.blob(id, digest);
+        }
+        for (digest, _) in kept_of(&self.content, &image.record) {
+            if self.seen_blobs.insert(digest.clone()) {
+                self.kept_blob(id, &digest);
+            }
         }
         for chain in &image.record.layers {
             if self.seen.insert(chain.clone()) {
@@ -176,9 +203,23 @@ impl Check {
         }
     }
 
+    /// One that is not there was not kept: then only an export misses it.
+    fn kept_blob(&mut self, image: &ImageId, digest: &Digest) {
+        let stop = self.stop.clone();
+        match self.content.verify_blob(digest, || stop.is_asked()) {
+            Ok(read) => self.report.bytes += read.unwrap_or(0),
+            Err(error) => {
+                let detail = Error::from(error).chain();
+                self.find(Fault::Changed, Some(image), Some(digest), detail);
+            }
+        }
+    }
+
     fn layer(&mut self, image: &ImageId, chain: &ChainId) {
         self.report.layers += 1;
-        match self.layers.verify(chain) {
+        match self.layers.verify(chain, &self.stop) {
+            // Of one that was not read to its end nothing is said.
+            _ if self.stop.is_asked() => {}
             Ok(verified) => self.compared(image, chain, &verified),
             Err(error) => {
                 let fault = match error.kind() {
@@ -245,7 +286,9 @@ fn fault(deviation: &Deviation) -> Fault {
 }
 
 /// Runs what reads a whole disk on a thread of its own that gives way.
-async fn giving_way<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn giving_way<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     let (done, result) = oneshot::channel();
     let work = move || {
         // Of this thread alone, as Linux has it. Where it is refused the check is only less polite.
@@ -254,10 +297,12 @@ async fn giving_way<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
         let _ = done.send(work());
     };
     let started = thread::Builder::new()
-        .name("corten-check".into())
+        .name("corten-files".into())
         .spawn(work);
-    started.context(Kind::Internal, || "start a thread for the check".to_owned())?;
-    result
-        .await
-        .context(Kind::Internal, || "the check ended early".to_owned())
+    started.context(Kind::Internal, || {
+        "start a thread that reads files".to_owned()
+    })?;
+    result.await.context(Kind::Internal, || {
+        "the thread that reads files ended early".to_owned()
+    })
 }

@@ -2,13 +2,13 @@
 
 use super::objects::{ContainerCell, SandboxCell};
 use super::run_pod_sandbox::known_handler;
-use super::{Engine, blocking, events, mounts, now, pod_files};
+use super::{Engine, blocking, events, mounts, now, pod_files, relabel};
 use crate::error::{Context, Error, Kind, Result, Sentinel};
 use crate::id::{ChainId, ContainerId, ImageId, ImageRef};
 use crate::model::container::{Container, ContainerConfig, ContainerState};
 use crate::model::image::Image;
 use crate::model::sandbox::{NamespaceMode, Sandbox, SandboxState};
-use crate::model::{signal, spec};
+use crate::model::{cdi, signal, spec};
 use crate::task::{CreateOrder, Vacancy};
 use corten_shim::api::ImageVolume;
 use oci_spec::runtime::Spec;
@@ -121,12 +121,19 @@ impl Engine {
 
     fn image_of(&self, config: &ContainerConfig) -> Result<Arc<Image>> {
         known_handler(&config.image_handler)?;
-        self.ports.images.status(&config.image)?.ok_or_else(|| {
+        let image = self.ports.images.status(&config.image)?.ok_or_else(|| {
             Error::not_found(format!(
                 "image {} is not on this node; pull it first",
                 config.image
             ))
-        })
+        })?;
+        match &image.artifact {
+            None => Ok(image),
+            Some(kind) => Err(Error::precondition(format!(
+                "image {} is an artifact ({kind}) and has no programs to run: a container can only see it, as an image volume",
+                config.image
+            ))),
+        }
     }
 
     /// Whether the image and those that the container is to see may be used; which image that is. One
@@ -203,6 +210,7 @@ impl Engine {
             pid: 0,
             start_time: 0,
             user: None,
+            healthcheck: self.healthcheck(sandbox, image),
             stop_signal,
             id,
             config,
@@ -221,7 +229,7 @@ impl Engine {
             let bundle = self.ports.store.container_dir(&container.id);
             let (saved, sources) = tokio::join!(
                 self.save_container(Arc::clone(&container)),
-                mounts::resolve(&container.config, &bundle, &self.looks)
+                mounts::resolve(&container.config, &bundle, &self.node.cdi_dirs, &self.looks)
             );
             saved?;
             crate::failpoint!("create_container/recorded");
@@ -293,7 +301,7 @@ impl Engine {
         Ok(CreateOrder {
             id: container.id.clone(),
             bundle,
-            log_path: container.log_path.clone(),
+            log_path: parted(sandbox, config),
             stdin: config.stdin,
             stdin_once: config.stdin_once,
             seccomp_filter,
@@ -343,6 +351,7 @@ impl BundleWork {
     fn write(&self, sources: &mounts::Sources) -> Result<Option<PathBuf>> {
         let spec = self.spec(sources)?;
         self.apparmor_profile(&spec)?;
+        self.relabel(sources, &spec)?;
         let rootfs = self.bundle.join("rootfs");
         std::fs::create_dir_all(&rootfs)
             .context(Kind::Internal, || format!("create {}", rootfs.display()))?;
@@ -376,7 +385,7 @@ impl BundleWork {
     }
 
     fn spec(&self, sources: &mounts::Sources) -> Result<Spec> {
-        spec::build(&spec::SpecInputs {
+        let mut spec = spec::build(&spec::SpecInputs {
             sandbox: &self.sandbox,
             container_id: &self.container.id,
             config: &self.container.config,
@@ -388,7 +397,28 @@ impl BundleWork {
             host: &self.host,
             target_pid: self.target_pid,
             seccomp_profile: sources.seccomp_profile.as_deref(),
-        })
+        })?;
+        for edits in &sources.edits {
+            cdi::apply(edits, &mut spec);
+        }
+        Ok(spec)
+    }
+
+    /// Volumes whose files are to be the container's. A privileged one may use them as they are.
+    fn relabel(&self, sources: &mounts::Sources, spec: &Spec) -> Result<()> {
+        let label = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.mount_label().as_ref());
+        let Some(label) = label.filter(|_| !self.container.config.security.privileged) else {
+            return Ok(());
+        };
+        let mounts = self.container.config.mounts.iter().zip(&sources.mounts);
+        for (_, found) in mounts.filter(|(mount, _)| mount.selinux_relabel && mount.image.is_none())
+        {
+            relabel::relabel(&found.host_path, label)?;
+        }
+        Ok(())
     }
 
     /// One that is not there is told before anything is made.
@@ -441,6 +471,13 @@ fn image_ref(image: &Image, config: &ContainerConfig) -> String {
 fn log_path(sandbox: &Sandbox, config: &ContainerConfig) -> Option<PathBuf> {
     let wanted = !config.log_path.is_empty() && !sandbox.config.log_directory.is_empty();
     wanted.then(|| Path::new(&sandbox.config.log_directory).join(&config.log_path))
+}
+
+/// The same for the shim, which follows no link after the `/./`: what the pod's directory leads to is
+/// the node's, what is in it may be a container's doing.
+fn parted(sandbox: &Sandbox, config: &ContainerConfig) -> Option<PathBuf> {
+    let directory = Path::new(&sandbox.config.log_directory).join(".");
+    log_path(sandbox, config).map(|_| directory.join(&config.log_path))
 }
 
 /// The kubelet makes a new file for the termination message at each try.

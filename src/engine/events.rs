@@ -2,8 +2,8 @@
 
 use super::objects::ContainerCell;
 use super::stop_container::KILL;
-use super::{Engine, blocking, now};
-use crate::error::{Context, Error, Kind, Result};
+use super::{Engine, blocking, now, write_whole};
+use crate::error::Error;
 use crate::id::SandboxId;
 use crate::model::container::{Container, ContainerState, Exit};
 use crate::model::sandbox::{Release, SandboxState};
@@ -123,7 +123,7 @@ impl Engine {
         }
         let record = unseen(container, message);
         let exit = exit_of(&record);
-        if let Err(error) = blocking(move || write(&path, &record)).await {
+        if let Err(error) = blocking(move || write_whole(&path, &record)).await {
             tracing::warn!(container.id = %container.id, error = error.chain(), "an exit record could not be written");
         }
         exit
@@ -153,12 +153,4 @@ pub(super) fn recorded(path: &Path) -> Option<Exit> {
             None
         }
     }
-}
-
-fn write(path: &Path, record: &ExitRecord) -> Result<()> {
-    let failed = || format!("write {}", path.display());
-    let text = serde_json::to_vec(record).context(Kind::Internal, failed)?;
-    let temporary = path.with_extension("json.new");
-    std::fs::write(&temporary, text).context(Kind::Internal, failed)?;
-    std::fs::rename(&temporary, path).context(Kind::Internal, failed)
 }

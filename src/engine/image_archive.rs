@@ -12,12 +12,16 @@ use std::{
 
 use serde::Deserialize;
 
-use super::image_layers::{WantedLayer, wanted};
+use super::image_layers::{WantedLayer, wanted, wanted_by};
 use crate::{
     error::{Context, Error, Kind, Result},
     id::{Digest, ImageRef},
-    model::image::{
-        Descriptor, ImageConfigFile, ImageManifest, LARGEST_MANIFEST, Manifest, Platform, choose,
+    model::{
+        artifact::artifact_type,
+        image::{
+            Descriptor, ImageConfigFile, ImageManifest, LARGEST_MANIFEST, Manifest, Platform,
+            choose,
+        },
     },
     unpack::Members,
 };
@@ -28,8 +32,6 @@ const DEEPEST_INDEX: usize = 3;
 const FULL_NAME: &str = "io.containerd.image.name";
 /// A name or only a tag, as the OCI layout has it.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Marks what BuildKit puts beside images.
-const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 
 /// An archive that can be read out of order.
 pub(super) enum ImageArchive {
@@ -41,7 +43,7 @@ pub(super) enum ImageArchive {
 
 /// One image of an archive.
 pub(super) struct ArchivedImage {
-    /// The config's bytes.
+    /// The config's bytes; of an artifact those of its manifest.
     pub config: Vec<u8>,
     /// The manifest's bytes; made up where the archive has none.
     pub manifest: Vec<u8>,
@@ -72,15 +74,39 @@ impl ImageArchive {
     /// Opens a file or a directory. Blocks. `scratch` takes the copy of a compressed archive.
     ///
     /// # Errors
-    /// `InvalidArgument` where it is not there or no archive.
+    /// `InvalidArgument` where it is not there or no archive; what the disk says where the copy is.
     pub fn open(path: &Path, scratch: &Path) -> Result<Self> {
         if path.is_dir() {
             return Ok(Self::Folder(path.to_owned()));
         }
         let members = Members::open(path, scratch);
-        members.map(Self::Tar).context(Kind::InvalidArgument, || {
-            format!("{} cannot be read as an archive", path.display())
+        members.map(Self::Tar).map_err(|error| {
+            let kind = match error.is_of_the_disk() {
+                true => error.kind(),
+                false => Kind::InvalidArgument,
+            };
+            let failed = format!("{} cannot be read as an archive", path.display());
+            Error::new(kind, failed).caused_by(error)
         })
+    }
+
+    /// An archive in a file that is open.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where it is no archive.
+    pub fn of(file: File, scratch: &Path) -> Result<Self> {
+        let members = Members::of(file, scratch);
+        members.map(Self::Tar).context(Kind::InvalidArgument, || {
+            "it cannot be read as an archive".to_owned()
+        })
+    }
+
+    /// A blob of a layout.
+    ///
+    /// # Errors
+    /// As [`ImageArchive::member`].
+    pub fn blob_member(&self, digest: &Digest) -> Result<Option<(Box<dyn Read + Send>, u64)>> {
+        self.member(&blob_name(digest))
     }
 
     /// The bytes of a member, if it is there, and their number.
@@ -112,7 +138,9 @@ impl ImageArchive {
     /// # Errors
     /// `InvalidArgument` where the archive is none of the known kinds or damaged.
     pub fn images(&self, platform: &Platform) -> Result<Vec<ArchivedImage>> {
-        if let Some(text) = self.small("manifest.json")? {
+        // Docker, and Corten's export, write both: the layout has the manifest as it came.
+        let is_layout = self.small("oci-layout")?.is_some() && self.small("index.json")?.is_some();
+        if let Some(text) = self.small("manifest.json")?.filter(|_| !is_layout) {
             let images: Vec<DockerImage> = json("manifest.json", &text)?;
             return images
                 .iter()
@@ -146,6 +174,7 @@ impl ImageArchive {
             config.len() as u64,
         );
         let manifest = ImageManifest {
+            artifact_type: String::new(),
             config: config_blob,
             layers: blobs,
         };
@@ -181,7 +210,7 @@ impl ImageArchive {
     ) -> Result<Vec<ArchivedImage>> {
         let images: Vec<_> = entries
             .iter()
-            .filter(|entry| !entry.annotations.contains_key(REFERENCE_TYPE))
+            .filter(|entry| !entry.is_about_another())
             .collect();
         let fitting = images
             .iter()
@@ -200,9 +229,11 @@ impl ImageArchive {
 
     fn layout_image(&self, entry: &Descriptor, platform: &Platform) -> Result<ArchivedImage> {
         let (bytes, manifest) = self.follow(entry, platform)?;
-        let config = self.blob(&manifest.config)?;
-        let file: ImageConfigFile = json("the image's config", &config)?;
-        let layers = wanted(&manifest, &file.rootfs.diff_ids)?;
+        let config = match artifact_type(&manifest) {
+            Some(_) => bytes.clone(),
+            None => self.blob(&manifest.config)?,
+        };
+        let layers = wanted_by(&manifest, &config)?;
         let members = manifest
             .layers
             .iter()

@@ -1,7 +1,8 @@
 //! ImageFsInfo: what images and writable layers take, from what was counted when they were made.
 //!
-//! Invariant: no walk, and nothing that grows with what is on the node but a sum over containers, which
-//! only a node asks for whose writable layers are on a file system of their own.
+//! Invariant: no walk is waited for, and nothing grows with what is on the node but a sum over containers,
+//! which only a node asks for whose writable layers are on a file system of their own. Those layers are
+//! counted by it or measured beside the call, also those of containers that have ended (`stats/layers.rs`).
 
 use std::{
     fs,
@@ -9,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Engine, images::Images, now};
+use super::{Engine, blocking, images::Images, now};
+use crate::error::Result;
 
 /// The use of a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,26 +43,34 @@ impl Images {
 impl Engine {
     /// What writable layers take together, where they are on another file system than the images;
     /// `None` where it is the same.
-    #[must_use]
-    pub fn container_fs_info(&self) -> Option<ImageFsInfo> {
+    ///
+    /// # Errors
+    /// Where a thread of the daemon's fails.
+    pub async fn container_fs_info(&self) -> Result<Option<ImageFsInfo>> {
         let images = self.ports.images.fs_info().mountpoint;
         let containers = self.ports.store.containers_dir();
         if is_same(&images, &containers) {
-            return None;
+            return Ok(None);
         }
-        let layers = self.objects.containers().into_iter();
-        let used = layers.filter_map(|cell| cell.layer.usage());
+        let (layers, counting) = (self.objects.containers(), self.counting());
+        self.measure_layers(layers.clone());
+        let layers = blocking(move || {
+            counting.count(&layers);
+            Ok(layers)
+        });
+        let used = layers.await?.into_iter();
+        let used = used.filter_map(|cell| cell.layer.usage());
         let empty = ImageFsInfo {
             mountpoint: containers,
             used_bytes: 0,
             inodes_used: 0,
             timestamp: now(),
         };
-        Some(used.fold(empty, |mut sum, layer| {
+        Ok(Some(used.fold(empty, |mut sum, layer| {
             sum.used_bytes += layer.used_bytes;
             sum.inodes_used += layer.inodes_used;
             sum
-        }))
+        })))
     }
 }
 

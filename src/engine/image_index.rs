@@ -97,7 +97,7 @@ impl Index {
         let losers = losers.filter(|image| !image.record.tags.is_disjoint(&record.tags));
         let without = |image: &Arc<Image>| {
             let mut image = Image::clone(image);
-            image.record.tags.retain(|tag| !record.tags.contains(tag));
+            image.record.lose_tags(&record.tags);
             image
         };
         (before, losers.map(without).collect())
@@ -227,9 +227,11 @@ mod tests {
                 manifest: digest.clone(),
                 layers: vec![ChainId(digest)],
                 targets: vec![],
+                tagged: std::collections::BTreeMap::new(),
                 removed: false,
             },
             config: ImageConfig::default(),
+            artifact: None,
             size: 1,
             pinned: false,
         }

@@ -15,12 +15,15 @@ use super::{
     blocking,
     flights::{Boarding, Flight},
     images::Images,
+    keep_blobs::Named,
 };
 use crate::{
-    error::{Error, Result},
+    content::Partial,
+    error::{Context, Error, Kind, Result},
     id::{ChainId, Digest},
     model::{
-        image::{ImageManifest, Progress, Stage, chain_ids},
+        artifact::{self, Form, Part},
+        image::{ImageConfigFile, ImageManifest, Progress, Stage, chain_ids},
         image_policy::UnpackPolicy,
     },
     snapshot::{Place, Staged},
@@ -41,6 +44,8 @@ pub(super) struct WantedLayer {
     pub blob: Option<(Digest, u64)>,
     /// What it becomes.
     pub place: Place,
+    /// Of an artifact: the file that the blob is. `None`: its tar is unpacked.
+    pub file: Option<String>,
 }
 
 impl WantedLayer {
@@ -52,6 +57,11 @@ impl WantedLayer {
             limit: policy.limit(self.size),
             devices: policy.devices,
         }
+    }
+
+    /// Its blob.
+    pub fn named(&self) -> Named {
+        (self.name.clone(), self.size)
     }
 
     /// Tells how far it is.
@@ -91,8 +101,42 @@ pub(super) fn wanted(manifest: &ImageManifest, diff_ids: &[Digest]) -> Result<Ve
         size: blob.size,
         blob: Some((blob.digest.clone(), blob.size)),
         place,
+        file: None,
     });
     Ok(layers.collect())
+}
+
+/// What an artifact's blobs become, one on the other.
+fn wanted_parts(manifest: &ImageManifest) -> Result<Vec<WantedLayer>> {
+    let parts = artifact::parts(manifest)?;
+    let diff_ids: Vec<_> = parts.iter().map(Part::diff_id).collect();
+    let (blobs, forms): (_, Vec<_>) = parts.into_iter().map(|it| (it.blob, it.form)).unzip();
+    let manifest = ImageManifest {
+        layers: blobs,
+        ..manifest.clone()
+    };
+    let mut layers = wanted(&manifest, &diff_ids)?;
+    for (layer, form) in layers.iter_mut().zip(forms) {
+        if let Form::File(name) = form {
+            layer.file = Some(name);
+        }
+    }
+    Ok(layers)
+}
+
+/// The layers of a manifest with what says what they are: an image's config; for an artifact nothing
+/// but the manifest.
+///
+/// # Errors
+/// `Internal` where the config is not an image's, or the layers are not those that it says.
+pub(super) fn wanted_by(manifest: &ImageManifest, config: &[u8]) -> Result<Vec<WantedLayer>> {
+    if artifact::artifact_type(manifest).is_some() {
+        return wanted_parts(manifest);
+    }
+    let file: ImageConfigFile = serde_json::from_slice(config).context(Kind::Internal, || {
+        "the config is not that of an image that can be run".to_owned()
+    })?;
+    wanted(manifest, &file.rootfs.diff_ids)
 }
 
 /// The chain ids of layers, bottom first.
@@ -103,11 +147,21 @@ pub(super) fn chains(layers: &[WantedLayer]) -> Vec<ChainId> {
         .collect()
 }
 
+/// A layer that is unpacked and not yet part of the store.
+pub(super) struct Brought {
+    /// Its tree.
+    pub staged: Staged,
+    /// What the commit has to know of it.
+    pub unpacked: Unpacked,
+    /// Its blob, whole, where that went over the disk. Until the commit it stands in for the tree, which
+    /// a restart throws away.
+    pub blob: Option<Arc<Partial>>,
+}
+
 /// Brings the bytes of a layer into a staged tree.
 pub(super) trait Bring: Send + Sync {
     /// Unpacks the layer, verified.
-    fn bring(self: Arc<Self>, layer: WantedLayer)
-    -> BoxFuture<'static, Result<(Staged, Unpacked)>>;
+    fn bring(self: Arc<Self>, layer: WantedLayer) -> BoxFuture<'static, Result<Brought>>;
 }
 
 impl Images {
@@ -172,7 +226,7 @@ impl Images {
             return Ok(());
         }
         layer.tell(&progress, Stage::Waiting, 0);
-        let (staged, unpacked) = {
+        let brought = {
             let _slot = self
                 .slots
                 .acquire()
@@ -187,8 +241,19 @@ impl Images {
             below.await?;
         }
         let place = layer.place.clone();
-        let committed = blocking(move || Ok(staged.commit(&place, &unpacked)?)).await;
-        committed.map_err(|error| error.during(format!("layer {}", layer.name)))?;
+        let images = Arc::clone(&self);
+        let committed = blocking(move || {
+            brought.staged.commit(&place, &brought.unpacked)?;
+            match brought.blob {
+                Some(blob) if images.keeps_blobs() => drop(images.content.keep(&blob)?),
+                Some(blob) => blob.discard(),
+                None => {}
+            }
+            Ok(())
+        });
+        committed
+            .await
+            .map_err(|error| error.during(format!("layer {}", layer.name)))?;
         layer.tell(&progress, Stage::Done, layer.size);
         Ok(())
     }

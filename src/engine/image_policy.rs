@@ -24,6 +24,8 @@ pub struct ImagePolicy {
     pub verifier: Option<Arc<dyn Verifier>>,
     /// What layers may hold.
     pub unpacking: UnpackPolicy,
+    /// Blobs of layers stay, for exports.
+    pub keep_blobs: bool,
 }
 
 impl Images {
@@ -43,7 +45,8 @@ impl Images {
         let Some(verifier) = self.policy().verifier else {
             return Ok(());
         };
-        let (name, target) = (name.clone(), Manifest::descriptor(&top.bytes, &top.digest));
+        let name = listed(name.clone());
+        let target = Manifest::descriptor(&top.bytes, &top.digest);
         Ok(verifier.verify(&Subject { name, target }).await?)
     }
 
@@ -62,20 +65,12 @@ impl Images {
     fn subject(&self, image: &Image, asked: &str) -> Result<Subject> {
         let record = &image.record;
         let names = self.registry.names(asked).unwrap_or_default();
-        let listed = |name: ImageRef| match name.digest().cloned() {
-            Some(digest) => name.with_digest(digest),
-            None => name,
-        };
         let known = |name: &ImageRef| record.tags.contains(name) || record.digests.contains(name);
         let name = names.into_iter().map(listed).find(known);
         let name = name.or_else(|| record.tags.first().cloned());
         let name = name.or_else(|| record.digests.first().cloned());
         let name = name.map_or_else(|| nameless(image), Ok)?;
-        let same = |digest: &&ImageRef| {
-            (digest.registry(), digest.repository()) == (name.registry(), name.repository())
-        };
-        let digest = record.digests.iter().find(same).and_then(ImageRef::digest);
-        let digest = name.digest().or(digest).unwrap_or(&record.manifest);
+        let digest = record.digest_of(&name);
         let known = record.targets.iter().find(|known| known.digest == *digest);
         let target = match known {
             Some(target) => target.clone(),
@@ -88,6 +83,14 @@ impl Images {
         let digest = &image.record.manifest;
         let bytes = self.content.get(digest)?;
         Ok(Manifest::descriptor(&bytes, digest))
+    }
+}
+
+/// The name as a record lists it: a digest decides over the tag beside it.
+fn listed(name: ImageRef) -> ImageRef {
+    match name.digest().cloned() {
+        Some(digest) => name.with_digest(digest),
+        None => name,
     }
 }
 

@@ -9,21 +9,24 @@
 //! one after the other (`changes`); readers never wait for the disk.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
 };
 
 use tokio::sync::{Mutex, Semaphore};
 use tracing::{info, warn};
 
-use super::{blocking, flights::Flights, image_index::Index, image_policy::ImagePolicy};
+use super::{
+    blocking, flights::Flights, image_index::Index, image_policy::ImagePolicy, keep_blobs::named_by,
+};
 use crate::{
     content::Content,
     error::{Context, Error, Kind, Result},
     id::{ChainId, ContainerId, Digest, ImageId, ImageRef},
     model::{
+        artifact::artifact_type,
         credentials::Credentials,
-        image::{Image, ImageConfig, ImageConfigFile, ImageRecord, Platform},
+        image::{Image, ImageConfig, ImageConfigFile, ImageRecord, Manifest, Platform},
     },
     registry::Registry,
     snapshot::Layers,
@@ -39,9 +42,10 @@ pub struct Images {
     pub(super) unpacks: Flights<ChainId, ()>,
     pub(super) slots: Arc<Semaphore>,
     pub(super) policy: RwLock<ImagePolicy>,
+    pub(super) sweeping: AtomicBool,
     state: RwLock<Index>,
     changes: Mutex<()>,
-    syncing: Mutex<()>,
+    pub(super) syncing: Mutex<()>,
 }
 
 /// Layers that a pull or an import needs until its image is in the index.
@@ -60,6 +64,15 @@ impl Drop for Pins {
         }
         state.pins.retain(|_, count| *count > 0);
     }
+}
+
+/// What kind of artifact a manifest is of.
+fn kind_of(manifest: &[u8]) -> Result<String> {
+    let kind = match Manifest::parse(manifest)? {
+        Manifest::Image(manifest) => artifact_type(&manifest).map(str::to_owned),
+        Manifest::Index(_) => None,
+    };
+    kind.ok_or_else(|| Error::internal("the manifest is not that of an artifact"))
 }
 
 impl Images {
@@ -85,6 +98,7 @@ impl Images {
             unpacks: Flights::default(),
             slots: Arc::new(Semaphore::new(downloads)),
             policy: RwLock::default(),
+            sweeping: AtomicBool::new(false),
             state: RwLock::new(Index::new(pinned)),
             changes: Mutex::default(),
             syncing: Mutex::default(),
@@ -113,11 +127,14 @@ impl Images {
 
     /// The image of a record, all of whose parts have to be there. Reads the disk.
     fn assemble(&self, record: &ImageRecord) -> Result<Image> {
-        let config = self.config_of(&record.id)?;
-        self.content.get(&record.manifest)?;
-        let blobs = [&record.id.0, &record.manifest];
+        let manifest = self.content.get(&record.manifest)?;
+        let (config, artifact) = match record.is_artifact() {
+            true => (ImageConfig::default(), Some(kind_of(&manifest)?)),
+            false => (self.config_of(&record.id)?, None),
+        };
+        let blobs: BTreeSet<_> = [&record.id.0, &record.manifest].into();
         let mut size = blobs
-            .iter()
+            .into_iter()
             .map(|digest| self.content.blob_size(digest))
             .sum();
         for chain in &record.layers {
@@ -130,6 +147,7 @@ impl Images {
         Ok(Image {
             record: record.clone(),
             config,
+            artifact,
             size,
             pinned: false,
         })
@@ -172,9 +190,7 @@ impl Images {
         }
         let (before, losers) = self.read().touched_by(&record);
         if let Some(before) = before {
-            record.tags.extend(before.tags);
-            record.digests.extend(before.digests);
-            record.remember_targets(before.targets);
+            record.remember(before);
         }
         let image = self.assemble(&record)?;
         self.content.save(&record)?;
@@ -188,19 +204,27 @@ impl Images {
         Ok(Arc::clone(&state.images[&id]))
     }
 
-    /// Makes what was stored durable, in the background; one sync serves all that wait for it.
-    fn settle(self: &Arc<Self>) {
-        let images = Arc::clone(self);
-        tokio::spawn(async move {
-            let _one = images.syncing.lock().await;
-            let layers = Arc::clone(&images.layers);
-            if let Err(error) = blocking(move || Ok(layers.make_durable()?)).await {
-                warn!(
-                    error = error.chain(),
-                    "layers are not durable yet; a power cut would have them fetched again"
-                );
+    /// Shows an image that missed something and is whole now, through another's pull.
+    ///
+    /// # Errors
+    /// Where it still misses something.
+    pub(super) async fn show_again(self: &Arc<Self>, id: &ImageId) -> Result<()> {
+        let _one = self.changes.lock().await;
+        let (images, id) = (Arc::clone(self), id.clone());
+        blocking(move || {
+            let missed = images.read().incomplete.get(&id).cloned();
+            if let Some((record, _)) = missed {
+                let image = images.assemble(&record)?;
+                images.write().show(image);
             }
-        });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether a pull or an import is under way.
+    pub(super) fn is_pulling(&self) -> bool {
+        !self.read().pins.is_empty()
     }
 
     /// Keeps these layers from being reclaimed while a pull works on them.
@@ -237,7 +261,7 @@ impl Images {
         }
     }
 
-    /// The config blob of an image as it was pulled, for verbose answers.
+    /// The config blob of an image as it was pulled, or an artifact's manifest, for verbose answers.
     ///
     /// # Errors
     /// Where it cannot be read.
@@ -325,28 +349,34 @@ impl Images {
         blocking(move || images.reclaim_blocking()).await
     }
 
-    fn reclaim_blocking(&self) -> Result<()> {
+    fn reclaim_blocking(self: &Arc<Self>) -> Result<()> {
         for id in self.write().unheld() {
             self.content.forget(&id)?;
         }
+        // First: what a pull keeps from now on is not among them, and not removed.
+        let blobs = self.content.blobs()?;
+        let needs = self.content.unfinished()?;
+        self.content.sweep_partials(&needs)?;
         let (leaving, used) = {
             // Under the lock: a pull that pins a layer now must find it, or find it gone. The disk
             // comes after it.
             let state = self.write();
             let (used, mut unused) = (state.used_layers(), self.layers.all());
             unused.retain(|layer| !used.contains(&layer.chain));
+            unused.retain(|layer| !needs.layers.contains(&layer.chain));
             let unused = unused.into_iter().map(|layer| layer.chain).collect();
             (self.layers.forget(unused), state.used_blobs())
         };
         leaving.discard()?;
         self.layers
             .discard_replaced(|| self.read().layers_at_hand())?;
-        for blob in self
-            .content
-            .blobs()?
-            .iter()
-            .filter(|blob| !used.contains(*blob))
-        {
+        let unused = |blob: &Digest| !used.contains(blob) && !needs.blobs.contains(blob);
+        let blobs: Vec<_> = blobs.into_iter().filter(unused).collect();
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let named = named_by(&self.content, &self.records());
+        for blob in blobs.iter().filter(|blob| !named.contains(*blob)) {
             self.content.remove(blob)?;
         }
         Ok(())
@@ -369,9 +399,13 @@ impl Images {
                 ..record.clone()
             },
         );
-        blocking(move || match held {
-            true => Ok(content.save(&kept)?),
-            false => Ok(content.forget(&kept.id)?),
+        blocking(move || {
+            // A kill after the image was stored has left its pull without an end.
+            content.end_pull(&kept.manifest)?;
+            match held {
+                true => Ok(content.save(&kept)?),
+                false => Ok(content.forget(&kept.id)?),
+            }
         })
         .await?;
         Ok(Some(record))

@@ -1,5 +1,6 @@
 //! List and Status: memory only, no gate, no I/O (but for the verbose forms).
 
+use super::health::health;
 use super::{Engine, blocking};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{Container, ContainerFilter};
@@ -118,6 +119,7 @@ impl Engine {
             "runtimeSpec": spec,
             "config": container.config,
             "shim": shim_info(cell.task()).await,
+            "health": container.healthcheck.as_ref().map(|_| health(&cell)),
         });
         Ok(as_info(&info))
     }

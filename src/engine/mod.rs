@@ -19,8 +19,10 @@ mod claim;
 mod create_container;
 mod events;
 mod exec_sync;
+mod export_image;
 mod fetch_layer;
 mod flights;
+mod health;
 mod image_archive;
 mod image_fs_info;
 mod image_index;
@@ -29,6 +31,7 @@ mod image_policy;
 mod images;
 mod import_image;
 mod inspect_image;
+mod keep_blobs;
 mod list;
 mod list_images;
 mod looks;
@@ -38,6 +41,7 @@ mod pod_files;
 mod pull_image;
 mod recover;
 mod recover_torn;
+mod relabel;
 mod remove_container;
 mod remove_image;
 mod remove_pod_sandbox;
@@ -45,6 +49,7 @@ mod reopen_container_log;
 mod repair_images;
 mod run_pod_sandbox;
 pub mod session;
+mod settle_images;
 mod start_container;
 mod stats;
 mod status;
@@ -54,12 +59,14 @@ mod teardown;
 #[cfg(test)]
 mod tests;
 mod undo;
+mod unfinished_pull;
 mod update_resources;
 mod update_runtime_config;
 
 pub use crate::registry::Route;
 pub use check_images::{CheckReport, Fault, Finding, FindingSink};
 pub use exec_sync::ExecOutput;
+pub use export_image::{ArchiveForm, Export, ExportStep};
 pub use image_fs_info::ImageFsInfo;
 pub use image_layers::ProgressSink;
 pub use image_policy::ImagePolicy;
@@ -74,6 +81,7 @@ pub use update_runtime_config::ConfTemplate;
 use crate::cgroup::Cgroups;
 use crate::error::{Context, Kind, Result};
 use crate::id::{ContainerId, SandboxId};
+use crate::metrics::HealthMetrics;
 use crate::model::container::Container;
 use crate::model::host::HostFacts;
 use crate::model::sandbox::Sandbox;
@@ -111,6 +119,8 @@ pub struct Ports {
     pub apparmor: apparmor::Profiles,
     /// The node's cgroups.
     pub cgroups: Arc<dyn Cgroups>,
+    /// What is counted of checks of health.
+    pub health: HealthMetrics,
 }
 
 /// What the use cases know of the node.
@@ -124,6 +134,10 @@ pub struct Node {
     pub boot_id: String,
     /// What becomes the pod network's configuration once the node's pod CIDR is known.
     pub conf_template: Option<ConfTemplate>,
+    /// Where vendors describe their devices; a later directory goes before an earlier one.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// Whether images' health checks are run where the pod does not say.
+    pub image_healthchecks: bool,
 }
 
 /// The runtime.
@@ -199,6 +213,15 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.context(Kind::Internal, || "a worker thread ended early".to_owned())?
+}
+
+/// Writes a record as JSON, whole or not at all.
+fn write_whole<T: serde::Serialize>(path: &Path, record: &T) -> Result<()> {
+    let failed = || format!("write {}", path.display());
+    let text = serde_json::to_vec(record).context(Kind::Internal, failed)?;
+    let temporary = path.with_extension("json.new");
+    std::fs::write(&temporary, text).context(Kind::Internal, failed)?;
+    std::fs::rename(&temporary, path).context(Kind::Internal, failed)
 }
 
 /// Runs what must come to its end although its caller goes away: a call that is cut off between an

@@ -1,10 +1,12 @@
 //! What a container's mounts and devices are on the node: paths that a user chose, so each look at
 //! them has a deadline.
 
+mod cdi;
 mod peers;
 
 use super::looks::{Looker, Looks};
 use crate::error::{Context, Error, Kind, Result};
+use crate::model::cdi::ContainerEdits;
 use crate::model::container::{ContainerConfig, Device, Mount};
 use crate::model::sandbox::Profile;
 use crate::model::spec::{DeviceKind, ResolvedDevice, ResolvedMount};
@@ -27,6 +29,8 @@ pub struct Sources {
     pub devices: Vec<ResolvedDevice>,
     /// The text of the seccomp profile's file.
     pub seccomp_profile: Option<String>,
+    /// What vendors' devices change.
+    pub edits: Vec<ContainerEdits>,
 }
 
 /// Where, in a bundle, an image is to be mounted whose mount has this place in the configuration.
@@ -35,13 +39,19 @@ pub fn image_volume(bundle: &Path, place: usize) -> PathBuf {
     bundle.join("volumes").join(place.to_string())
 }
 
-/// Finds what a container's configuration names on the node. A mount's source that is absent is
-/// made a directory, as the field does; an image's is a place in the bundle.
+/// Finds what a container's configuration names on the node, CDI devices in files of the directories
+/// `vendors`. A mount's source that is absent is made a directory, as the field does; an image's is a
+/// place in the bundle.
 ///
 /// # Errors
 /// Which path is wrong, or does not answer, and how.
-pub async fn resolve(config: &ContainerConfig, bundle: &Path, looks: &Looks) -> Result<Sources> {
-    let (config, bundle) = (config.clone(), bundle.to_owned());
+pub async fn resolve(
+    config: &ContainerConfig,
+    bundle: &Path,
+    vendors: &[PathBuf],
+    looks: &Looks,
+) -> Result<Sources> {
+    let (config, bundle, vendors) = (config.clone(), bundle.to_owned(), vendors.to_owned());
     looks
         .within(LIMIT, move |looker| {
             let all = config.mounts.iter().enumerate();
@@ -57,6 +67,7 @@ pub async fn resolve(config: &ContainerConfig, bundle: &Path, looks: &Looks) -> 
                 mounts,
                 devices: devices(&config, looker)?,
                 seccomp_profile: seccomp_profile(&config, looker)?,
+                edits: cdi::edits(&config, &vendors, looker)?,
             })
         })
         .await
@@ -216,12 +227,12 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let found = resolve(&with_mount(&link), dir.path(), &Looks::default())
+        let found = resolve(&with_mount(&link), dir.path(), &[], &Looks::default())
             .await
             .unwrap();
         assert_eq!(found.mounts[0].host_path, fs::canonicalize(&real).unwrap());
         let absent = dir.path().join("a/b");
-        resolve(&with_mount(&absent), dir.path(), &Looks::default())
+        resolve(&with_mount(&absent), dir.path(), &[], &Looks::default())
             .await
             .unwrap();
         assert!(absent.is_dir());
@@ -236,7 +247,7 @@ mod tests {
             permissions: "rw".to_owned(),
         };
         config.devices = vec![device("/dev/null")];
-        let found = resolve(&config, Path::new("/bundle"), &Looks::default())
+        let found = resolve(&config, Path::new("/bundle"), &[], &Looks::default())
             .await
             .unwrap();
         let null = &found.devices[0];
@@ -245,7 +256,7 @@ mod tests {
             (1, 3, "rw")
         );
         config.devices = vec![device("/proc/self/status")];
-        let error = resolve(&config, Path::new("/bundle"), &Looks::default())
+        let error = resolve(&config, Path::new("/bundle"), &[], &Looks::default())
             .await
             .unwrap_err();
         assert!(

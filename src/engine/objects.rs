@@ -6,6 +6,7 @@ use super::stats::Layer;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
 use crate::model::container::{Container, ContainerState};
+use crate::model::health::Health;
 use crate::model::sandbox::{Sandbox, SandboxState};
 use crate::model::stats::CpuHistory;
 use crate::task::Task;
@@ -77,6 +78,8 @@ pub struct ContainerCell {
     pub cpu: Mutex<CpuHistory>,
     /// What its writable layer takes.
     pub layer: Layer,
+    /// What checks of its health have found.
+    pub health: Mutex<Health>,
     task: Mutex<Option<Arc<dyn Task>>>,
     /// True once it has ended.
     pub exited: watch::Sender<bool>,
@@ -99,6 +102,7 @@ impl ContainerCell {
             gate: tokio::sync::Mutex::new(()),
             cpu: Mutex::default(),
             layer: Layer::default(),
+            health: Mutex::default(),
             task: Mutex::new(None),
             exited,
             seeking: tokio::sync::Mutex::new(()),

@@ -6,27 +6,27 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, TryFutureExt, future::BoxFuture};
 
 use super::{
     fetch_layer::another_host,
     flights::Boarding,
-    image_layers::{Bring, ProgressSink, WantedLayer, chains, wanted},
+    image_layers::{Bring, Brought, ProgressSink, WantedLayer, chains, wanted_by},
     images::Images,
+    keep_blobs::blobs_of,
 };
 use crate::{
-    error::{Context, Error, Kind, Result, Sentinel},
+    error::{Error, Kind, Result, Sentinel},
     id::{Digest, ImageId, ImageRef},
     model::{
+        artifact::artifact_type,
         credentials::Credentials,
         image::{
-            Descriptor, ImageConfigFile, ImageManifest, ImageRecord, LARGEST_MANIFEST, Manifest,
-            Progress, Stage, choose,
+            Descriptor, ImageManifest, ImageRecord, LARGEST_MANIFEST, Manifest, Progress, Stage,
+            choose,
         },
     },
     registry::{self, Givers, Route},
-    snapshot::Staged,
-    unpack::Unpacked,
 };
 
 /// Indexes that lead to indexes are followed this far.
@@ -99,8 +99,10 @@ impl Images {
             tracing::debug!(image.r#ref = %image, "joins a pull under way");
         }
         let pulled = flight.await;
-        if pulled.as_ref().is_err_and(is_in_vain) {
-            self.reclaim_soon();
+        match &pulled {
+            Err(error) if is_in_vain(error) => self.reclaim_soon(),
+            Err(_) => self.reclaim_later(),
+            Ok(_) => {}
         }
         pulled.map_err(|error| error.during(format!("pull image {image}")))
     }
@@ -112,7 +114,7 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// Whether the next try would fail as this one did: then its whole layers are of no use to it.
-fn is_in_vain(error: &Error) -> bool {
+pub(super) fn is_in_vain(error: &Error) -> bool {
     matches!(
         error.kind(),
         Kind::Internal | Kind::ResourceExhausted | Kind::PermissionDenied
@@ -151,22 +153,38 @@ impl Pull {
         let named = Manifest::descriptor(&top.bytes, &top.digest);
         let found = self.choose(top).await?;
         crate::failpoint!("pull_image/resolved");
-        let config = self.config(&found.manifest.config).await?;
-        let file: ImageConfigFile = serde_json::from_slice(&config)
-            .context(Kind::Internal, || {
-                "the config is not that of an image that can be run".to_owned()
-            })?;
-        let layers = wanted(&found.manifest, &file.rootfs.diff_ids)?;
+        // An artifact's config says nothing of its files, and may be anything.
+        let config = match artifact_type(&found.manifest) {
+            Some(_) => found.bytes.to_vec(),
+            None => self.config(&found.manifest.config).await?,
+        };
+        let layers = wanted_by(&found.manifest, &config)?;
+        let id = ImageId(Digest::of(&config));
         let _pins = self.images.pin(&chains(&layers));
-        self.images
-            .ensure_layers(&layers, &self, &self.progress)
-            .await?;
+        let unfinished = self.images.begin_pull(&found.digest, &layers).await?;
+        let ensured = self.images.ensure_layers(&layers, &self, &self.progress);
+        let kept = async {
+            match self.images.keeps_blobs() {
+                true => {
+                    let mut blobs = blobs_of(&found.manifest);
+                    // An image's config is stored with its record.
+                    blobs.retain(|(digest, _)| *digest != id.0);
+                    self.keep_blobs(blobs).await
+                }
+                false => Ok(()),
+            }
+        };
+        if let Err(error) = ensured.and_then(|()| kept).await {
+            unfinished.end().await;
+            return Err(error);
+        }
         crate::failpoint!("pull_image/layers");
-        let record = self.record(&found, named, &layers);
-        let id = record.id.clone();
+        let record = self.record(&found, named, &layers, &id);
         let blobs = vec![(id.0.clone(), config), (found.digest, found.bytes.to_vec())];
-        self.images.store(record, blobs).await?;
+        let stored = self.images.store(record, blobs).await;
         crate::failpoint!("pull_image/stored");
+        unfinished.end().await;
+        stored?;
         Ok(id)
     }
 
@@ -224,7 +242,7 @@ impl Pull {
 
     async fn bytes_of(&self, blob: &Descriptor, givers: &Givers) -> Result<Vec<u8>> {
         let registry = &self.images.registry;
-        let asked = registry.blob_of(&self.image, blob, &self.credentials, givers);
+        let asked = registry.blob_of(&self.image, blob, &self.credentials, (0, givers));
         let mut stream = asked.await?;
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.next().await {
@@ -234,14 +252,22 @@ impl Pull {
     }
 
     /// By tag the image gets tag and digest; by digest only that, whatever tag stands beside it.
-    fn record(&self, found: &Found, named: Descriptor, layers: &[WantedLayer]) -> ImageRecord {
+    fn record(
+        &self,
+        found: &Found,
+        named: Descriptor,
+        layers: &[WantedLayer],
+        id: &ImageId,
+    ) -> ImageRecord {
         let tag = Some(self.image.clone()).filter(|image| image.digest().is_none());
+        let tagged = tag.clone().map(|tag| (tag, named.digest.clone()));
         ImageRecord {
-            id: ImageId(found.manifest.config.digest.clone()),
+            id: id.clone(),
             tags: tag.into_iter().collect(),
             digests: [self.image.with_digest(named.digest.clone())].into(),
             manifest: found.digest.clone(),
             targets: vec![named],
+            tagged: tagged.into_iter().collect(),
             layers: chains(layers),
             removed: false,
         }
@@ -249,10 +275,7 @@ impl Pull {
 }
 
 impl Bring for Pull {
-    fn bring(
-        self: Arc<Self>,
-        layer: WantedLayer,
-    ) -> BoxFuture<'static, Result<(Staged, Unpacked)>> {
+    fn bring(self: Arc<Self>, layer: WantedLayer) -> BoxFuture<'static, Result<Brought>> {
         async move { self.fetch(&layer).await }.boxed()
     }
 }

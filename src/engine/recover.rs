@@ -68,12 +68,15 @@ impl Engine {
         self.undo_torn(loaded.torn_sandboxes, loaded.torn_containers)
             .await;
         self.go_on_with_teardowns();
+        self.go_on_with_healthchecks().await;
         if let Err(error) = self.ports.images.reclaim().await {
             tracing::warn!(
                 error = error.chain(),
                 "space is not reclaimed; the next removal of an image tries again"
             );
         }
+        self.ports.images.reclaim_later();
+        self.ports.images.settle();
         Ok(())
     }
 

@@ -70,6 +70,7 @@ fn nameless_sandbox(state: &Path, id: SandboxId, network: Option<NetworkIntent>)
         network,
         release: Release::default(),
         ips: Vec::new(),
+        selinux_level: None,
     }
 }
 
@@ -89,6 +90,7 @@ fn nameless_container(id: ContainerId) -> Container {
         pid: 0,
         start_time: 0,
         stop_signal: 0,
+        healthcheck: None,
         cgroup: String::new(),
         log_path: None,
         user: None,

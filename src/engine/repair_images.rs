@@ -11,6 +11,7 @@ use super::{
     blocking,
     check_images::{CheckReport, Fault, Finding, FindingSink},
     images::Images,
+    keep_blobs::{Named, kept_of},
 };
 use crate::{
     error::{Error, Result},
@@ -30,16 +31,13 @@ impl Images {
         found: FindingSink,
     ) -> Result<CheckReport> {
         let mut report = self.check_telling(names, Arc::clone(&found)).await?;
-        for record in self.affected(&report) {
-            if self.is_whole(&record).await {
-                // Another image's pull has mended what the two share.
-                report.repaired += 1;
-                continue;
-            }
-            let fetched = self.fetch_again(&record).await;
-            match fetched {
+        let broken: BTreeSet<ChainId> = broken_parts(&report).map(ChainId).collect();
+        self.distrust(broken.clone()).await?;
+        let affected = self.affected(&report, &broken);
+        let lost = self.drop_broken_blobs(&affected, broken).await?;
+        for record in affected {
+            match self.mend(&record, &lost).await {
                 Ok(()) => report.repaired += 1,
-                Err(_) if self.is_whole(&record).await => report.repaired += 1,
                 Err(error) => {
                     let finding = unmended(record.id, &error);
                     found(&finding);
@@ -52,14 +50,18 @@ impl Images {
         Ok(report)
     }
 
-    /// Distrusts the broken layers; gives all images that have one, or miss something else.
-    fn affected(&self, report: &CheckReport) -> Vec<ImageRecord> {
-        let broken: BTreeSet<ChainId> = broken_parts(report).map(ChainId).collect();
-        for chain in &broken {
-            if self.layers.get(chain).is_some() {
-                self.layers.distrust(chain.clone());
-            }
-        }
+    /// Has the broken layers brought anew, by this repair or any later pull.
+    async fn distrust(&self, broken: BTreeSet<ChainId>) -> Result<()> {
+        let layers = Arc::clone(&self.layers);
+        blocking(move || {
+            broken.iter().for_each(|chain| layers.distrust(chain));
+            Ok(())
+        })
+        .await
+    }
+
+    /// All images that have a broken layer, or miss something else.
+    fn affected(&self, report: &CheckReport, broken: &BTreeSet<ChainId>) -> Vec<ImageRecord> {
         let found: BTreeSet<_> = report.findings.iter().flat_map(|it| &it.image).collect();
         let mut records = self.records();
         records.retain(|record| {
@@ -68,14 +70,53 @@ impl Images {
         records
     }
 
-    async fn is_whole(self: &Arc<Self>, record: &ImageRecord) -> bool {
+    /// Takes those of the layers' blobs away that are not what their names say; gives them. A pull keeps
+    /// what is there, whatever it is.
+    async fn drop_broken_blobs(
+        &self,
+        affected: &[ImageRecord],
+        broken: BTreeSet<ChainId>,
+    ) -> Result<Vec<Named>> {
+        let (content, records) = (Arc::clone(&self.content), affected.to_vec());
+        blocking(move || {
+            let kept = records.iter().flat_map(|it| kept_of(&content, it));
+            let mut lost: Vec<Named> = kept.collect();
+            lost.retain(|(blob, _)| broken.contains(&ChainId(blob.clone())));
+            // A layer that is not compressed may have the name of its blob.
+            lost.retain(|(blob, _)| content.verify_blob(blob, || false).is_err());
+            for (blob, _) in &lost {
+                content.remove(blob)?;
+            }
+            Ok(lost)
+        })
+        .await
+    }
+
+    async fn mend(self: &Arc<Self>, record: &ImageRecord, lost: &[Named]) -> Result<()> {
+        if !self.is_whole(record, lost).await
+            && let Err(error) = self.fetch_again(record).await
+            && !self.is_whole(record, lost).await
+        {
+            return Err(error);
+        }
+        // Another image's pull may have mended what the two share.
+        self.show_again(&record.id).await
+    }
+
+    async fn is_whole(self: &Arc<Self>, record: &ImageRecord, lost: &[Named]) -> bool {
         let layers = record.layers.iter();
         if !layers.clone().all(|chain| self.layers.is_there(chain)) {
             return false;
         }
-        let content = Arc::clone(&self.content);
-        let blobs = [record.id.0.clone(), record.manifest.clone()];
-        let read = move || Ok(blobs.iter().all(|blob| content.get(blob).is_ok()));
+        let (content, keeps) = (Arc::clone(&self.content), self.keeps_blobs());
+        let (record, lost) = (record.clone(), lost.to_vec());
+        let read = move || {
+            let blobs = [&record.id.0, &record.manifest];
+            let there = blobs.iter().all(|blob| content.get(blob).is_ok());
+            let mut missed = kept_of(&content, &record);
+            missed.retain(|it| lost.contains(it) && !content.has(&it.0, it.1));
+            Ok(there && (missed.is_empty() || !keeps))
+        };
         blocking(read).await.unwrap_or(false)
     }
 
@@ -94,7 +135,7 @@ impl Images {
     }
 }
 
-/// Digests of what is not as it was: of layers their chain ids.
+/// Digests of what is not as it was: of layers their chain ids, of blobs their own.
 fn broken_parts(report: &CheckReport) -> impl Iterator<Item = crate::id::Digest> + '_ {
     let of_images = report.findings.iter().filter(|it| it.image.is_some());
     of_images.filter_map(|it| it.digest.clone())

@@ -2,7 +2,7 @@
 
 use super::objects::SandboxCell;
 use super::stop_pod_sandbox::NETWORK_TAKES;
-use super::{Engine, blocking, now, pod_files};
+use super::{Engine, blocking, now, pod_files, relabel};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::SandboxId;
 use crate::model::host::HostFacts;
@@ -56,11 +56,22 @@ impl Engine {
             network: None,
             release: Release::default(),
             ips: Vec::new(),
+            selinux_level: self.selinux_level(),
         };
         if sandbox.namespaces.network.is_some() {
             sandbox.network = Some(self.ports.networks.intent(&sandbox)?);
         }
         Ok(sandbox)
+    }
+
+    /// Where SELinux is on a pod's containers have categories that keep others out of their files.
+    fn selinux_level(&self) -> Option<String> {
+        let levels = || {
+            let cells = self.objects.sandboxes().into_iter();
+            let taken = cells.filter_map(|cell| cell.record().selinux_level.clone());
+            relabel::level(&taken.collect())
+        };
+        self.node.host.selinux.then(levels)
     }
 
     async fn find_or_make(

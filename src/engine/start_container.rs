@@ -22,7 +22,12 @@ impl Engine {
         let cell = self.objects.container(id)?;
         let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
         let engine = Arc::clone(self);
-        detached(async move { engine.execute(&cell).await }).await
+        detached(async move {
+            engine.execute(&cell).await?;
+            engine.watch_health(&cell);
+            Ok(())
+        })
+        .await
     }
 
     async fn execute(&self, cell: &Arc<ContainerCell>) -> Result<()> {

@@ -5,9 +5,13 @@
 //!
 //! Invariant: nothing is asked of any other room when the figures are told.
 
+mod containers;
+mod health;
 mod server;
 mod streaming;
 
+pub use containers::ContainerMetrics;
+pub use health::{HealthMetrics, LiveHealth};
 pub use server::{listen, serve};
 pub use streaming::{Live, StreamingMetrics};
 
@@ -18,6 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Metrics {
     registry: Registry,
     streaming: StreamingMetrics,
+    health: HealthMetrics,
+    containers: ContainerMetrics,
     ready: AtomicBool,
 }
 
@@ -26,9 +32,15 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("corten");
         let streaming = StreamingMetrics::default();
         streaming.register(&mut registry);
+        let health = HealthMetrics::default();
+        health.register(&mut registry);
+        let containers = ContainerMetrics::default();
+        containers.register(&mut registry);
         Self {
             registry,
             streaming,
+            health,
+            containers,
             ready: AtomicBool::new(false),
         }
     }
@@ -41,6 +53,18 @@ impl Metrics {
         self.streaming.clone()
     }
 
+    /// The part of who checks containers' health.
+    #[must_use]
+    pub fn health(&self) -> HealthMetrics {
+        self.health.clone()
+    }
+
+    /// The part of who makes containers.
+    #[must_use]
+    pub fn containers(&self) -> ContainerMetrics {
+        self.containers.clone()
+    }
+
     /// Says whether the daemon takes calls.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
@@ -51,7 +75,7 @@ impl Metrics {
     }
 
     /// The figures, as Prometheus reads them.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("a String takes all");

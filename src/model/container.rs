@@ -6,6 +6,7 @@
 //!               └──failure: undone─────────────────────────────────────────────────────────▶ (gone)
 //! ```
 
+use super::health::Healthcheck;
 use super::resources::Resources;
 use super::sandbox::{
     GroupsPolicy, IdMapping, NamespaceOptions, Profile, SelinuxContext, has_labels,
@@ -269,6 +270,9 @@ pub struct Container {
     pub log_path: Option<PathBuf>,
     /// Its first process's user, once it is known.
     pub user: Option<ResolvedUser>,
+    /// What its health is checked with; `None`: it is not.
+    #[serde(default)]
+    pub healthcheck: Option<Healthcheck>,
     /// The limits in force: those of the configuration, or of the last update.
     pub resources: Resources,
 }

@@ -25,6 +25,9 @@ pub const LARGEST_MANIFEST: u64 = 4 << 20;
 /// The most layers that an image may have: overlayfs takes 500, and docker builds at most 127.
 const MOST_LAYERS: usize = 500;
 
+/// Marks an entry of an index that is about another one.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
 /// A reference to content by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +49,14 @@ pub struct Descriptor {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// Whether it is what BuildKit puts beside an image: a statement of how that was built.
+    #[must_use]
+    pub fn is_about_another(&self) -> bool {
+        self.annotations.contains_key(REFERENCE_TYPE)
+    }
 }
 
 /// Where an image runs.
@@ -108,6 +119,8 @@ pub enum Manifest {
 /// One image: its config and its layers, bottom first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageManifest {
+    /// What kind of artifact it is, where it says so; empty otherwise.
+    pub artifact_type: String,
     /// The config.
     pub config: Descriptor,
     /// The layers, bottom first.
@@ -119,6 +132,7 @@ pub struct ImageManifest {
 struct RawManifest {
     #[serde(default)]
     schema_version: u32,
+    artifact_type: Option<String>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
@@ -140,9 +154,12 @@ impl Manifest {
             ));
         }
         match (raw.config, raw.layers, raw.manifests) {
-            (Some(config), layers, None) => {
-                ImageManifest::checked(config, layers.unwrap_or_default())
+            (Some(config), layers, None) => ImageManifest {
+                artifact_type: raw.artifact_type.unwrap_or_default(),
+                config,
+                layers: layers.unwrap_or_default(),
             }
+            .checked(),
             (None, None, Some(manifests)) => Ok(Self::Index(manifests)),
             (None, None, None) => Err(Error::internal(
                 "the manifest has neither a config nor manifests",
@@ -183,7 +200,8 @@ impl Manifest {
 }
 
 impl ImageManifest {
-    fn checked(config: Descriptor, layers: Vec<Descriptor>) -> Result<Manifest> {
+    fn checked(self) -> Result<Manifest> {
+        let layers = &self.layers;
         if layers.len() > MOST_LAYERS {
             return Err(Error::internal(format!(
                 "the image has {} layers, at most {MOST_LAYERS} are possible",
@@ -196,12 +214,14 @@ impl ImageManifest {
                 foreign.digest, foreign.media_type
             )));
         }
-        Ok(Manifest::Image(Self { config, layers }))
+        Ok(Manifest::Image(self))
     }
 }
 
 fn is_foreign(media_type: &str) -> bool {
-    media_type.contains("foreign") || media_type.contains("nondistributable")
+    [".foreign.", ".nondistributable."]
+        .iter()
+        .any(|mark| media_type.contains(mark))
 }
 
 /// Chooses the image of an index that runs best on `host`.
@@ -210,6 +230,7 @@ fn is_foreign(media_type: &str) -> bool {
 /// `NotFound` with the platforms that there are.
 pub fn choose<'a>(index: &'a [Descriptor], host: &Platform) -> Result<&'a Descriptor> {
     let fit = |entry: &&Descriptor| match &entry.platform {
+        _ if entry.is_about_another() => None,
         Some(platform) => platform.distance(host),
         // Some builders leave the platform out of an index of one.
         None => Some(u32::MAX),
@@ -287,6 +308,10 @@ pub struct ImageConfig {
     /// Labels.
     #[serde(deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
+    /// Docker's HEALTHCHECK, as it was written: one that cannot be right is no reason to refuse the
+    /// image. See [`Healthcheck::read`](super::health::Healthcheck::read).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<serde_json::Value>,
 }
 
 /// Who an image's processes are, as the CRI shows it.
@@ -369,7 +394,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 /// What the node remembers of an image; the config and the manifest are blobs beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
-    /// The digest of the config.
+    /// The digest of the config; of an artifact that of its manifest.
     pub id: ImageId,
     /// The names with a tag under which it was pulled or imported.
     pub tags: BTreeSet<ImageRef>,
@@ -380,6 +405,9 @@ pub struct ImageRecord {
     /// The manifests and indexes that the digests of the names stand for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<Descriptor>,
+    /// Which of the digests each tag stood for when it was pulled or imported.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tagged: BTreeMap<ImageRef, Digest>,
     /// The layers by chain id, bottom first.
     pub layers: Vec<ChainId>,
     /// It was removed while containers use it: no longer shown, and gone with the last of them.
@@ -388,13 +416,36 @@ pub struct ImageRecord {
 }
 
 impl ImageRecord {
-    /// Adds targets of names that it had before.
-    pub fn remember_targets(&mut self, before: Vec<Descriptor>) {
-        for target in before {
+    /// Adds the names that it had before, and what they stand for; what it says itself counts.
+    pub fn remember(&mut self, before: Self) {
+        self.tags.extend(before.tags);
+        self.digests.extend(before.digests);
+        for target in before.targets {
             if !self.targets.contains(&target) {
                 self.targets.push(target);
             }
         }
+        for (tag, digest) in before.tagged {
+            self.tagged.entry(tag).or_insert(digest);
+        }
+    }
+
+    /// Leaves these tags to another image.
+    pub fn lose_tags(&mut self, lost: &BTreeSet<ImageRef>) {
+        self.tags.retain(|tag| !lost.contains(tag));
+        self.tagged.retain(|tag, _| !lost.contains(tag));
+    }
+
+    /// The digest that a name of it stands for: its own, that of its tag, or the first of the same
+    /// repository.
+    #[must_use]
+    pub fn digest_of<'a>(&'a self, name: &'a ImageRef) -> &'a Digest {
+        let same = |digest: &&ImageRef| {
+            (digest.registry(), digest.repository()) == (name.registry(), name.repository())
+        };
+        let beside = || self.digests.iter().find(same).and_then(ImageRef::digest);
+        let own = name.digest().or_else(|| self.tagged.get(name));
+        own.or_else(beside).unwrap_or(&self.manifest)
     }
 }
 
@@ -405,6 +456,8 @@ pub struct Image {
     pub record: ImageRecord,
     /// How its containers run.
     pub config: ImageConfig,
+    /// What kind of artifact it is; `None`: an image, of which containers can be made.
+    pub artifact: Option<String>,
     /// Bytes that its layers, manifest and config take.
     pub size: u64,
     /// The kubelet must not collect it.

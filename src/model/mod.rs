@@ -3,8 +3,11 @@
 //! Invariant: no I/O, no async, no clock; imports only `id`, `error` and the OCI types. Times are
 //! given by the caller in nanoseconds since the epoch.
 
+pub mod artifact;
+pub mod cdi;
 pub mod container;
 pub mod credentials;
+pub mod health;
 pub mod hierarchies;
 pub mod host;
 pub mod image;

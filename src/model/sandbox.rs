@@ -290,6 +290,9 @@ pub struct Sandbox {
     pub release: Release,
     /// Its addresses, the first one first.
     pub ips: Vec<IpAddr>,
+    /// The SELinux level of its containers unless they name one; `None`: SELinux is off.
+    #[serde(default)]
+    pub selinux_level: Option<String>,
 }
 
 impl Sandbox {

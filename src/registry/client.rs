@@ -90,7 +90,13 @@ pub(super) async fn get(
             .await
             .map_err(|source| unreachable(&at, source))?;
         match target(&at, &response)? {
-            Some(next) => at = next,
+            Some(next) => {
+                if next.host() != at.host() {
+                    let addresses = addresses(&next).await;
+                    named(&at, &next, &addresses)?;
+                }
+                at = next;
+            }
             None => return Ok(response),
         }
     }
@@ -159,17 +165,43 @@ fn check(from: &Url, to: &Url) -> Result<(), &'static str> {
     }
 }
 
+/// What a name leads to; nothing where only a proxy knows it.
+async fn addresses(url: &Url) -> Vec<IpAddr> {
+    let host = (
+        url.host_str().unwrap_or_default(),
+        url.port_or_known_default().unwrap_or_default(),
+    );
+    let found = tokio::net::lookup_host(host).await;
+    found.map_or_else(|_| Vec::new(), |found| found.map(|it| it.ip()).collect())
+}
+
+/// A name is no way around [`check`].
+fn named(from: &Url, to: &Url, addresses: &[IpAddr]) -> Result<(), Error> {
+    match addresses.iter().copied().any(is_link_local) && !link_local(from) {
+        true => Err(Error::Redirect {
+            place: place(from),
+            target: place(to),
+            reason: "its name leads to a link-local address, and these are not followed",
+        }),
+        false => Ok(()),
+    }
+}
+
 fn link_local(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    match host.trim_matches(['[', ']']).parse() {
-        Ok(IpAddr::V4(address)) => address.is_link_local(),
-        Ok(IpAddr::V6(address)) => {
+    let address = host.trim_matches(['[', ']']).parse();
+    address.is_ok_and(is_link_local)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => {
             address.is_unicast_link_local()
                 || address
                     .to_ipv4_mapped()
                     .is_some_and(|v4| v4.is_link_local())
         }
-        Err(_) => false,
     }
 }
 
@@ -210,6 +242,23 @@ mod tests {
         assert!(!allowed("http://r/", "http://[fe80::1]/"));
         assert!(!allowed("http://r/", "http://[::ffff:169.254.169.254]/"));
         assert!(allowed("http://169.254.1.1/", "http://169.254.1.2/"));
+    }
+
+    #[tokio::test]
+    async fn a_name_of_a_link_local_address_is_not_followed() {
+        let leads = |from: &str, addresses: &[&str]| {
+            let addresses: Vec<_> = addresses.iter().map(|it| it.parse().unwrap()).collect();
+            let (from, to) = (from.parse().unwrap(), "http://cdn/x".parse().unwrap());
+            named(&from, &to, &addresses).is_ok()
+        };
+        assert!(leads("http://r/", &["10.1.2.3", "::1"]) && leads("http://r/", &[]));
+        assert!(!leads("http://r/", &["10.1.2.3", "169.254.169.254"]));
+        assert!(!leads("http://r/", &["fe80::1"]));
+        assert!(leads("http://169.254.1.1/", &["169.254.1.2"]));
+        let found = addresses(&"http://localhost:7/".parse().unwrap()).await;
+        assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty());
+        let unknown = addresses(&"http://no.invalid/".parse().unwrap()).await;
+        assert!(unknown.is_empty());
     }
 
     #[test]

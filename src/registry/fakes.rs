@@ -132,7 +132,7 @@ impl Registry for HttpRegistry {
         _image: &ImageRef,
         blob: &Descriptor,
         _credentials: &Credentials,
-        _givers: &Givers,
+        (from, _): (u64, &Givers),
     ) -> Result<BlobStream, Error> {
         let place = blob.digest.to_string();
         let (bytes, broken) = self.change(|state| {
@@ -143,7 +143,8 @@ impl Registry for HttpRegistry {
             )
         });
         let bytes = bytes.ok_or_else(|| status(place.clone(), 404))?;
-        let mut chunks: Vec<_> = bytes
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+        let mut chunks: Vec<_> = bytes[from..]
             .chunks(CHUNK)
             .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
             .collect();

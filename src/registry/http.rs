@@ -336,7 +336,7 @@ impl Registry for HttpRegistry {
         image: &ImageRef,
         blob: &Descriptor,
         credentials: &Credentials,
-        givers: &Givers,
+        (from, givers): (u64, &Givers),
     ) -> Result<BlobStream, Error> {
         let hosts = self.endpoints(image, |host| host.pull && givers.trusts(host))?;
         let wanted = stream::Wanted {
@@ -344,6 +344,7 @@ impl Registry for HttpRegistry {
             blob: blob.clone(),
             credentials: credentials.clone(),
             givers: givers.clone(),
+            from,
         };
         stream::open(self.clone(), hosts, wanted).await
     }

@@ -112,16 +112,17 @@ pub trait Registry: Send + Sync {
         credentials: &Credentials,
     ) -> Result<BlobStream, Error> {
         let givers = Givers::default();
-        self.blob_of(image, blob, credentials, &givers).await
+        self.blob_of(image, blob, credentials, (0, &givers)).await
     }
 
-    /// The same from the hosts that have not been blamed, with word of who gives it.
+    /// The same from a later byte on, and from the hosts that have not been blamed, with word of who
+    /// gives it.
     async fn blob_of(
         &self,
         image: &ImageRef,
         blob: &Descriptor,
         credentials: &Credentials,
-        givers: &Givers,
+        from: (u64, &Givers),
     ) -> Result<BlobStream, Error>;
 }
 

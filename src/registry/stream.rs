@@ -46,6 +46,8 @@ pub(super) struct Wanted {
     pub credentials: Credentials,
     /// Whom to tell who gives it.
     pub givers: Givers,
+    /// The first byte: those before it are there.
+    pub from: u64,
 }
 
 /// A blob asked of one host.
@@ -89,7 +91,7 @@ struct Open {
     end: u64,
 }
 
-/// Opens a blob at the first host that has it.
+/// Opens a blob at the first host that has it. One of which all bytes are there is asked of nobody.
 pub(super) async fn open(
     registry: HttpRegistry,
     hosts: Vec<Endpoint>,
@@ -100,8 +102,8 @@ pub(super) async fn open(
         registry,
         hosts,
         next_host: 0,
+        offset: wanted.from,
         wanted,
-        offset: 0,
         open: None,
         ahead: None,
         tag: None,
@@ -110,7 +112,9 @@ pub(super) async fn open(
         rounds,
         breaks: 0,
     };
-    blob.connect().await?;
+    if blob.offset == 0 || blob.offset < blob.wanted.blob.size {
+        blob.connect().await?;
+    }
     Ok(Box::pin(stream::unfold(Some(blob), |state| async move {
         let mut blob = state?;
         match blob.next().await {
@@ -282,7 +286,8 @@ impl Blob {
 
     async fn ask(&mut self, number: usize) -> Result<Open, Error> {
         let size = self.wanted.blob.size;
-        let first = (self.offset == 0 && size >= LARGE).then_some(FIRST);
+        let begins = self.offset == self.wanted.from && size - self.offset >= LARGE;
+        let first = begins.then_some(self.offset + FIRST);
         let response = self.asking(number).range(self.offset, first).await?;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
         check(&response, partial.then_some(self.offset), size)?;

@@ -17,6 +17,7 @@ use rustix::{
 };
 
 use super::{
+    borrowed::Borrowed,
     error::{Error, io_error},
     lower::{Found, Lower},
     relocate::{relocate, resolve},
@@ -27,13 +28,18 @@ use crate::unpack::{PendingLink, Unpacked};
 /// The kernel's limit of one attribute's value and of the list of names (`xattr(7)`).
 const LARGEST_XATTR: usize = 64 * 1024;
 
-/// Completes the layer whose tree is at `root`. It is not yet in use.
-pub(super) fn complete(root: &Path, unpacked: &Unpacked, lower: &Lower) -> Result<(), Error> {
+/// Completes the layer whose tree is at `root`. It is not yet in use. Gives the files that it has from
+/// lower layers.
+pub(super) fn complete(
+    root: &Path,
+    unpacked: &Unpacked,
+    lower: &Lower,
+) -> Result<Vec<Borrowed>, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let layer = fs::open(root, flags, Mode::empty()).map_err(io_error("open", root))?;
-    let mut made = HashSet::new();
+    let (mut made, mut borrowed) = (HashSet::new(), Vec::new());
     for link in &unpacked.links {
-        make_link(&layer, lower, link, &made)?;
+        borrowed.extend(make_link(&layer, lower, link, &made)?);
         made.insert(&link.path);
     }
     let relocated = relocate(&layer, lower, &unpacked.implied);
@@ -45,7 +51,7 @@ pub(super) fn complete(root: &Path, unpacked: &Unpacked, lower: &Lower) -> Resul
         copy_attributes(&layer, lower, path)
             .map_err(io_error("set the attributes of", root.join(path)))?;
     }
-    Ok(())
+    Ok(borrowed)
 }
 
 /// Gives a directory the owner, mode, xattrs and time that it has below.
@@ -58,16 +64,17 @@ fn copy_attributes(layer: &OwnedFd, lower: &Lower, path: &Path) -> Result<(), Er
         Err(Errno::LOOP | Errno::NOTDIR) => return Ok(()),
         to => to?,
     };
-    let stat = fs::fstat(&from)?;
-    fs::fchown(
-        &to,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    )?;
-    fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    let (stat, now) = (fs::fstat(&from)?, fs::fstat(&to)?);
+    if (now.st_uid, now.st_gid) != (stat.st_uid, stat.st_gid) {
+        let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        fs::fchown(&to, Some(owner), Some(group))?;
+    }
+    if now.st_mode != stat.st_mode {
+        fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    }
     copy_xattrs(&from, &to)?;
     let time = Timespec {
-        tv_sec: stat.st_mtime as i64,
+        tv_sec: stat.st_mtime,
         tv_nsec: stat.st_mtime_nsec as _,
     };
     fs::futimens(
@@ -99,21 +106,24 @@ fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Makes a hard link whose target is one of those that were `made` just before, or below: what else
-/// the layer has there came after the link.
+/// the layer has there came after the link. Gives the file below that it now has.
 fn make_link(
     layer: &OwnedFd,
     lower: &Lower,
     link: &PendingLink,
     made: &HashSet<&PathBuf>,
-) -> Result<(), Error> {
+) -> Result<Option<Borrowed>, Error> {
     let failed = |errno: Errno| io_error("link", &link.path)(errno);
     let own = parent(layer, &link.target)
         .ok()
         .filter(|_| made.contains(&link.target))
         .filter(|own| fs::statat(own, file_name(&link.target), AtFlags::SYMLINK_NOFOLLOW).is_ok());
-    let (holder, name) = match own {
-        Some(own) => (own, link.target.clone()),
-        None => below(lower, link)?,
+    let (holder, name, borrowed) = match own {
+        Some(own) => (own, link.target.clone(), None),
+        None => {
+            let (holder, borrowed) = below(lower, link)?;
+            (holder, borrowed.path.clone(), Some(borrowed))
+        }
     };
     let into = parent(layer, &link.path).map_err(failed)?;
     match fs::unlinkat(&into, file_name(&link.path), AtFlags::empty()) {
@@ -127,16 +137,26 @@ fn make_link(
         file_name(&link.path),
         AtFlags::empty(),
     )
-    .map_err(failed)
+    .map_err(failed)?;
+    Ok(borrowed)
 }
 
-/// The file of a lower layer that a link names: the directory that holds it and its path.
-fn below(lower: &Lower, link: &PendingLink) -> Result<(OwnedFd, PathBuf), Error> {
+/// The file of a lower layer that a link names, and the directory that holds it.
+fn below(lower: &Lower, link: &PendingLink) -> Result<(OwnedFd, Borrowed), Error> {
     let failed = |errno: Errno| io_error("look below for the target of", &link.path)(errno);
     let folder = resolve(lower, link.target.parent().unwrap_or(Path::new(""))).map_err(failed)?;
     let target = folder.join(to_path(file_name(&link.target)));
     match lower.find(&target).map_err(failed)? {
-        Some(Found::Other(holder)) => Ok((holder, target)),
+        Some(Found::Other(holder, layer)) => {
+            let name = file_name(&target);
+            let stat = fs::statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            let borrowed = Borrowed {
+                inode: stat.st_ino,
+                layer,
+                path: target,
+            };
+            Ok((holder, borrowed))
+        }
         _ => Err(Error::DanglingLink {
             path: link.path.clone(),
             target: link.target.clone(),

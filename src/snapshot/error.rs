@@ -26,6 +26,19 @@ pub enum Error {
         "layer {0} was unpacked by a version that kept no inventory: its files cannot be checked"
     )]
     NoInventory(ChainId),
+    /// A layer has a file of this one, of which is not known any more what it was.
+    #[error(
+        "{path} of layer {layer} is linked to, and that layer's inventory is broken: the next pull brings it anew"
+    )]
+    Inventory {
+        /// The layer below.
+        layer: ChainId,
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with the inventory.
+        #[source]
+        source: io::Error,
+    },
     /// A hard link of a layer names a file that no layer below has.
     #[error("hard link {path} names {target}, which neither this layer nor one below it has")]
     DanglingLink {
@@ -44,7 +57,10 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Kind::ResourceExhausted
             }
-            Self::Io { .. } | Self::DanglingLink { .. } | Self::NoInventory(_) => Kind::Internal,
+            Self::Io { .. }
+            | Self::DanglingLink { .. }
+            | Self::NoInventory(_)
+            | Self::Inventory { .. } => Kind::Internal,
         }
     }
 }

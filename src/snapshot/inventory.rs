@@ -20,12 +20,18 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::walk::{Place, walk};
+use super::{
+    borrowed::Known,
+    verify::Stop,
+    walk::{Place, walk},
+};
 use crate::{
     id::Digest,
     unpack::{self, Contents, Sum, Usage},
 };
 
+/// Its file in the layer's directory.
+pub(super) const INVENTORY: &str = "inventory";
 /// Levels above it make the file little smaller and take several times as long.
 const LEVEL: i32 = 1;
 /// What a reader takes for one entry at most: a path and a sparse file's pieces.
@@ -64,9 +70,16 @@ pub(super) enum What {
 }
 
 impl Entry {
-    /// What is at a place now. What `contents` does not know is read.
-    pub fn of(place: &Place<'_>, contents: &Contents) -> Result<Self, Errno> {
+    /// What is at a place. What was neither written by the layer nor is `borrowed` from one whose
+    /// inventory says what it is, is read.
+    fn of(place: &Place<'_>, contents: &Contents, borrowed: &Known) -> Result<Self, Errno> {
         let stat = &place.stat;
+        if let Some(Some(entry)) = borrowed.get(&stat.st_ino) {
+            return Ok(Self {
+                path: place.path.to_vec(),
+                ..entry.clone()
+            });
+        }
         let what = match place.kind() {
             FileType::RegularFile => file(place, contents.get(stat.st_ino))?,
             FileType::Symlink => What::Link(link(place)?),
@@ -86,8 +99,7 @@ impl Entry {
 fn file(place: &Place<'_>, known: Option<&unpack::Content>) -> Result<What, Errno> {
     let (sum, pieces) = match known {
         Some(content) => (content.sum, content.pieces.clone()),
-        // A hard link to a file of a lower layer.
-        None => (read_sum(&open(place)?, None)?.0, None),
+        None => (read_sum(&open(place)?, None, &Stop::default())?.0, None),
     };
     Ok(What::File(size(&place.stat), sum, pieces))
 }
@@ -109,12 +121,20 @@ pub(super) fn open(place: &Place<'_>) -> Result<OwnedFd, Errno> {
     fs::openat(place.parent, place.name, flags, Mode::empty())
 }
 
-/// The sum of a file's content, or of its pieces, and the bytes that were read.
-pub(super) fn read_sum(file: &OwnedFd, pieces: Option<&[(u64, u64)]>) -> Result<(u64, u64), Errno> {
+/// The sum of a file's content, or of its pieces, and the bytes that were read; `CANCELED` where it is
+/// to stop.
+pub(super) fn read_sum(
+    file: &OwnedFd,
+    pieces: Option<&[(u64, u64)]>,
+    stop: &Stop,
+) -> Result<(u64, u64), Errno> {
     let (mut sum, mut read, mut buffer) = (Sum::default(), 0, vec![0; BUFFER]);
     for (offset, length) in pieces.unwrap_or(&[(0, u64::MAX)]) {
         let (mut at, end) = (*offset, offset.saturating_add(*length));
         while at < end {
+            if stop.is_asked() {
+                return Err(Errno::CANCELED);
+            }
             let most = usize::try_from(end - at).map_or(BUFFER, |left| left.min(BUFFER));
             let count = rustix::io::pread(file, &mut buffer[..most], at)?;
             if count == 0 {
@@ -128,8 +148,14 @@ pub(super) fn read_sum(file: &OwnedFd, pieces: Option<&[(u64, u64)]>) -> Result<
     Ok((sum.value(), read))
 }
 
-/// Writes the inventory of `tree` to `path`; gives its digest and what the tree takes on the disk.
-pub(super) fn write(tree: &Path, contents: &Contents, path: &Path) -> io::Result<(Digest, Usage)> {
+/// Writes the inventory of `tree` to `path`; gives its digest and what the tree takes on the disk beside
+/// the layers that it has `borrowed` files from.
+pub(super) fn write(
+    tree: &Path,
+    contents: &Contents,
+    borrowed: &Known,
+    path: &Path,
+) -> io::Result<(Digest, Usage)> {
     let file = Hashed {
         inner: BufWriter::new(File::create(path)?),
         hash: Sha256::new(),
@@ -137,8 +163,10 @@ pub(super) fn write(tree: &Path, contents: &Contents, path: &Path) -> io::Result
     let mut lines = zstd::stream::write::Encoder::new(file, LEVEL)?;
     let mut measure = Measure::default();
     walk::<io::Error>(tree, |place| {
-        measure.add(place);
-        let entry = Entry::of(place, contents)?;
+        if !borrowed.contains_key(&place.stat.st_ino) {
+            measure.add(place);
+        }
+        let entry = Entry::of(place, contents, borrowed)?;
         let line = postcard::to_stdvec(&entry).map_err(io::Error::other)?;
         let length = u32::try_from(line.len()).map_err(io::Error::other)?;
         lines.write_all(&length.to_le_bytes())?;

@@ -4,6 +4,7 @@
 //! layers/HEX/fs/            the tree, never written again
 //! layers/HEX/record.json    what it is; a layer without it does not exist
 //! layers/HEX/inventory      what each file of it is (inventory.rs)
+//! layers/HEX/verity         what the kernel tells of each file, where they are sealed (verity.rs)
 //! layers/.tmp-N/            being unpacked; thrown away at start
 //! layers/.replaced-HEX-N/   was broken; containers may still run on it (replace.rs)
 //! layers/.trash/            no longer needed
@@ -13,59 +14,37 @@
 //! so, a new boot throws it away, since a power cut may have left its files empty.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::{
+    borrowed::{self, Borrowed, Known as Lenders},
     complete::complete,
     error::{Error, io_error},
     home::Home,
-    inventory,
+    inventory::{self, INVENTORY},
     lower::Lower,
+    record::{Known, LayerRecord, UNFINISHED, read_record, write_record},
     replace::{REPLACED, Replacing},
     trash::Trash,
-    verify::{Verified, verify},
+    verify::{Recorded, Stop, Verified, verify},
+    verity::{self, SEALS, Sealing, Seals},
 };
 use crate::{
     id::{ChainId, Digest},
     unpack::{Unpacked, Usage},
 };
 
-pub(super) const UNFINISHED: &str = ".tmp-";
-const TREE: &str = "fs";
-pub(super) const RECORD: &str = "record.json";
-const INVENTORY: &str = "inventory";
-
-/// What is remembered of a layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerRecord {
-    /// Its name: itself and all below.
-    pub chain: ChainId,
-    /// The layer below.
-    pub below: Option<ChainId>,
-    /// The digest of its tar.
-    pub diff_id: Digest,
-    /// What it takes.
-    pub usage: Usage,
-    /// It hides all below.
-    pub opaque_root: bool,
-    /// The boot in which it was made.
-    pub boot_id: String,
-    /// It is on the disk for good.
-    pub durable: bool,
-    /// The digest of its inventory; `None`: it was made by a version that wrote none.
-    #[serde(default)]
-    pub inventory: Option<Digest>,
-}
+/// The tree's name in the layer's directory.
+pub(super) const TREE: &str = "fs";
 
 /// The layers of a node.
 #[derive(Debug)]
@@ -76,32 +55,13 @@ pub struct Layers {
     trash: Trash,
     known: RwLock<Known>,
     replacing: Replacing,
+    pub(super) sealing: Sealing,
+    /// Held while a record is written anew: each change is of the record as it is.
+    rewriting: Mutex<()>,
     /// Layers that are known no more while their directories are still there: a commit of the
     /// same layer waits for `left`.
     leaving: Mutex<HashSet<ChainId>>,
     left: Condvar,
-}
-
-/// The layers' records, and what they take together.
-#[derive(Debug, Default)]
-struct Known {
-    records: HashMap<ChainId, LayerRecord>,
-    usage: Usage,
-}
-
-impl Known {
-    fn insert(&mut self, record: LayerRecord) {
-        self.usage += record.usage;
-        if let Some(before) = self.records.insert(record.chain.clone(), record) {
-            self.usage -= before.usage;
-        }
-    }
-
-    fn remove(&mut self, chain: &ChainId) {
-        if let Some(before) = self.records.remove(chain) {
-            self.usage -= before.usage;
-        }
-    }
 }
 
 /// Layers that are forgotten and not yet thrown away.
@@ -173,6 +133,8 @@ impl Layers {
             next: AtomicU64::new(0),
             known: RwLock::default(),
             replacing: Replacing::default(),
+            sealing: Sealing::default(),
+            rewriting: Mutex::default(),
             leaving: Mutex::default(),
             left: Condvar::new(),
         };
@@ -217,7 +179,10 @@ impl Layers {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("{UNFINISHED}{number}"));
         let tree = path.join(TREE);
-        fs::create_dir_all(&tree).map_err(io_error("make", &tree))?;
+        let made = fs::create_dir_all(&tree);
+        // The last inode may have gone to the first of the two.
+        made.inspect_err(|_| drop(fs::remove_dir(&path)))
+            .map_err(io_error("make", &tree))?;
         Ok(Staged {
             layers: Arc::clone(self),
             path,
@@ -230,7 +195,6 @@ impl Layers {
         self.known
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .records
             .get(chain)
             .cloned()
     }
@@ -241,8 +205,7 @@ impl Layers {
         self.known
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .records
-            .values()
+            .all()
             .cloned()
             .collect()
     }
@@ -253,18 +216,37 @@ impl Layers {
         self.known
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .usage
+            .usage()
     }
 
     /// Whether a pull can use the layer as it is.
     #[must_use]
     pub fn is_there(&self, chain: &ChainId) -> bool {
-        self.get(chain).is_some() && !self.replacing.is_distrusted(chain)
+        self.get(chain).is_some_and(|record| !record.distrusted)
     }
 
-    /// Has the next pull bring a layer anew, in place of the one that is there.
-    pub fn distrust(&self, chain: ChainId) {
-        self.replacing.distrust(chain);
+    /// Has the next pull bring a layer anew, in place of the one that is there; also after a restart.
+    /// Writes to the disk.
+    pub fn distrust(&self, chain: &ChainId) {
+        let _one = self.rewriting();
+        let known = self.write_known(|known| {
+            let record = known.get_mut(chain);
+            record.map(|record| record.distrusted = true)
+        });
+        let written = known.map_or(Ok(()), |()| {
+            let home = Home::open(self.path(chain))?;
+            home.map_or(Ok(()), |home| home.distrust())
+        });
+        if let Err(error) = written {
+            let error = crate::error::chain(&error);
+            warn!(layer = %chain, error, "a restart would not know that the layer is broken");
+        }
+    }
+
+    pub(super) fn rewriting(&self) -> MutexGuard<'_, ()> {
+        self.rewriting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Throws away trees that were replaced, but for those of layers that somebody has at hand: `held`
@@ -282,17 +264,26 @@ impl Layers {
         self.replacing.has_old()
     }
 
-    /// Holds a layer's files against what they were when it was unpacked. Reads all of them.
+    /// Holds a layer's files against what they were when it was unpacked, and sealed. Reads all of them, or until it
+    /// is to `stop`: then what comes back is not the whole.
     ///
     /// # Errors
     /// `Missing` where it is not there; `NoInventory`.
-    pub fn verify(&self, chain: &ChainId) -> Result<Verified, Error> {
+    pub fn verify(&self, chain: &ChainId, stop: &Stop) -> Result<Verified, Error> {
         let record = self.get(chain);
         let record = record.ok_or_else(|| Error::Missing(chain.clone()))?;
         let digest = record.inventory;
         let digest = digest.ok_or_else(|| Error::NoInventory(chain.clone()))?;
         let path = self.path(chain);
-        Ok(verify(&path.join(TREE), &path.join(INVENTORY), &digest))
+        let seals = record
+            .verity
+            .map(|digest| Seals::open(&path.join(SEALS), &digest, verity::measure));
+        let recorded = Recorded {
+            inventory: &path.join(INVENTORY),
+            digest: &digest,
+            seals,
+        };
+        Ok(verify(&path.join(TREE), recorded, stop))
     }
 
     /// The directory of the layers, for statfs.
@@ -348,11 +339,12 @@ impl Layers {
     /// Says that a layer's directory was synced: not of another one that has come in its place
     /// meanwhile, whatever its name.
     pub(super) fn mark(&self, home: &Home) -> Result<(), Error> {
+        let _one = self.rewriting();
         let Some(record) = home.mark()? else {
             return Ok(());
         };
         // A commit puts its directory in place before it makes it known.
-        self.write_known(|known| match known.records.get_mut(&record.chain) {
+        self.write_known(|known| match known.get_mut(&record.chain) {
             Some(known) if home.is_at_its_path() => *known = record,
             _ => {}
         });
@@ -384,8 +376,34 @@ impl Layers {
         self.directory.join(".empty")
     }
 
+    /// What the files that a layer has from lower ones were; `stack` is that of the lower ones, the
+    /// bottom one first. One whose inventory does not tell it is broken.
+    fn lenders(&self, borrowed: &[Borrowed], stack: &[ChainId]) -> Result<Lenders, Error> {
+        let mut known = Lenders::new();
+        for (number, chain) in stack.iter().rev().enumerate() {
+            let mut its_own = borrowed.iter().filter(|it| it.layer == number).peekable();
+            let Some(first) = its_own.peek() else {
+                continue;
+            };
+            let path = first.path.clone();
+            let digest = self.get(chain).and_then(|record| record.inventory);
+            let inventory = self.path(chain).join(INVENTORY);
+            let found = borrowed::look_up(its_own, &inventory, digest.as_ref(), &mut known);
+            found.map_err(|source| {
+                self.distrust(chain);
+                let layer = chain.clone();
+                Error::Inventory {
+                    layer,
+                    path,
+                    source,
+                }
+            })?;
+        }
+        Ok(known)
+    }
+
     /// The stack that ends with `top`, bottom first.
-    fn stack(&self, top: Option<&ChainId>) -> Result<Vec<ChainId>, Error> {
+    pub(super) fn stack(&self, top: Option<&ChainId>) -> Result<Vec<ChainId>, Error> {
         let mut stack = Vec::new();
         let mut next = top.cloned();
         while let Some(chain) = next {
@@ -399,11 +417,11 @@ impl Layers {
         Ok(stack)
     }
 
-    fn path(&self, chain: &ChainId) -> PathBuf {
+    pub(super) fn path(&self, chain: &ChainId) -> PathBuf {
         self.directory.join(chain.0.hex())
     }
 
-    fn write_known<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+    pub(super) fn write_known<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
         change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -429,9 +447,10 @@ impl Staged {
         };
         let lower = Lower::open(trees.iter().map(PathBuf::as_path))
             .map_err(io_error("open the layers below", &self.path))?;
-        complete(&self.tree(), unpacked, &lower)?;
+        let borrowed = complete(&self.tree(), unpacked, &lower)?;
+        let lenders = self.layers.lenders(&borrowed, &stack)?;
         let path = self.path.join(INVENTORY);
-        let written = inventory::write(&self.tree(), &unpacked.contents, &path);
+        let written = inventory::write(&self.tree(), &unpacked.contents, &lenders, &path);
         let (inventory, usage) = written.map_err(io_error("write", path))?;
         let record = LayerRecord {
             chain: place.chain.clone(),
@@ -442,6 +461,8 @@ impl Staged {
             boot_id: self.layers.boot_id.clone(),
             durable: false,
             inventory: Some(inventory),
+            distrusted: false,
+            verity: None,
         };
         write_record(&self.path, &record)?;
         let path = self.layers.path(&place.chain);
@@ -449,7 +470,6 @@ impl Staged {
         if !self.put(&path, &place.chain)? {
             return Ok(());
         }
-        self.layers.replacing.trust(&place.chain);
         self.layers.write_known(|known| known.insert(record));
         Ok(())
     }
@@ -465,11 +485,12 @@ impl Staged {
             error.kind(),
             io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
         );
-        let replacing = &self.layers.replacing;
-        if is_taken && replacing.is_distrusted(chain) {
+        let there = self.layers.get(chain);
+        if is_taken && there.as_ref().is_some_and(|there| there.distrusted) {
+            let replacing = &self.layers.replacing;
             return replacing.exchange(&self.path, path, chain).map(|()| true);
         }
-        match is_taken && self.layers.get(chain).is_some() {
+        match is_taken && there.is_some() {
             true => Ok(false),
             false => Err(io_error("commit", path)(error)),
         }
@@ -482,20 +503,4 @@ impl Drop for Staged {
             warn!(%error, "unfinished layer left for the next start");
         }
     }
-}
-
-fn read_record(path: &Path) -> io::Result<LayerRecord> {
-    let text = fs::read(path.join(RECORD))?;
-    serde_json::from_slice(&text).map_err(io::Error::from)
-}
-
-fn write_record(path: &Path, record: &LayerRecord) -> Result<(), Error> {
-    let (file, unfinished) = (
-        path.join(RECORD),
-        path.join(format!("{UNFINISHED}{RECORD}")),
-    );
-    let text = serde_json::to_vec(record).expect("a record of strings and numbers is valid JSON");
-    fs::write(&unfinished, text)
-        .and_then(|()| fs::rename(&unfinished, &file))
-        .map_err(io_error("write", file))
 }

@@ -5,6 +5,7 @@
 
 use std::{
     ffi::OsStr,
+    io,
     os::fd::OwnedFd,
     os::unix::ffi::OsStrExt,
     path::{Component, Path},
@@ -25,8 +26,8 @@ pub(super) struct Lower(Vec<OwnedFd>);
 pub(super) enum Found {
     /// A directory; the nearest layer's has the attributes.
     Directory(OwnedFd),
-    /// Anything else, in this directory.
-    Other(OwnedFd),
+    /// Anything else, in this directory of the layer with this number, the nearest one first.
+    Other(OwnedFd, usize),
 }
 
 impl Lower {
@@ -40,11 +41,10 @@ impl Lower {
 
     /// What the stack shows at `path`; `None` where it shows nothing.
     pub fn find(&self, path: &Path) -> Result<Option<Found>, Errno> {
-        let mut layers = self
-            .0
-            .iter()
-            .map(OwnedFd::try_clone)
-            .collect::<Result<Vec<_>, _>>()
+        let roots = self.0.iter().enumerate();
+        let mut layers = roots
+            .map(|(number, root)| Ok((number, root.try_clone()?)))
+            .collect::<io::Result<Vec<_>>>()
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::MFILE))?;
         let mut names = path
             .components()
@@ -63,17 +63,18 @@ impl Lower {
             }
             layers = next;
         }
-        Ok(layers.into_iter().next().map(Found::Directory))
+        let nearest = layers.into_iter().next();
+        Ok(nearest.map(|(_, directory)| Found::Directory(directory)))
     }
 }
 
 /// Goes into `name`: the directories that merge there go to `next`; what hides them comes back.
 fn step(
-    layers: Vec<OwnedFd>,
+    layers: Vec<(usize, OwnedFd)>,
     name: &OsStr,
-    next: &mut Vec<OwnedFd>,
+    next: &mut Vec<(usize, OwnedFd)>,
 ) -> Result<Option<Found>, Errno> {
-    for layer in layers {
+    for (number, layer) in layers {
         let stat = match fs::statat(&layer, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
             stat => stat?,
@@ -81,11 +82,12 @@ fn step(
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             let whiteout = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
                 && stat.st_rdev == 0;
-            return Ok((next.is_empty() && !whiteout).then_some(Found::Other(layer)));
+            let is_shown = next.is_empty() && !whiteout;
+            return Ok(is_shown.then_some(Found::Other(layer, number)));
         }
         let directory = fs::openat(&layer, name.as_bytes(), directory_flags(), Mode::empty())?;
         let opaque = fs::fgetxattr(&directory, OPAQUE, &mut [0; 8]).is_ok();
-        next.push(directory);
+        next.push((number, directory));
         if opaque {
             break;
         }

@@ -5,6 +5,7 @@
 //! does; a writable directory is fresh for each container and mounted once, so `volatile` is safe:
 //! it does not outlive the boot.
 
+mod borrowed;
 mod complete;
 mod error;
 pub mod fakes;
@@ -12,12 +13,15 @@ mod home;
 mod inventory;
 mod layers;
 mod lower;
+mod projects;
+mod record;
 mod relocate;
 mod replace;
 #[cfg(test)]
 mod tests;
 mod trash;
 mod verify;
+mod verity;
 mod walk;
 mod whiteouts;
 
@@ -33,9 +37,11 @@ use corten_shim::api::RootfsMount;
 use self::error::io_error;
 pub use self::{
     error::Error,
-    layers::{LayerRecord, Layers, Leaving, Place, Staged},
+    layers::{Layers, Leaving, Place, Staged},
+    projects::Projects,
+    record::LayerRecord,
     trash::Trash,
-    verify::{Deviation, Difference, Verified},
+    verify::{Deviation, Difference, Stop, Verified},
 };
 use crate::{id::ChainId, trees, unpack::Usage};
 
@@ -71,19 +77,25 @@ pub trait Snapshotter: Send + Sync {
     /// # Errors
     /// Where it cannot be read.
     fn usage(&self, directory: &Path) -> Result<Usage, Error>;
+
+    /// The same as the file system counts it, at once and to the byte, with what overlayfs needs for itself;
+    /// `None` where it does not.
+    fn counted(&self, directory: &Path) -> Option<Usage>;
 }
 
 /// Roots made of overlayfs.
 #[derive(Debug, Clone)]
 pub struct Overlay {
     layers: Arc<Layers>,
+    projects: Arc<Projects>,
 }
 
 impl Overlay {
-    /// Roots on these layers.
+    /// Roots on these layers, the writable ones counted by these projects.
     #[must_use]
-    pub fn new(layers: Arc<Layers>) -> Self {
-        Self { layers }
+    pub fn new(layers: Arc<Layers>, projects: Projects) -> Self {
+        let projects = Arc::new(projects);
+        Self { layers, projects }
     }
 
     /// The options that name the layers, topmost first.
@@ -112,6 +124,8 @@ impl Snapshotter for Overlay {
                 .create(path)
                 .map_err(io_error("make", path))?;
         }
+        // One for both: nothing is renamed from one project's directory into another's.
+        self.projects.make(&[&upper, &work]);
         if let Some(top) = self.layers.trees(layers)?.first() {
             copy_root(top, &upper)?;
         }
@@ -137,16 +151,47 @@ impl Snapshotter for Overlay {
     }
 
     fn usage(&self, directory: &Path) -> Result<Usage, Error> {
-        let (upper, mut usage) = (directory.join(UPPER), Usage::default());
-        let add = |stat: &rustix::fs::Stat| {
-            usage.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK;
-            usage.inodes += 1;
-        };
-        match trees::visit(&upper, add) {
+        let (upper, mut walked) = (directory.join(UPPER), Walked::default());
+        match trees::visit(&upper, |stat| walked.add(stat)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(io_error("walk", upper)(error))
             }
-            _ => Ok(usage),
+            _ => Ok(walked.usage()),
+        }
+    }
+
+    fn counted(&self, directory: &Path) -> Option<Usage> {
+        self.projects.usage(&directory.join(UPPER))
+    }
+}
+
+/// What a walk has seen, in parts of [`WHOLE`]: of a file with several names each counts for its part, so
+/// that none has to be remembered.
+#[derive(Default)]
+struct Walked {
+    bytes: u128,
+    inodes: u128,
+}
+
+/// One byte, or one inode.
+const WHOLE: u128 = 1 << 32;
+
+impl Walked {
+    fn add(&mut self, stat: &rustix::fs::Stat) {
+        let names = match trees::is_directory(stat) {
+            true => 1,
+            false => u128::from(stat.st_nlink).max(1),
+        };
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+        self.bytes += u128::from(blocks * STAT_BLOCK) * WHOLE / names;
+        self.inodes += WHOLE / names;
+    }
+
+    fn usage(&self) -> Usage {
+        let whole = |parts: u128| u64::try_from((parts + WHOLE / 2) / WHOLE).unwrap_or(u64::MAX);
+        Usage {
+            bytes: whole(self.bytes),
+            inodes: whole(self.inodes),
         }
     }
 }

@@ -116,7 +116,7 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 
 /// The target of the symbolic link that the lower layers show at `path`.
 fn link_at(lower: &Lower, path: &Path) -> Result<Option<PathBuf>, Errno> {
-    let Some(Found::Other(holder)) = lower.find(path)? else {
+    let Some(Found::Other(holder, _)) = lower.find(path)? else {
         return Ok(None);
     };
     match fs::readlinkat(&holder, file_name(path), Vec::new()) {

@@ -27,52 +27,31 @@ use crate::id::{ChainId, Digest};
 /// Prefix of the names of old trees.
 pub(super) const REPLACED: &str = ".replaced-";
 
-/// Which layers are not to be used for a pull, and which trees are old.
+/// The trees that are old, and whose layer each was.
 #[derive(Debug, Default)]
-pub(super) struct Replacing(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    distrusted: HashSet<ChainId>,
-    old: Vec<(ChainId, PathBuf)>,
-}
+pub(super) struct Replacing(Mutex<Vec<(ChainId, PathBuf)>>);
 
 impl Replacing {
-    /// From now on the next pull brings this layer anew.
-    pub fn distrust(&self, chain: ChainId) {
-        self.state().distrusted.insert(chain);
-    }
-
-    /// It was brought anew.
-    pub fn trust(&self, chain: &ChainId) {
-        self.state().distrusted.remove(chain);
-    }
-
-    /// Whether it has to be brought anew.
-    pub fn is_distrusted(&self, chain: &ChainId) -> bool {
-        self.state().distrusted.contains(chain)
-    }
-
     /// Takes up an old tree that an earlier daemon has left.
     pub fn take_in(&self, path: PathBuf) {
         let hex = path.file_name().and_then(|name| name.to_str());
         let hex = hex.and_then(|name| name.strip_prefix(REPLACED)?.split('-').next());
         match hex.and_then(|hex| Digest::from_hex(hex).ok()) {
-            Some(digest) => self.state().old.push((ChainId(digest), path)),
+            Some(digest) => self.old().push((ChainId(digest), path)),
             None => warn!(path = %path.display(), "not a layer's name"),
         }
     }
 
     /// Puts the tree at `from` in the place of the layer at `at`.
     pub fn exchange(&self, from: &Path, at: &Path, chain: &ChainId) -> Result<(), Error> {
-        let mut state = self.state();
+        let mut all = self.old();
         let parent = at.parent().unwrap_or(at);
         let name = |number: usize| format!("{REPLACED}{}-{number}", chain.0.hex());
         let free = (0..).map(|number| parent.join(name(number)));
         let mut free = free.filter(|path| path.symlink_metadata().is_err());
         let old = free.next().unwrap_or_else(|| parent.join(name(0)));
         fs::rename(from, &old).map_err(io_error("rename", from))?;
-        state.old.push((chain.clone(), old.clone()));
+        all.push((chain.clone(), old.clone()));
         renameat_with(CWD, &old, CWD, at, RenameFlags::EXCHANGE)
             .map_err(io_error("replace", at))?;
         info!(layer = %chain, "broken layer replaced");
@@ -85,13 +64,10 @@ impl Replacing {
         held: impl FnOnce() -> HashSet<ChainId>,
         trash: &Trash,
     ) -> Result<(), Error> {
-        let mut state = self.state();
+        let mut old = self.old();
         let held = held();
-        let (kept, gone) = state
-            .old
-            .drain(..)
-            .partition(|(chain, _)| held.contains(chain));
-        state.old = kept;
+        let (kept, gone) = old.drain(..).partition(|(chain, _)| held.contains(chain));
+        *old = kept;
         let thrown: Vec<_> = Vec::into_iter(gone)
             .map(|(_, path)| trash.throw(&path))
             .collect();
@@ -100,10 +76,10 @@ impl Replacing {
 
     /// Whether there are old trees.
     pub fn has_old(&self) -> bool {
-        !self.state().old.is_empty()
+        !self.old().is_empty()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn old(&self) -> MutexGuard<'_, Vec<(ChainId, PathBuf)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

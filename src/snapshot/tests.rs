@@ -1,5 +1,7 @@
 //! The store on a real directory; the cases that need marks of overlayfs need root.
 
+mod borrowed;
+
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use tempfile::TempDir;
@@ -219,7 +221,7 @@ fn a_layer_that_came_during_a_sync_is_not_taken_for_durable() {
 fn a_root_is_described_and_taken_away() {
     let root = TempDir::new().unwrap();
     let layers = with_base(&root);
-    let overlay = Overlay::new(Arc::clone(&layers));
+    let overlay = Overlay::new(Arc::clone(&layers), Projects::default());
     let container = TempDir::new_in(root.path()).unwrap();
     let mounts = overlay.prepare(container.path(), &[chain("base")]).unwrap();
     let options = &mounts[0].options;
@@ -228,6 +230,15 @@ fn a_root_is_described_and_taken_away() {
     assert_eq!(mode(&container.path().join(UPPER)), 0o711);
     fs::write(container.path().join("upper/file"), b"x").unwrap();
     assert_eq!(overlay.usage(container.path()).unwrap().inodes, 1);
+    let one = overlay.usage(container.path()).unwrap();
+    for name in ["again", "third"] {
+        fs::hard_link(
+            container.path().join("upper/file"),
+            container.path().join("upper").join(name),
+        )
+        .unwrap();
+    }
+    assert_eq!(overlay.usage(container.path()).unwrap(), one, "one file");
     overlay.remove(container.path()).unwrap();
     assert!(!container.path().join(UPPER).exists() && !container.path().join(WORK).exists());
     overlay.remove(container.path()).unwrap();

@@ -1,4 +1,5 @@
-//! Holds a layer's tree against its inventory, file for file.
+//! Holds a layer's tree against its inventory, file for file, and what the kernel tells of each against the
+//! list of its seals, where it has one.
 //!
 //! Clean pages are dropped before a file is read, so that the disk is asked and not the memory (pages
 //! that a running program has mapped stay). Memory does not grow with the layer.
@@ -8,13 +9,21 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{self, AtomicBool},
+    },
 };
 
-use rustix::fs::{Advice, fadvise};
+use rustix::{
+    fs::{Advice, fadvise},
+    io::Errno,
+};
 
 use super::{
     complete::to_path,
     inventory::{self, Entries, Entry, What},
+    verity::{Seal, Seals},
     walk::{Place, order, walk},
 };
 use crate::id::Digest;
@@ -52,10 +61,40 @@ pub struct Verified {
     pub bytes: u64,
 }
 
-/// Compares the tree with the inventory at `path`, which has this digest.
-pub(super) fn verify(tree: &Path, path: &Path, digest: &Digest) -> Verified {
-    let mut comparison = Comparison::default();
-    if let Err(error) = comparison.run(tree, path, digest) {
+/// How somebody who asked for a verification ends it.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// From now on nothing more is read; what was found so far is all there is.
+    pub fn ask(&self) {
+        self.0.store(true, atomic::Ordering::Relaxed);
+    }
+
+    /// Whether somebody has asked.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.0.load(atomic::Ordering::Relaxed)
+    }
+}
+
+/// What is known of a tree.
+pub(super) struct Recorded<'a> {
+    /// Where its inventory is.
+    pub inventory: &'a Path,
+    /// What digest that has.
+    pub digest: &'a Digest,
+    /// The seals of its files, where they are sealed and the list can be read.
+    pub seals: Option<io::Result<Seals>>,
+}
+
+/// Compares the tree with what is recorded of it.
+pub(super) fn verify(tree: &Path, recorded: Recorded<'_>, stop: &Stop) -> Verified {
+    let mut comparison = Comparison {
+        stop: stop.clone(),
+        ..Comparison::default()
+    };
+    if let Err(error) = comparison.run(tree, recorded) {
         let detail = error.to_string();
         comparison.found(Difference::Unreadable, b"", detail);
     }
@@ -65,16 +104,22 @@ pub(super) fn verify(tree: &Path, path: &Path, digest: &Digest) -> Verified {
 #[derive(Default)]
 struct Comparison {
     result: Verified,
+    stop: Stop,
     /// Sums of files with several names, by inode: each is read once.
     linked: HashMap<u64, u64>,
     /// The entry that is next, read ahead.
     next: Option<Entry>,
+    /// Those of the files of the entries to come.
+    seals: Option<Seals>,
 }
 
 impl Comparison {
-    fn run(&mut self, tree: &Path, path: &Path, digest: &Digest) -> io::Result<()> {
+    fn run(&mut self, tree: &Path, recorded: Recorded<'_>) -> io::Result<()> {
         let unreadable = |error| io::Error::other(format!("the layer's inventory: {error}"));
-        let mut entries = Entries::open(path, digest).map_err(unreadable)?;
+        let unsealed = |error| io::Error::other(format!("the list of the layer's seals: {error}"));
+        let entries = Entries::open(recorded.inventory, recorded.digest);
+        let mut entries = entries.map_err(unreadable)?;
+        self.seals = recorded.seals.transpose().map_err(unsealed)?;
         self.next = entries.next().map_err(unreadable)?;
         walk::<io::Error>(tree, |place| self.place(place, &mut entries))?;
         while self.next.is_some() {
@@ -84,6 +129,9 @@ impl Comparison {
     }
 
     fn place(&mut self, place: &Place<'_>, entries: &mut Entries) -> io::Result<()> {
+        if self.stop.is_asked() {
+            return Err(Errno::CANCELED.into());
+        }
         loop {
             let ahead = self.next.as_ref();
             match ahead.map(|entry| order(&entry.path, place.path)) {
@@ -99,20 +147,33 @@ impl Comparison {
                 }
             }
         }
-        if let Some(entry) = std::mem::replace(&mut self.next, entries.next()?) {
-            self.compare(place, &entry);
+        if let Some((entry, seal)) = self.take(entries)? {
+            self.compare(place, &entry, seal);
         }
         Ok(())
     }
 
     fn missing(&mut self, entries: &mut Entries) -> io::Result<()> {
-        if let Some(entry) = std::mem::replace(&mut self.next, entries.next()?) {
+        if let Some((entry, _)) = self.take(entries)? {
             self.found(Difference::Missing, &entry.path, "it is gone".into());
         }
         Ok(())
     }
 
-    fn compare(&mut self, place: &Place<'_>, was: &Entry) {
+    /// The entry that is next, and of a file its seal.
+    fn take(&mut self, entries: &mut Entries) -> io::Result<Option<(Entry, Option<Seal>)>> {
+        let Some(entry) = std::mem::replace(&mut self.next, entries.next()?) else {
+            return Ok(None);
+        };
+        let seals = self.seals.as_mut();
+        let seal = match (seals, &entry.what) {
+            (Some(seals), What::File(..)) => Some(seals.next()?),
+            _ => None,
+        };
+        Ok(Some((entry, seal)))
+    }
+
+    fn compare(&mut self, place: &Place<'_>, was: &Entry, seal: Option<Seal>) {
         let stat = &place.stat;
         if stat.st_mode != was.mode {
             let detail = format!("its mode is {:o}, was {:o}", stat.st_mode, was.mode);
@@ -126,7 +187,12 @@ impl Comparison {
             );
             return self.found(Difference::Changed, place.path, detail);
         }
-        match self.content(place, &was.what) {
+        let held = self.content(place, &was.what);
+        let held = held.and_then(|differs| match (differs, &self.seals, seal) {
+            (None, Some(seals), Some(seal)) => seals.differs(&inventory::open(place)?, &seal),
+            (differs, ..) => Ok(differs),
+        });
+        match held {
             Ok(None) => {}
             Ok(Some(detail)) => self.found(Difference::Changed, place.path, detail),
             Err(error) => self.found(Difference::Unreadable, place.path, error.to_string()),
@@ -152,15 +218,17 @@ impl Comparison {
     }
 
     fn sum(&mut self, place: &Place<'_>, pieces: Option<&[(u64, u64)]>) -> io::Result<u64> {
-        if let Some(sum) = self.linked.get(&place.stat.st_ino) {
+        // The sum of a sparse file is one of the pieces that its entry names.
+        let is_shared = place.stat.st_nlink > 1 && pieces.is_none();
+        if let Some(sum) = self.linked.get(&place.stat.st_ino).filter(|_| is_shared) {
             return Ok(*sum);
         }
         let file = inventory::open(place)?;
         // Best effort: a file system without it is read from memory.
         let _ = fadvise(&file, 0, None, Advice::DontNeed);
-        let (sum, read) = inventory::read_sum(&file, pieces)?;
+        let (sum, read) = inventory::read_sum(&file, pieces, &self.stop)?;
         self.result.bytes += read;
-        if place.stat.st_nlink > 1 {
+        if is_shared {
             self.linked.insert(place.stat.st_ino, sum);
         }
         Ok(sum)

@@ -135,5 +135,6 @@ pub fn a_sandbox(name: &str) -> Sandbox {
         network: None,
         release: Release::default(),
         ips: Vec::new(),
+        selinux_level: None,
     }
 }

@@ -23,6 +23,10 @@ const SANDBOX: [&str; 2] = ["sandbox.json", "creating.json"];
 /// A container's.
 const CONTAINER: [&str; 3] = ["container.json", "created.json", "creating.json"];
 const TRASH: &str = "trash";
+/// The rooms of objects. Each may be a file system of its own.
+const ROOMS: [&str; 2] = ["sandboxes", "containers"];
+/// What is thrown away in a room that is.
+const TRASH_INSIDE: &str = ".trash";
 
 /// Records below a root directory.
 #[derive(Debug)]
@@ -40,14 +44,14 @@ impl FileStore {
     /// # Errors
     /// Where the disk refuses.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for name in ["sandboxes", "containers", TRASH] {
+        for name in ROOMS.into_iter().chain([TRASH]) {
             let dir = root.join(name);
             fs::create_dir_all(&dir).map_err(|e| StoreError::io("create", &dir, e))?;
         }
         let trash = root.join(TRASH);
-        let mut left = Vec::new();
-        for entry in fs::read_dir(&trash).map_err(|e| StoreError::io("list", &trash, e))? {
-            left.push(entry.map_err(|e| StoreError::io("list", &trash, e))?.path());
+        let mut left = thrown_away(&trash)?;
+        for room in ROOMS {
+            left.extend(thrown_away(&root.join(room).join(TRASH_INSIDE))?);
         }
         let sender = deleter().map_err(|e| StoreError::io("start to delete in", &trash, e))?;
         for path in left {
@@ -69,14 +73,36 @@ impl FileStore {
     fn discard(&self, dir: &Path, name: &str) -> Result<(), StoreError> {
         let number = self.removed.fetch_add(1, Ordering::Relaxed);
         let name = format!("{name}-{}-{number}", std::process::id());
-        let target = self.root.join(TRASH).join(name);
-        match fs::rename(dir, &target) {
+        let failed = |e| StoreError::io("discard", dir, e);
+        let mut target = self.root.join(TRASH).join(&name);
+        let mut renamed = fs::rename(dir, &target);
+        if renamed
+            .as_ref()
+            .is_err_and(|e| e.kind() == ErrorKind::CrossesDevices)
+        {
+            let inside = dir.with_file_name(TRASH_INSIDE);
+            fs::create_dir_all(&inside).map_err(failed)?;
+            target = inside.join(name);
+            renamed = fs::rename(dir, &target);
+        }
+        match renamed {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|e| StoreError::io("discard", dir, e))?,
+            other => other.map_err(failed)?,
         }
         let _ = self.trash.send(target);
         Ok(())
     }
+}
+
+/// What is in a trash directory, which may be absent.
+fn thrown_away(trash: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = |e| StoreError::io("list", trash, e);
+    let entries = match fs::read_dir(trash) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    paths.collect::<Result<_, _>>().map_err(failed)
 }
 
 /// How nice the deleter is: it gets a tenth of what others get who want the same processor.
@@ -157,15 +183,16 @@ fn read_records<T: DeserializeOwned, I: FromStr>(
     let entries = fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))?;
     for entry in entries {
         let object = entry.map_err(|e| StoreError::io("list", dir, e))?.path();
+        // The trash, and what a file system of its own has at its top, such as lost+found.
+        let Some(id) = object_name(&object) else {
+            continue;
+        };
         match read_furthest(&object, names) {
             Ok(record) => records.push(record),
             Err(error) if error.is_absent() => discard_unrecorded(&object, unreadable),
-            Err(error) if error.is_torn() => match object_name(&object) {
-                Some(id) => torn.push(id),
-                None => unreadable.push(error),
-            },
+            Err(error) if error.is_torn() => torn.push(id),
             Err(error) => {
-                unread.extend(object_name(&object));
+                unread.push(id);
                 unreadable.push(error);
             }
         }
@@ -293,6 +320,22 @@ mod tests {
             sandbox.state = state;
             store.save_sandbox(&sandbox).unwrap();
             assert_eq!(store.load().unwrap().sandboxes, [sandbox.clone()]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).unwrap();
+        let found = root.path().join("containers/lost+found");
+        fs::create_dir(&found).unwrap();
+        assert!(store.load().unwrap().unreadable.is_empty());
+        assert!(found.is_dir());
+        let thrown = root.path().join("containers/.trash/half deleted");
+        fs::create_dir_all(&thrown).unwrap();
+        let _store = FileStore::open(root.path()).unwrap();
+        while thrown.exists() {
+            std::thread::yield_now();
         }
     }
 

@@ -16,8 +16,8 @@
 //! to the log and the figures.
 //!
 //! Invariants: back-pressure goes from end to end: what a client does not take is not read from its
-//! process or pod. A session holds one buffer for each direction and what its transport keeps, less
-//! than 256 KiB together. A session's end is told once.
+//! process or pod. A session holds one buffer for each direction and what its transport keeps, at most
+//! 256 KiB together, with TLS too. A session's end is told once.
 
 mod account;
 mod end;

@@ -20,7 +20,7 @@ pub enum Outlet {
 }
 
 impl Outlet {
-    /// Writes all; returns when there is room for more.
+    /// Writes all. Some of it may still be kept here then.
     ///
     /// # Errors
     /// Where the client does not take it any more.
@@ -30,6 +30,18 @@ impl Outlet {
                 sender.message(*channel, bytes).await
             }
             Self::Stream(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    /// Waits until nothing is kept of what was written: who has more to say needs no place for it
+    /// before that.
+    ///
+    /// # Errors
+    /// As [`Outlet::write`].
+    pub async fn taken(&mut self) -> io::Result<()> {
+        match self {
+            Self::Channel(..) | Self::Port(..) => Ok(()),
+            Self::Stream(stream) => stream.flush().await,
         }
     }
 

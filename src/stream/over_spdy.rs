@@ -13,7 +13,7 @@ use super::pairs::{Pairs, Refused};
 use super::port_forward::{self, Flow};
 use super::remote_command::{self, Streams};
 use super::source::{Dial, Inlet, Joint, Mouth, Steer};
-use super::spdy::{self, Incoming, Limits, ResetStatus, SpdyError};
+use super::spdy::{self, Incoming, Limits, ResetStatus, SpdyError, Stall};
 use super::watch::Watch;
 use super::websocket::Io;
 use crate::engine::session::Wants;
@@ -28,9 +28,13 @@ const COMMAND_STREAMS: usize = 16;
 
 /// How long a client may take for goodbyes where its session was cut.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// How long one connection that its pod does not read may hold the others of a session up. spdystream
-/// keeps no windows: what it sends for one stream stands before what it sends for all others.
-const STALL: Duration = Duration::from_secs(5);
+/// How long one connection that its pod does not read may hold a session up. spdystream keeps no
+/// windows: what it sends for one stream stands before what it sends for all others, also before new
+/// ones, for which client-go waits 30 seconds. A pod may well pause for less.
+const STALL: Stall = Stall {
+    others: Duration::from_secs(25),
+    alone: Duration::from_secs(120),
+};
 
 /// A negotiated protocol of exec and attach, `vN.channel.k8s.io`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,14 +15,14 @@ use super::port_forward::{self, Flow, Pair};
 use super::remote_command::{self, Streams};
 use super::source::{Dial, Inlet, Joint, Steer};
 use super::watch::Watch;
-use super::websocket::{Close, Io, Over, Receiver, Sender, channels::Coding, open};
+use super::websocket::{Close, Io, Over, Receiver, Sender, Tunnel, channels::Coding, open};
 use crate::engine::session::Wants;
 use crate::error::Result;
+use futures::FutureExt;
 use futures::future::join_all;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::io::{DuplexStream, duplex};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -30,15 +30,16 @@ const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: usize = 4;
 
-/// What waits between the connection and who reads a channel, in bytes.
-pub(super) const QUEUE: usize = 32 * 1024;
+/// What waits between the connection and who reads a channel, in bytes; for all ports of a session
+/// together, as each may wait for its pod.
+pub(super) const QUEUE: usize = 16 * 1024;
 /// The same for sizes of a terminal.
 pub(super) const SIZES: usize = 1024;
 /// Each port has two channels, whose numbers have 8 bits; 255 is how v5 says that one has ended.
 pub const MOST_PORTS: usize = 127;
 /// How long a client may take to say goodbye too where its session was cut. Until it does what it
 /// sends is read: closing a connection with unread bytes would take back what was sent to it.
-pub const GOODBYE: Duration = Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A negotiated protocol of exec and attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,13 +102,15 @@ pub async fn ports<D: Dial>(
     let mut routes = Vec::new();
     let mut pairs = Vec::new();
     for (port, data) in ports.iter().zip((0..=252).step_by(2)) {
-        let (ours, theirs) = duplex(QUEUE);
+        let (ours, theirs) = duplex(QUEUE / ports.len());
         routes.extend([Some(ours), None]);
         pairs.push(Pair {
             port: *port,
             from: Box::new(theirs),
             to: Outlet::Port(sender.clone(), data),
             error: Outlet::Port(sender.clone(), data + 1),
+            // A channel can only end.
+            reset: std::future::pending().boxed(),
         });
     }
     let flow = Flow::new(Arc::clone(&watch.traffic));
@@ -155,7 +158,7 @@ async fn converse(
     };
     routes.clear();
     let goodbye = async {
-        // It fails where the client has gone, or was left in the middle of a frame.
+        // It fails where the client has gone.
         if sender.close(close).await.is_err() {
             return;
         }
@@ -179,40 +182,9 @@ fn of(over: Over) -> End {
     }
 }
 
-/// The bytes of another protocol inside of a WebSocket, and what carries them there and back until
-/// that protocol is over.
-pub fn tunnel(io: Io) -> (Io, impl Future<Output = io::Result<()>> + Send) {
-    let (mut receiver, sender) = open(io, Coding::Tunnel);
-    let (inward, read) = duplex(QUEUE);
-    let (write, mut outward) = duplex(QUEUE);
-    let carry = async move {
-        let out = async {
-            let mut buffer = vec![0; QUEUE];
-            loop {
-                match outward.read(&mut buffer).await? {
-                    0 => return sender.close(Close::Normal).await,
-                    read => sender.message(0, &buffer[..read]).await?,
-                }
-            }
-        };
-        let into = async {
-            let mut routes = [Some(inward)];
-            let over = receiver.pass_on(&mut routes, &sender).await;
-            // The protocol inside hears the end.
-            drop(over);
-        };
-        tokio::pin!(out, into);
-        tokio::select! {
-            // Until the client says goodbye too: who reads inside waits for it, for as long as it will.
-            done = &mut out => {
-                into.await;
-                done
-            }
-            // The protocol inside has last words, and then the client's goodbye is answered.
-            () = &mut into => out.await,
-        }
-    };
-    (Box::new(tokio::io::join(read, write)), carry)
+/// Another protocol inside of a WebSocket.
+pub fn tunnel(io: Io) -> Io {
+    Box::new(Tunnel::new(io))
 }
 
 #[cfg(test)]

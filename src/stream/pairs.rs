@@ -7,6 +7,8 @@ use super::outlet::Outlet;
 use super::port_forward::Pair;
 use super::source::Inlet;
 use super::spdy::{Opening, ResetStatus};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
@@ -28,7 +30,7 @@ pub enum Refused {
 
 /// One of the two.
 enum Half {
-    Data(Inlet, Outlet),
+    Data(Inlet, Outlet, BoxFuture<'static, ()>),
     Error(Outlet),
 }
 
@@ -119,7 +121,9 @@ fn accept(opening: Opening, is_data: bool) -> Half {
     let stream = opening.reply();
     if is_data {
         let (reader, writer) = stream.split();
-        Half::Data(Box::new(reader), Outlet::Stream(Box::new(writer)))
+        let reset = reader.until_reset().boxed();
+        let to = Outlet::Stream(Box::new(writer));
+        Half::Data(Box::new(reader), to, reset)
     } else {
         Half::Error(Outlet::Stream(Box::new(stream.into_writer())))
     }
@@ -127,14 +131,14 @@ fn accept(opening: Opening, is_data: bool) -> Half {
 
 fn pair(port: u16, one: Half, other: Half) -> Option<Pair> {
     match (one, other) {
-        (Half::Data(from, to), Half::Error(error)) | (Half::Error(error), Half::Data(from, to)) => {
-            Some(Pair {
-                port,
-                from,
-                to,
-                error,
-            })
-        }
+        (Half::Data(from, to, reset), Half::Error(error))
+        | (Half::Error(error), Half::Data(from, to, reset)) => Some(Pair {
+            port,
+            from,
+            to,
+            error,
+            reset,
+        }),
         (Half::Data(..), Half::Data(..)) | (Half::Error(_), Half::Error(_)) => None,
     }
 }

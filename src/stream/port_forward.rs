@@ -20,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -30,7 +31,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most that is read at once from a pod, in bytes.
-pub(super) const FROM_POD: usize = 48 * 1024;
+pub(super) const FROM_POD: usize = 32 * 1024;
 /// The most that is read at once from a client, in bytes.
 pub(super) const TO_POD: usize = 16 * 1024;
 /// What is read at once from a pod by who has waited for the buffer for too long, in bytes.
@@ -76,6 +77,8 @@ pub struct Pair {
     pub to: Outlet,
     /// Where it hears that the port was not reached.
     pub error: Outlet,
+    /// Is over when the client has reset the connection, whoever reads or waits then.
+    pub reset: BoxFuture<'static, ()>,
 }
 
 /// What connects to a pod's ports, once it is there: for all connections of a session.
@@ -105,6 +108,7 @@ pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, flow: &Flow) {
         from,
         mut to,
         mut error,
+        reset,
     } = pair;
     let connected = match dialer.await {
         Ok(dialer) => dial(&*dialer, port).await,
@@ -119,7 +123,10 @@ pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, flow: &Flow) {
             to.abandon().await;
         }
         Ok(pod) => {
-            let whole = exchange(pod, from, &mut to, flow).await;
+            let whole = tokio::select! {
+                whole = exchange(pod, from, &mut to, flow) => whole,
+                () = reset => Err(io::ErrorKind::ConnectionReset.into()),
+            };
             let _ = error.finish().await;
             if whole.is_err() {
                 to.abandon().await;
@@ -138,17 +145,25 @@ async fn dial<D: Dial>(dialer: &D, port: u16) -> Result<TcpStream> {
 }
 
 /// Passes on both directions, to the end of both or to the first that breaks.
-async fn exchange(
-    mut pod: TcpStream,
-    from: Inlet,
-    to: &mut Outlet,
-    flow: &Flow,
-) -> std::io::Result<()> {
+async fn exchange(pod: TcpStream, from: Inlet, to: &mut Outlet, flow: &Flow) -> io::Result<()> {
     // It only delays small packets.
     let _ = pod.set_nodelay(true);
-    let (pod_says, pod_hears) = pod.split();
     let can_end = to.can_end();
-    let (down, up) = (down(pod_says, to, flow), up(from, pod_hears, flow));
+    let mut pod = Pod {
+        connection: pod,
+        may_end: !can_end,
+    };
+    let Pod {
+        connection,
+        may_end,
+    } = &mut pod;
+    let (pod_says, pod_hears) = connection.split();
+    let down = down(pod_says, to, flow);
+    let up = async {
+        up(from, pod_hears, flow).await?;
+        *may_end = true;
+        Ok(())
+    };
     if can_end {
         return tokio::try_join!(down, up).map(drop);
     }
@@ -159,8 +174,24 @@ async fn exchange(
     }
 }
 
+/// A connection to a pod. Dropped before its client has ended its direction, where that can be told,
+/// the pod sees a reset: an end would say that all had come.
+struct Pod {
+    connection: TcpStream,
+    may_end: bool,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if !self.may_end {
+            // It is closed in any case.
+            let _ = self.connection.set_zero_linger();
+        }
+    }
+}
+
 /// An idle connection has no buffer here, and one that waits for its client has no more than its share.
-async fn down(pod: ReadHalf<'_>, to: &mut Outlet, flow: &Flow) -> std::io::Result<()> {
+async fn down(pod: ReadHalf<'_>, to: &mut Outlet, flow: &Flow) -> io::Result<()> {
     loop {
         pod.readable().await?;
         let (most, _place) = flow.place().await;
@@ -170,15 +201,18 @@ async fn down(pod: ReadHalf<'_>, to: &mut Outlet, flow: &Flow) -> std::io::Resul
             Ok(read) => {
                 to.write(&buffer).await?;
                 flow.traffic.send(read);
+                // What is kept for the client is the only copy.
+                drop(buffer);
+                to.taken().await?;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
 }
 
 /// A pod that reads no more holds nobody up. What a pod does not take yet stays where it is.
-async fn up(mut from: Inlet, pod: WriteHalf<'_>, flow: &Flow) -> std::io::Result<()> {
+async fn up(mut from: Inlet, pod: WriteHalf<'_>, flow: &Flow) -> io::Result<()> {
     let mut pod = Some(pod);
     loop {
         if let Some(open) = &pod
@@ -204,7 +238,7 @@ async fn up(mut from: Inlet, pod: WriteHalf<'_>, flow: &Flow) -> std::io::Result
 }
 
 /// The next bytes, none at the end. Who waits for them has no buffer.
-async fn read(from: &mut Inlet) -> std::io::Result<Vec<u8>> {
+async fn read(from: &mut Inlet) -> io::Result<Vec<u8>> {
     poll_fn(|cx| {
         let mut buffer = vec![0; TO_POD];
         let mut space = ReadBuf::new(&mut buffer);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariant: what a client does not take is not read from its process. Nothing is kept but one
-//! buffer for each direction.
+//! buffer for each direction, and of what a process says none where the transport keeps the rest.
 
 use super::end::{End, Form};
 use super::outlet::Outlet;
@@ -16,12 +16,15 @@ use super::source::{Inlet, Joint, Mouth, Steer};
 use super::watch::{Traffic, Watch};
 use crate::engine::session::Ended;
 use crate::error::Result;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-/// One read of what a process says: most of what a pipe holds, and one frame.
-pub(super) const OUTPUT: usize = 48 * 1024;
+/// One read of what a process says: half of what a pipe holds, and one frame.
+pub(super) const OUTPUT: usize = 32 * 1024;
 /// What a process complains is little.
 pub(super) const COMPLAINT: usize = 8 * 1024;
 /// One read of what a client types or sends.
@@ -110,9 +113,17 @@ async fn join<P: Steer>(
         tokio::join!(input, sizes);
         std::future::pending::<()>().await;
     };
-    tokio::select! {
+    let end = tokio::select! {
         done = both => done.map_or_else(|end| end, |(end, ())| end),
         () = others => End::ClientGone,
+    };
+    match end {
+        // The container was, when it ended: what it said may have been cut off since.
+        End::Gone => match joint.process.wait().await {
+            Ok(Ended::TooSlow) => End::TooSlow,
+            _ => End::Gone,
+        },
+        end => end,
     }
 }
 
@@ -121,13 +132,19 @@ async fn join<P: Steer>(
 async fn end_of<P: Steer>(process: &P, said: &Notify) -> Result<End, End> {
     match process.wait().await {
         Ok(Ended::Exited { code }) => Ok(End::Exited(code)),
-        Ok(Ended::Gone) => Ok(End::Gone),
-        Ok(Ended::TooSlow) => {
-            let _ = tokio::time::timeout(LAST_OUTPUT, said.notified()).await;
-            Err(End::TooSlow)
-        }
+        // Who does not take what was said last is cut off after that.
+        Ok(Ended::Gone) => tokio::select! {
+            () = said.notified() => Ok(End::Gone),
+            () = process.cut_off() => Err(too_slow(said).await),
+        },
+        Ok(Ended::TooSlow) => Err(too_slow(said).await),
         Err(error) => Err(End::Failed(error)),
     }
+}
+
+async fn too_slow(said: &Notify) -> End {
+    let _ = tokio::time::timeout(LAST_OUTPUT, said.notified()).await;
+    End::TooSlow
 }
 
 /// What a process says goes to the client, to its end, at most so many bytes at once.
@@ -139,19 +156,30 @@ async fn say(
     let (Some(mut from), Some(to)) = (from, to) else {
         return Ok(());
     };
-    let mut buffer = vec![0; most];
     loop {
-        let read = from.read(&mut buffer).await;
-        let read = read.map_err(|e| {
+        let said = next(&mut from, most).await.map_err(|e| {
             End::Failed(crate::error::Error::internal("read what the process says").caused_by(e))
         })?;
-        if read == 0 {
+        if said.is_empty() {
             return Ok(());
         }
-        let written = to.write(&buffer[..read]).await;
-        written.map_err(|e| End::ClientLost(e.to_string()))?;
-        traffic.send(read);
+        let lost = |e: io::Error| End::ClientLost(e.to_string());
+        to.write(&said).await.map_err(lost)?;
+        traffic.send(said.len());
+        // What is kept for the client is the only copy.
+        drop(said);
+        to.taken().await.map_err(lost)?;
     }
+}
+
+/// The next bytes, none at the end. Who waits for them has no buffer.
+async fn next(from: &mut Inlet, most: usize) -> io::Result<Vec<u8>> {
+    poll_fn(|cx| {
+        let mut buffer = Vec::with_capacity(most);
+        let read = pin!(from.read_buf(&mut buffer)).poll(cx);
+        read.map_ok(|_| buffer)
+    })
+    .await
 }
 
 /// What a client sends goes to the process, to its end. A process that has closed its stdin holds

@@ -17,7 +17,7 @@ use super::over_spdy::{self, Terms};
 use super::over_websocket;
 use super::socket::Socket;
 use super::source::{Joint, Source};
-use super::tls::{Acceptor, Files};
+use super::tls::{Acceptor, Files, bounded};
 use super::watch::{Phase, Watch};
 use super::websocket::Io;
 use crate::engine::session::{Kind, Session, Wants};
@@ -290,7 +290,7 @@ impl<S: Source> Desk<S> {
                 let shaken = acceptor.accept(Socket(Arc::clone(&client)));
                 let shaken = tokio::time::timeout(PATIENCE, shaken).await;
                 let shaken = shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-                Box::new(shaken.context(ErrorKind::Unavailable, || "agree on TLS".to_owned())?)
+                bounded(shaken.context(ErrorKind::Unavailable, || "agree on TLS".to_owned())?)
             }
         };
         let answer = |request| {
@@ -420,28 +420,13 @@ impl<S: Source> Desk<S> {
                         over_websocket::ports(io, coding, &ports, dialer, &mut watch).await
                     }
                     Protocol::TunnelledPorts => {
-                        let (io, carried) = over_websocket::tunnel(io);
-                        let forwarded = over_spdy::ports(io, dialer, creation, &mut watch);
-                        tunnelled(forwarded, carried).await
+                        let io = over_websocket::tunnel(io);
+                        over_spdy::ports(io, dialer, creation, &mut watch).await
                     }
                     _ => over_spdy::ports(io, dialer, creation, &mut watch).await,
                 }
             }
         }
-    }
-}
-
-/// A session and what carries its bytes, which may not outlive it: a client that takes nothing would
-/// keep it for ever.
-async fn tunnelled<T>(session: impl Future<Output = End>, carried: impl Future<Output = T>) -> End {
-    tokio::pin!(session, carried);
-    tokio::select! {
-        end = &mut session => {
-            // What is left is a goodbye.
-            let _ = tokio::time::timeout(over_websocket::GOODBYE, carried).await;
-            end
-        }
-        _ = &mut carried => session.await,
     }
 }
 

@@ -33,6 +33,8 @@ pub trait Steer: Send + Sync {
     fn resize(&self, width: u16, height: u16) -> impl Future<Output = Result<()>> + Send;
     /// Waits for its end.
     fn wait(&self) -> impl Future<Output = Result<Ended>> + Send;
+    /// Waits until the client is cut off, also after that end.
+    fn cut_off(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// Where the ports of a pod are.
@@ -108,6 +110,10 @@ impl Steer for Process {
 
     async fn wait(&self) -> Result<Ended> {
         Process::wait(self).await
+    }
+
+    async fn cut_off(&self) {
+        Process::cut_off(self).await;
     }
 }
 

@@ -7,6 +7,7 @@
 //! Invariant: the files are looked at off the event loop, at most once a second, when a client comes;
 //! storage that hangs holds no client up for longer than a moment.
 
+use super::websocket::Io;
 use crate::error::{Context, Error, Kind, Result};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,13 +17,28 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// How long the files are taken to be as they were.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a client waits for a look at them.
 const GLANCE: Duration = Duration::from_millis(500);
+
+/// What a connection keeps of what its client does not take, in bytes: half of what a record can have.
+const KEPT: usize = 8 * 1024;
+/// The most that TLS holds of a session: what its client does not take, a record that was read and not
+/// taken yet, and the most of the next one (RFC 8446, 5.2), in bytes.
+#[cfg(test)]
+pub(super) const MOST_HELD: usize = KEPT + 16 * 1024 + 16 * 1024 + 2048;
+
+/// A connection, which keeps no more than its part of what a session may.
+pub fn bounded<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(mut client: TlsStream<T>) -> Io {
+    client.get_mut().1.set_buffer_limit(Some(KEPT));
+    Box::new(client)
+}
 
 /// Where the files are.
 #[derive(Debug, Clone)]

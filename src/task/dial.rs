@@ -1,6 +1,6 @@
-//! Connections into a pod's network, by `corten-shim dial`: one process for as long as somebody
-//! forwards ports, however many connections that makes. After that it goes back to the node's network
-//! and into reserve, so that sessions in a row start no program.
+//! Connections into a pod's network, over sockets that `corten-shim dial` makes there: one process for
+//! as long as somebody forwards ports, however many connections that makes. After that it goes back
+//! to the node's network and into reserve, so that sessions in a row start no program.
 
 use super::TaskError;
 use super::process::{Kill, Spawned};
@@ -9,12 +9,16 @@ use super::spare::{Starter, Verb};
 use corten_shim::api::{DialReply, DialRequest, DialWish};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, sockopt};
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -22,20 +26,22 @@ use tokio::task::JoinHandle;
 /// What such a helper is called.
 pub const VERB: &str = "dial";
 
-type Dialled = Result<Option<OwnedFd>, Errno>;
+type Made = Result<Vec<OwnedFd>, Errno>;
 
 /// The daemon's own network namespace, which is the node's.
 const HOME: &str = "/proc/self/ns/net";
 /// How long a dialer may take to come back from a pod.
 const WAY_HOME: Duration = Duration::from_secs(1);
 
-/// A process in a pod's network namespace that connects to its ports. Dropped, it leaves the pod;
+/// A process in a pod's network namespace that makes sockets to its ports. Dropped, it leaves the pod;
 /// connections that were made live on.
 pub struct Dialer {
     /// There until it is dropped.
     line: Option<Arc<Line>>,
     listener: JoinHandle<()>,
     home: Option<Home>,
+    /// What came when the pod was joined, for the first connection.
+    first: Mutex<Vec<OwnedFd>>,
 }
 
 /// Where a dialer goes when it is not needed any more.
@@ -60,7 +66,7 @@ struct Line {
     socket: PacketSocket,
     next: AtomicU64,
     /// Who waits for which answer; `None` once the process has gone.
-    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Dialled>>>>,
+    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Made>>>>,
 }
 
 impl Dialer {
@@ -75,6 +81,7 @@ impl Dialer {
             listener: tokio::spawn(listen(Arc::clone(&line))),
             line: Some(line),
             home: None,
+            first: Mutex::default(),
         }
     }
 
@@ -83,25 +90,56 @@ impl Dialer {
         verb: &'static str,
         wish: DialWish,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<Dialled, TaskError> {
+    ) -> Result<Made, TaskError> {
         let line = self.line.as_ref().ok_or(TaskError::Gone { verb })?;
         line.ask(verb, wish, fds).await
     }
 
-    /// Connects to a TCP port of the pod's loopback, by IPv4 or else by IPv6; the socket does not
-    /// block.
+    /// Connects to a TCP port of the pod's loopback, by IPv4 or else by IPv6.
     ///
     /// # Errors
-    /// [`TaskError::Dial`] with the kernel's reason; else that the process has gone.
-    pub async fn connect(&self, port: u16) -> Result<OwnedFd, TaskError> {
-        let verb = "connect to a port of the pod";
-        let dialled = self.ask(verb, DialWish::Connect(port), &[]).await?;
-        let source = |errno: Errno| TaskError::Dial {
+    /// [`TaskError::Dial`] with the kernel's reason, of the two addresses the first one's; else that
+    /// the process has gone.
+    pub async fn connect(&self, port: u16) -> Result<TcpStream, TaskError> {
+        let mut refused = None;
+        for socket in self.sockets(port).await? {
+            // Most listen at the first or nowhere: its reason is what a person wants to know.
+            match connect(socket, port).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => drop(refused.get_or_insert(error)),
+            }
+        }
+        let source = refused.unwrap_or_else(|| Errno::AFNOSUPPORT.into());
+        Err(TaskError::Dial { port, source })
+    }
+
+    /// Sockets for one connection, in the order in which they are tried.
+    async fn sockets(&self, port: u16) -> Result<Vec<OwnedFd>, TaskError> {
+        let first = std::mem::take(&mut *lock(&self.first));
+        if !first.is_empty() {
+            return Ok(first);
+        }
+        let verb = "make a socket in the pod's network";
+        let made = self.ask(verb, DialWish::Sockets, &[]).await?;
+        made.map_err(|errno| TaskError::Dial {
             port,
             source: errno.into(),
-        };
-        dialled.map_err(source)?.ok_or(TaskError::Protocol { verb })
+        })
     }
+}
+
+async fn connect(socket: OwnedFd, port: u16) -> io::Result<TcpStream> {
+    let address: SocketAddr = match sockopt::socket_domain(&socket)? {
+        AddressFamily::INET6 => (Ipv6Addr::LOCALHOST, port).into(),
+        _ => (Ipv4Addr::LOCALHOST, port).into(),
+    };
+    TcpSocket::from_std_stream(socket.into())
+        .connect(address)
+        .await
+}
+
+fn lock<T>(place: &Mutex<T>) -> MutexGuard<'_, T> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Line {
@@ -110,7 +148,7 @@ impl Line {
         verb: &'static str,
         wish: DialWish,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<Dialled, TaskError> {
+    ) -> Result<Made, TaskError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         match &mut *self.waiting() {
@@ -125,8 +163,8 @@ impl Line {
         answer.await.map_err(|_| TaskError::Gone { verb })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Dialled>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Made>>>> {
+        lock(&self.waiting)
     }
 }
 
@@ -135,15 +173,15 @@ async fn listen(line: Arc<Line>) {
     while let Ok(Some(received)) = line.socket.receive_any::<DialReply>().await {
         let DialReply { id, errno } = received.message;
         let waiter = line.waiting().as_mut().and_then(|all| all.remove(&id));
-        let dialled = match errno {
+        let made = match errno {
             // It is nothing to the other connections.
             0 if received.lost => Err(Errno::MFILE),
-            0 => Ok(received.fds.into_iter().next()),
+            0 => Ok(received.fds),
             errno => Err(Errno::from_raw_os_error(errno)),
         };
         if let Some(waiter) = waiter {
-            // Who asked may have gone away: then the connection is closed.
-            let _ = waiter.send(dialled);
+            // Who asked may have gone away: then they are closed.
+            let _ = waiter.send(made);
         }
     }
     *line.waiting() = None;
@@ -159,7 +197,7 @@ pub async fn start(starter: &Arc<Starter>, network: Option<&Path>) -> Result<Dia
     if let Some(namespace) = namespace {
         let fds = [namespace.as_fd()];
         let joined = dialer.ask(verb, DialWish::Join, &fds).await?;
-        joined.map_err(|errno| failed(errno.into()))?;
+        dialer.first = Mutex::new(joined.map_err(|errno| failed(errno.into()))?);
     }
     starter.fill(Verb::Dial);
     dialer.home = Some(Home {
@@ -186,8 +224,8 @@ async fn go_home(mut line: Arc<Line>, home: Home) {
     }
 }
 
-/// Whether the dialer is in the node's network again. What it had connected on the way is closed.
-async fn rest(socket: &PacketSocket, id: u64) -> std::io::Result<bool> {
+/// Whether the dialer is in the node's network again. What it has made on the way is closed.
+async fn rest(socket: &PacketSocket, id: u64) -> io::Result<bool> {
     let home = File::open(HOME)?;
     let wish = DialWish::Rest;
     socket

@@ -41,6 +41,7 @@ struct World {
     updates: Vec<String>,
     execs: Vec<FakeExec>,
     attached: Vec<FakeAttach>,
+    slow_clients: u64,
     sizes: Vec<(u16, u16)>,
     dialled: Option<Option<PathBuf>>,
 }
@@ -179,7 +180,14 @@ impl ShimTasks {
     /// The exec that was started first and not yet taken.
     #[must_use]
     pub fn exec(&self) -> FakeExec {
-        self.world().execs.remove(0)
+        self.try_exec().unwrap()
+    }
+
+    /// The same, where there is one.
+    #[must_use]
+    pub fn try_exec(&self) -> Option<FakeExec> {
+        let mut world = self.world();
+        (!world.execs.is_empty()).then(|| world.execs.remove(0))
     }
 
     /// The client that attached first and was not yet taken.
@@ -210,6 +218,11 @@ impl ShimTasks {
     pub fn cut_off(&self, id: &ContainerId) {
         *self.world().cuts.entry(id.clone()).or_default() += 1;
         self.tell(id, TaskEventKind::ShimLost);
+    }
+
+    /// A shim has cut off one who did not read.
+    pub fn count_slow_client(&self) {
+        self.world().slow_clients += 1;
     }
 
     /// How often a shim was sought.
@@ -432,6 +445,7 @@ impl Task for FakeTask {
         Ok(Health {
             dropped_lines: 3,
             log_errno: 28,
+            slow_clients: self.tasks.world().slow_clients,
             ..Health::default()
         })
     }

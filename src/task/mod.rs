@@ -14,6 +14,7 @@ mod exec;
 #[cfg(test)]
 pub mod fakes;
 mod process;
+mod program;
 mod sandbox;
 pub mod seccomp;
 mod shim;
@@ -24,6 +25,7 @@ mod strays;
 pub use dial::Dialer;
 pub use error::TaskError;
 pub use exec::{Exec, ExecEnd};
+pub use program::Program;
 pub use sandbox::probe as probe_user_namespaces;
 pub use shim::ShimTasks;
 

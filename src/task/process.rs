@@ -2,18 +2,18 @@
 //! mistaken for another.
 
 use super::TaskError;
+use super::program::Program;
 use super::socket::PacketSocket;
 use corten_shim::stat::start_time;
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::oneshot;
 
 /// A program of `corten-shim` that was started. Dropping it leaves the program alone.
@@ -58,17 +58,18 @@ impl Kill {
 ///
 /// The child is reaped in the background. It is not killed with the daemon.
 pub fn spawn<S: AsRef<OsStr>>(
-    program: &Path,
+    program: &Program,
     verb: &'static str,
     arguments: impl IntoIterator<Item = S>,
 ) -> Result<Spawned, TaskError> {
     let failed = |source| TaskError::Spawn {
-        program: program.to_owned(),
+        program: program.path().to_owned(),
         source,
     };
     let (socket, theirs) =
         PacketSocket::pair().map_err(|source| TaskError::Socket { verb, source })?;
-    let child = Command::new(program)
+    let child = program
+        .command()
         .arg(verb)
         .args(arguments)
         .stdin(Stdio::from(theirs))
@@ -164,11 +165,12 @@ pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[tokio::test]
     async fn a_program_that_does_not_end_by_itself_is_killed() {
-        let sleep = Path::new("/bin/sleep");
-        let Spawned { socket, kill } = spawn(sleep, "1000", std::iter::empty::<&str>()).unwrap();
+        let sleep = Program::plain(Path::new("/bin/sleep"));
+        let Spawned { socket, kill } = spawn(&sleep, "1000", std::iter::empty::<&str>()).unwrap();
         kill.kill_after(Duration::from_millis(10));
         // The other end is its stdin, and nobody else's.
         let said = socket.receive::<()>();

@@ -3,11 +3,14 @@
 use super::TaskError;
 use super::error::within;
 use super::process::{self, Spawned};
+use super::program::Program;
 use super::spare::{Starter, Verb};
 use crate::model::sandbox::{IdMapping, Namespaces, Sandbox, UserNamespace};
 use corten_shim::api::{
     IdMap, IdMaps, PinRequest, Pins, ProcessName, SandboxReply, SandboxRequest,
 };
+use corten_shim::packet::Received;
+use rustix::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,14 +43,32 @@ pub async fn pin(starter: &Arc<Starter>, pod: &Sandbox) -> Result<Option<(i32, u
 /// Tries out whether pods can have user namespaces, with layers below this directory.
 pub async fn probe(program: &Path, layers: &Path) -> Result<(), TaskError> {
     let verb = "try a user namespace";
-    let spawned = process::spawn(program, VERB, std::iter::empty::<&str>())?;
-    match answer(spawned, verb, &SandboxRequest::Probe(layers.to_owned())).await? {
+    let request = SandboxRequest::Probe(layers.to_owned());
+    match answer(alone(program)?, verb, &request).await?.message {
         SandboxReply::Probed(Ok(())) => Ok(()),
         SandboxReply::Probed(Err(failure)) | SandboxReply::Failed(failure) => {
             Err(TaskError::Refused { verb, failure })
         }
         _ => Err(TaskError::Protocol { verb }),
     }
+}
+
+/// The program by a descriptor through which nobody can write it.
+pub async fn seal(program: &Path) -> Result<OwnedFd, TaskError> {
+    let verb = "seal corten-shim";
+    let request = SandboxRequest::Seal(program.to_owned());
+    let mut received = answer(alone(program)?, verb, &request).await?;
+    match (received.message, received.fds.pop()) {
+        (SandboxReply::Sealed, Some(sealed)) => Ok(sealed),
+        (SandboxReply::Failed(failure), _) => Err(TaskError::Refused { verb, failure }),
+        _ => Err(TaskError::Protocol { verb }),
+    }
+}
+
+/// One that is started by its path, before there is any other way.
+fn alone(program: &Path) -> Result<Spawned, TaskError> {
+    let program = Program::plain(program);
+    process::spawn(&program, VERB, std::iter::empty::<&str>())
 }
 
 /// Takes away what was pinned.
@@ -68,20 +89,20 @@ async fn ask(
 ) -> Result<SandboxReply, TaskError> {
     let answered = answer(starter.take(Verb::Sandbox)?, verb, request).await;
     starter.fill(Verb::Sandbox);
-    answered
+    answered.map(|received| received.message)
 }
 
 async fn answer(
     spawned: Spawned,
     verb: &'static str,
     request: &SandboxRequest,
-) -> Result<SandboxReply, TaskError> {
+) -> Result<Received<SandboxReply>, TaskError> {
     let failed = |source| TaskError::Socket { verb, source };
     let answer = async {
         let socket = &spawned.socket;
         socket.send(request, &[]).await.map_err(failed)?;
         let received = socket.receive::<SandboxReply>().await.map_err(failed)?;
-        received.map(|r| r.message).ok_or(TaskError::Gone { verb })
+        received.ok_or(TaskError::Gone { verb })
     };
     let answered = within(LIMIT, verb, answer).await;
     if matches!(answered, Err(TaskError::Slow { .. })) {

@@ -8,10 +8,11 @@ use super::process::{Kill, Spawned};
 use super::socket::PacketSocket;
 use super::spare::{Starter, Verb};
 use super::{
-    AttachOrder, Attachment, CreateOrder, ExecOrder, Launched, Task, TaskError, TaskEvent, Tasks,
-    Vacancy, exit_of, process, sandbox, strays,
+    AttachOrder, Attachment, CreateOrder, ExecOrder, Launched, Program, Task, TaskError, TaskEvent,
+    Tasks, Vacancy, exit_of, process, sandbox, strays,
 };
 use crate::id::{ContainerId, SandboxId};
+use crate::metrics::ContainerMetrics;
 use crate::model::container::ResolvedUser;
 use crate::model::sandbox::{Namespaces, Sandbox};
 use async_trait::async_trait;
@@ -45,24 +46,30 @@ const END: Duration = Duration::from_secs(30);
 pub struct ShimTasks {
     starter: Arc<Starter>,
     events: mpsc::UnboundedSender<TaskEvent>,
+    metrics: ContainerMetrics,
 }
 
 impl ShimTasks {
     /// With this `corten-shim`; sockets go below `state`, shims into the cgroup `cgroup`, and news
-    /// of containers into `events`.
+    /// of containers into `events`, what their making takes into `metrics`.
     ///
     /// # Errors
     /// Where the directory of the sockets cannot be made.
     pub fn new(
-        program: &Path,
+        program: Program,
         state: &Path,
         cgroup: &Path,
         events: mpsc::UnboundedSender<TaskEvent>,
+        metrics: ContainerMetrics,
     ) -> std::io::Result<Self> {
         let sockets = state.join("shims");
         std::fs::create_dir_all(&sockets)?;
         let starter = Starter::new(program, sockets, cgroup);
-        Ok(Self { starter, events })
+        Ok(Self {
+            starter,
+            events,
+            metrics,
+        })
     }
 
     /// Says hello to a shim that was started.
@@ -80,6 +87,7 @@ impl ShimTasks {
         Ok(Vacant {
             client,
             kill,
+            metrics: self.metrics.clone(),
             _refill: Refill(Arc::clone(&self.starter)),
         })
     }
@@ -174,7 +182,7 @@ impl Tasks for ShimTasks {
         let found = async {
             let client = Client::open(socket, id.clone(), self.events.clone()).await?;
             let answer = client.call(verb, Request::Status).await?;
-            launched(client, verb, answer).map(Some)
+            launched(client, verb, answer, self.metrics.clone()).map(Some)
         };
         within(ANSWER, verb, found).await
     }
@@ -218,6 +226,7 @@ impl Tasks for ShimTasks {
 struct Vacant {
     client: Client,
     kill: Kill,
+    metrics: ContainerMetrics,
     _refill: Refill,
 }
 
@@ -249,12 +258,13 @@ impl Vacancy for Vacant {
         let Self {
             client,
             kill,
+            metrics,
             _refill,
         } = *self;
         let made = async {
             let answer = client.call(verb, create_request(order)).await;
             match answer {
-                Ok(answer) => launched(client, verb, answer),
+                Ok(answer) => launched(client, verb, answer, metrics),
                 Err(error) => {
                     // It has nothing to keep, so it may end; that it did not create is what counts.
                     let _ = client.call("end the shim", Request::Shutdown).await;
@@ -286,13 +296,13 @@ fn launched(
     client: Client,
     verb: &'static str,
     (reply, fds): (Reply, Vec<OwnedFd>),
+    metrics: ContainerMetrics,
 ) -> Result<Launched, TaskError> {
-    let Reply::Status(status) = reply else {
-        return Err(TaskError::Protocol { verb });
-    };
+    let status = status(reply, verb, &metrics)?;
     let task = ShimTask {
         client,
         pidfd: fds.into_iter().next(),
+        metrics,
     };
     let user = status.user.unwrap_or_default();
     Ok(Launched {
@@ -309,11 +319,30 @@ fn launched(
     })
 }
 
+/// The status in an answer; what else is told of the container's making is counted.
+fn status(
+    reply: Reply,
+    verb: &'static str,
+    metrics: &ContainerMetrics,
+) -> Result<api::Status, TaskError> {
+    match reply {
+        Reply::Status(status) => Ok(status),
+        Reply::Timed { status, laps } => {
+            for lap in laps {
+                metrics.took(lap.part.name(), Duration::from_micros(lap.micros.into()));
+            }
+            Ok(status)
+        }
+        _ => Err(TaskError::Protocol { verb }),
+    }
+}
+
 /// One container's shim.
 struct ShimTask {
     client: Client,
     /// The init's; `None` when it had ended before we came.
     pidfd: Option<OwnedFd>,
+    metrics: ContainerMetrics,
 }
 
 impl ShimTask {
@@ -341,10 +370,8 @@ impl ShimTask {
 impl Task for ShimTask {
     async fn start(&self) -> Result<i64, TaskError> {
         let verb = "start the container";
-        match self.call(verb, Request::Start, START).await? {
-            Reply::Status(status) => Ok(status.started_at),
-            _ => Err(TaskError::Protocol { verb }),
-        }
+        let answer = self.call(verb, Request::Start, START).await?;
+        status(answer, verb, &self.metrics).map(|status| status.started_at)
     }
 
     async fn signal(&self, signal: i32) -> Result<(), TaskError> {
@@ -442,8 +469,12 @@ mod tests {
         let (events, _) = mpsc::unbounded_channel();
         let client = Client::open(ours, ContainerId::random(), events).await;
         let client = client.unwrap();
-        let pidfd = None;
-        (ShimTask { client, pidfd }, greeter.join().unwrap())
+        let task = ShimTask {
+            client,
+            pidfd: None,
+            metrics: ContainerMetrics::default(),
+        };
+        (task, greeter.join().unwrap())
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@
 //! outlives the daemon: it ends with its socket.
 
 use super::process::{self, Spawned};
+use super::program::Program;
 use super::{TaskError, dial, exec, sandbox};
 use crate::id::ContainerId;
 use corten_shim::api;
@@ -24,6 +25,8 @@ const DIGITS: usize = 32;
 
 /// After a create its caller starts the container, within this time.
 const MOMENT: Duration = Duration::from_millis(5);
+/// A command that only looks at something is over by then.
+const SHORT_EXEC: Duration = Duration::from_millis(2);
 /// A session of port-forward that is over by then has given its dialer back.
 const SHORT_SESSION: Duration = Duration::from_secs(1);
 
@@ -45,7 +48,8 @@ impl Verb {
     fn moment(self) -> Duration {
         match self {
             Self::Dial => SHORT_SESSION,
-            Self::Run | Self::Exec | Self::Sandbox => MOMENT,
+            Self::Exec => SHORT_EXEC,
+            Self::Run | Self::Sandbox => MOMENT,
         }
     }
 
@@ -61,7 +65,7 @@ impl Verb {
 
 /// Starts programs of `corten-shim`.
 pub struct Starter {
-    program: PathBuf,
+    program: Program,
     sockets: PathBuf,
     cgroup: PathBuf,
     reserves: [Mutex<Reserve>; 4],
@@ -95,18 +99,18 @@ impl Reserve {
 
 impl Starter {
     /// Of this program; sockets of shims go into `sockets`, shims into the cgroup `cgroup`.
-    pub fn new(program: &Path, sockets: PathBuf, cgroup: &Path) -> Arc<Self> {
+    pub fn new(program: Program, sockets: PathBuf, cgroup: &Path) -> Arc<Self> {
         Arc::new(Self {
-            program: program.to_owned(),
+            program,
             sockets,
             cgroup: cgroup.to_owned(),
             reserves: Default::default(),
         })
     }
 
-    /// The program.
+    /// Where the program is.
     pub fn program(&self) -> &Path {
-        &self.program
+        self.program.path()
     }
 
     /// The cgroup of shims.
@@ -240,7 +244,8 @@ mod tests {
         );
         std::fs::write(&program, text).unwrap();
         std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-        Starter::new(&program, dir.join("sockets"), Path::new("/corten/shims"))
+        let program = Program::plain(&program);
+        Starter::new(program, dir.join("sockets"), Path::new("/corten/shims"))
     }
 
     fn started(dir: &Path) -> Vec<String> {

@@ -17,10 +17,12 @@ use std::{
 use rustix::{
     fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
+    process::{getegid, geteuid},
 };
 
 use super::{
     PendingLink, Unpacked,
+    endings::{DEFAULT_ACL, Ending, Endings},
     error::Error,
     path::{EntryPath, to_path},
     root::{Root, apply, is_whiteout, make_opaque},
@@ -39,8 +41,6 @@ const AUFS: &[u8] = b".wh..wh.";
 
 /// What a record of a path costs beside the path's bytes, about.
 const RECORD: u64 = 96;
-/// The xattr of a directory that new entries in it get.
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// What a layer may make this process hold or the disk carry, whatever its size.
 #[derive(Debug, Clone, Copy)]
@@ -59,51 +59,15 @@ impl Limits {
     };
 }
 
-/// What a directory gets at the end: each entry made in it changes its time, and would inherit its
-/// group (setgid) and its default ACL.
-struct Ending {
-    time: (i64, u32),
-    /// Where it has the setgid bit.
-    mode: Option<Mode>,
-    default_acl: Option<Vec<u8>>,
-}
-
-impl Ending {
-    fn of(entry: &Entry) -> Self {
-        let acl = kept_xattrs(entry).find(|(name, _)| *name == DEFAULT_ACL);
-        Self {
-            time: entry.mtime,
-            mode: Some(mode(entry)).filter(|mode| mode.contains(Mode::SGID)),
-            default_acl: acl.map(|(_, value)| value.to_vec()),
-        }
-    }
-
-    fn apply(&self, directory: &OwnedFd) -> Result<(), Errno> {
-        if let Some(mode) = self.mode {
-            fs::fchmod(directory, mode)?;
-        }
-        if let Some(acl) = &self.default_acl {
-            fs::fsetxattr(directory, DEFAULT_ACL, acl, XattrFlags::empty())?;
-        }
-        fs::futimens(directory, &timestamps(self.time))
-    }
-
-    /// Bytes that it takes.
-    fn cost(&self, path: &EntryPath) -> u64 {
-        let acl = self.default_acl.as_ref().map_or(0, Vec::len);
-        RECORD + (path.as_bytes().len() + acl) as u64
-    }
-}
-
 /// Applies entries one after another.
 pub(super) struct Applier {
     root: Root,
     limits: Limits,
     devices: DeviceNodes,
     entries: u64,
-    /// Bytes of `endings`, `links`, `whiteouts` and `contents`.
+    /// Bytes of `links`, `whiteouts` and `contents`.
     remembered: u64,
-    endings: HashMap<EntryPath, Ending>,
+    endings: Endings,
     links: Vec<Option<PendingLink>>,
     /// The place of each in `links`.
     pending: HashMap<EntryPath, usize>,
@@ -114,6 +78,8 @@ pub(super) struct Applier {
     sum: Sum,
     /// Bits that the kernel takes off the mode of a new file.
     umask: Mode,
+    /// The owner and group that a new file gets.
+    own: (u32, u32),
 }
 
 impl Applier {
@@ -125,7 +91,7 @@ impl Applier {
             limits,
             entries: 0,
             remembered: 0,
-            endings: HashMap::new(),
+            endings: Endings::default(),
             links: Vec::new(),
             pending: HashMap::new(),
             whiteouts: Vec::new(),
@@ -133,6 +99,7 @@ impl Applier {
             contents: Contents::default(),
             sum: Sum::default(),
             umask: umask(),
+            own: (geteuid().as_raw(), getegid().as_raw()),
         })
     }
 
@@ -167,7 +134,8 @@ impl Applier {
         if self.entries.max(self.root.usage.inodes) > self.limits.entries {
             return too_many("entries", self.limits.entries);
         }
-        if self.remembered + self.root.remembered > self.limits.remembered {
+        let remembered = self.remembered + self.root.remembered + self.endings.remembered;
+        if remembered > self.limits.remembered {
             return too_many("bytes of directories and links", self.limits.remembered);
         }
         Ok(())
@@ -175,13 +143,7 @@ impl Applier {
 
     /// Gives directories what they get last and tells what the commit has to know.
     pub fn finish(self) -> Result<Unpacked, Error> {
-        for (path, ending) in &self.endings {
-            // A directory that a later entry replaced is no longer there.
-            if let Ok(directory) = self.root.existing(path.as_bytes()) {
-                let applied = ending.apply(&directory);
-                applied.map_err(apply("set the attributes of", path.as_bytes()))?;
-            }
-        }
+        self.endings.apply(&self.root)?;
         let (implied, usage) = self.root.into_implied();
         Ok(Unpacked {
             usage,
@@ -194,49 +156,51 @@ impl Applier {
     }
 
     fn directory(&mut self, path: EntryPath, entry: &Entry) -> Result<(), Error> {
-        if !path.is_root() {
-            self.make_directory(&path)?;
-        }
+        let bare = mode(entry).difference(Mode::SGID);
+        let is_new = !path.is_root() && self.make_directory(&path, bare)?;
         self.root.mentioned(&path);
-        let directory = self.root.existing(path.as_bytes())?;
+        let (differs, owned) = (self.differs(bare), self.owned(entry));
+        let directory = self.root.directory(path.as_bytes())?;
         let failed = |errno| apply("set the attributes of", path.as_bytes())(errno);
-        fs::fchown(&directory, owner(entry), group(entry)).map_err(failed)?;
-        fs::fchmod(&directory, mode(entry).difference(Mode::SGID)).map_err(failed)?;
-        for (name, value) in kept_xattrs(entry).filter(|(name, _)| *name != DEFAULT_ACL) {
-            fs::fsetxattr(&directory, name, value, XattrFlags::empty()).map_err(failed)?;
+        if !is_new || !owned {
+            fs::fchown(directory, owner(entry), group(entry)).map_err(failed)?;
         }
-        let ending = Ending::of(entry);
-        let before = self.endings.get(&path);
-        self.remembered -= before.map_or(0, |before| before.cost(&path));
-        self.remembered += ending.cost(&path);
-        self.endings.insert(path, ending);
-        Ok(())
+        if !is_new || differs {
+            fs::fchmod(directory, bare).map_err(failed)?;
+        }
+        for (name, value) in kept_xattrs(entry).filter(|(name, _)| *name != DEFAULT_ACL) {
+            fs::fsetxattr(directory, name, value, XattrFlags::empty()).map_err(failed)?;
+        }
+        let failed = apply("look at", path.as_bytes());
+        let remembered = self.endings.insert(directory, path, Ending::of(entry));
+        remembered.map_err(failed)
     }
 
-    /// A directory of this name, over whatever the layer had there.
-    fn make_directory(&mut self, path: &EntryPath) -> Result<(), Error> {
+    /// A directory of this name, over whatever the layer had there. Gives whether it was made, with
+    /// this mode but for the umask.
+    fn make_directory(&mut self, path: &EntryPath, mode: Mode) -> Result<bool, Error> {
         self.replaces_pending(path);
         let parent = self.root.parent(path)?;
         let failed = |errno| apply("make the directory", path.as_bytes())(errno);
-        match fs::mkdirat(parent, path.name(), Mode::RWXU) {
+        match fs::mkdirat(parent, path.name(), mode) {
             Ok(()) => {
                 self.root.usage.add_directory();
-                return Ok(());
+                return Ok(true);
             }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed(errno)),
         }
         let stat = fs::statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Ok(());
+            return Ok(false);
         }
         let over_whiteout = is_whiteout(parent, path.name());
-        self.root.clear(path)?;
-        self.make_directory(path)?;
+        self.clear(path)?;
+        self.make_directory(path, mode)?;
         if over_whiteout {
             make_opaque(&self.root.existing(path.as_bytes())?).map_err(failed)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn file<R: Source>(
@@ -275,19 +239,26 @@ impl Applier {
 
     /// Only what differs from what a new file of this process has.
     fn file_attributes(&self, file: &File, entry: &Entry) -> Result<(), Errno> {
-        let special = Mode::SUID | Mode::SGID | Mode::SVTX;
-        let owned = entry.uid == rustix::process::geteuid().as_raw()
-            && entry.gid == rustix::process::getegid().as_raw();
-        if !owned {
+        if !self.owned(entry) {
             fs::fchown(file, owner(entry), group(entry))?;
         }
-        if mode(entry).intersects(self.umask | special) {
+        if self.differs(mode(entry)) {
             fs::fchmod(file, mode(entry))?;
         }
         for (name, value) in kept_xattrs(entry) {
             fs::fsetxattr(file, name, value, XattrFlags::empty())?;
         }
         fs::futimens(file, &timestamps(entry.mtime))
+    }
+
+    /// Whether what this process makes has the entry's owner and group from the start.
+    fn owned(&self, entry: &Entry) -> bool {
+        (entry.uid, entry.gid) == self.own
+    }
+
+    /// Whether what is made with this mode may have another.
+    fn differs(&self, mode: Mode) -> bool {
+        mode.intersects(self.umask | Mode::SUID | Mode::SGID | Mode::SVTX)
     }
 
     fn hard_link(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), Error> {
@@ -317,7 +288,7 @@ impl Applier {
     fn pending_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), Error> {
         let parent = self.root.parent(path)?;
         if fs::statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            self.root.clear(path)?;
+            self.clear(path)?;
         }
         self.replaces_pending(path);
         let bytes = 2 * path.as_bytes().len() + target.as_bytes().len();
@@ -407,12 +378,18 @@ impl Applier {
         self.replaces_pending(path);
         let made = match make(self.root.parent(path)?, path.name()) {
             Err(Errno::EXIST) => {
-                self.root.clear(path)?;
+                self.clear(path)?;
                 make(self.root.parent(path)?, path.name())
             }
             made => made,
         };
         made.map_err(apply(operation, path.as_bytes()))
+    }
+
+    /// Makes room for another entry.
+    fn clear(&mut self, path: &EntryPath) -> Result<(), Error> {
+        let gone = |inode| self.endings.forget(inode);
+        self.root.clear(path, gone)
     }
 
     fn whiteout(&mut self, path: &EntryPath) -> Result<(), Error> {
@@ -518,7 +495,7 @@ fn writing(path: &EntryPath, source: std::io::Error) -> Error {
 
 /// Attributes that mean the same in the container as where the image was built. Overlayfs' own
 /// marks from an image would redirect or hide files at will, and labels are the node's matter.
-fn kept_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn kept_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
     let kept = |name: &[u8]| {
         (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
             || matches!(
@@ -533,7 +510,8 @@ fn kept_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
     pairs.filter(move |(name, _)| kept(name) && !name.contains(&0))
 }
 
-fn mode(entry: &Entry) -> Mode {
+/// The permissions that it has.
+pub(super) fn mode(entry: &Entry) -> Mode {
     Mode::from_raw_mode(entry.mode)
 }
 
@@ -553,7 +531,8 @@ fn group(entry: &Entry) -> Option<Gid> {
     Some(group_id(entry))
 }
 
-fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
+/// The time as the kernel is told it.
+pub(super) fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     let time = Timespec {
         tv_sec: seconds,
         tv_nsec: nanoseconds.into(),

@@ -3,6 +3,12 @@
 //!
 //! gzip is flate2 on zlib-rs (several members, as pigz and eStargz write, are one stream); zstd is
 //! the reference library (several frames, skippable ones too).
+//!
+//! What there is to choose from, in MB of a 286 MB layer that one core makes in a second (EPYC with
+//! SHA-NI): inflate of zlib-rs 0.6.8 660, of ISA-L 2.30 765, of libdeflate 1.26, which needs the blob
+//! and the layer whole, 780. ISA-L would save 6 % of a pull's processor time; its bindings want
+//! autotools, libtool and nasm on every machine that builds Corten. SHA-256 is 1,750 with `sha2` and
+//! with `ring` alike, CRC-32 13,900, XXH3 23,000.
 
 use std::io::{self, BufReader, Chain, Cursor, Read};
 

@@ -110,6 +110,11 @@ impl Error {
         )
     }
 
+    /// Whether the disk did not take what was to be written.
+    pub fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::Apply { .. })
+    }
+
     /// The I/O error that a reader of the download was given, if this is one.
     pub fn read_cause(&self) -> Option<&io::Error> {
         match self {

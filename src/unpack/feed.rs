@@ -32,7 +32,11 @@ pub struct FeedReader {
     room: Arc<Semaphore>,
     current: Bytes,
     ended: bool,
+    seen: Option<Seen>,
 }
+
+/// Who is shown each chunk as it comes out of the pipe, on the thread that reads.
+type Seen = Box<dyn FnMut(&[u8]) + Send>;
 
 /// A new pipe.
 pub fn feed() -> (Feeder, FeedReader) {
@@ -43,6 +47,7 @@ pub fn feed() -> (Feeder, FeedReader) {
         room: Arc::clone(&room),
         current: Bytes::new(),
         ended: false,
+        seen: None,
     };
     let feeder = Feeder {
         pieces: sender,
@@ -82,6 +87,15 @@ fn room_of(data: &Bytes) -> u32 {
     data.len().min(ROOM) as u32
 }
 
+impl FeedReader {
+    /// The same with somebody who is shown each chunk before it is read.
+    #[must_use]
+    pub fn seen_by(mut self, seen: impl FnMut(&[u8]) + Send + 'static) -> Self {
+        self.seen = Some(Box::new(seen));
+        self
+    }
+}
+
 impl Drop for FeedReader {
     fn drop(&mut self) {
         self.room.close();
@@ -94,6 +108,9 @@ impl Read for FeedReader {
             match self.pieces.blocking_recv() {
                 Some(Piece::Data(data)) => {
                     self.room.add_permits(room_of(&data) as usize);
+                    if let Some(seen) = &mut self.seen {
+                        seen(&data);
+                    }
                     self.current = data;
                 }
                 Some(Piece::End) => self.ended = true,
@@ -115,6 +132,8 @@ mod tests {
     #[tokio::test]
     async fn bytes_arrive_in_order_and_end() {
         let (feeder, mut reader) = feed();
+        let (show, shown) = std::sync::mpsc::channel();
+        reader = reader.seen_by(move |chunk| show.send(chunk.len()).unwrap());
         let read = tokio::task::spawn_blocking(move || {
             let mut all = String::new();
             reader.read_to_string(&mut all).map(|_| all)
@@ -123,6 +142,7 @@ mod tests {
         assert!(feeder.send(Bytes::from_static(b"two")).await);
         feeder.end();
         assert_eq!(read.await.unwrap().unwrap(), "one two");
+        assert_eq!(shown.iter().collect::<Vec<_>>(), [4, 3]);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Seek},
+    io::{self, Read, Seek, Write},
     os::unix::fs::FileExt,
     path::Path,
     sync::Arc,
@@ -18,7 +18,7 @@ use super::{
     decompress::Decoder,
     error::Error,
     path::EntryPath,
-    stream::Stream,
+    stream::{Stream, buffer},
     tar::{Archive, EntryKind},
 };
 
@@ -53,7 +53,15 @@ impl Members {
     /// # Errors
     /// Where it cannot be read, or is no tar.
     pub fn open(path: &Path, scratch: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(reading)?;
+        Self::of(File::open(path).map_err(reading)?, scratch)
+    }
+
+    /// The same of a file that is open.
+    ///
+    /// # Errors
+    /// As [`Members::open`].
+    pub fn of(mut file: File, scratch: &Path) -> Result<Self, Error> {
+        file.rewind().map_err(reading)?;
         let file = plain(file, scratch)?;
         let members = index(&file)?;
         Ok(Self {
@@ -106,14 +114,12 @@ fn plain(mut file: File, scratch: &Path) -> Result<File, Error> {
     let copied = match decoder {
         Decoder::Plain(_) => None,
         _ => {
-            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            let copy = rustix::fs::open(scratch, flags, Mode::RUSR | Mode::WUSR)
-                .map_err(|errno| reading(errno.into()))?;
-            let mut copy = File::from(copy);
-            io::copy(&mut decoder, &mut copy).map_err(|source| Error::Decompress {
-                format: "archive",
-                source,
-            })?;
+            let copy = scratch_file(scratch).map_err(|error| copying(scratch, error))?;
+            let mut buffer = buffer();
+            while let read @ 1.. = decoder.some(&mut buffer)? {
+                let written = (&copy).write_all(&buffer[..read]);
+                written.map_err(|error| copying(scratch, error))?;
+            }
             Some(copy)
         }
     };
@@ -121,6 +127,16 @@ fn plain(mut file: File, scratch: &Path) -> Result<File, Error> {
     let mut file = copied.unwrap_or(file);
     file.rewind().map_err(reading)?;
     Ok(file)
+}
+
+/// A file that nobody sees, and that ends with this value.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn scratch_file(directory: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)?;
+    Ok(File::from(file))
 }
 
 fn index(file: &File) -> Result<HashMap<Vec<u8>, Place>, Error> {
@@ -158,6 +174,14 @@ fn beside(path: &EntryPath, link: &[u8]) -> Result<Vec<u8>, Error> {
         }
     }
     Ok(EntryPath::parse(&parts.join(&b'/'))?.as_bytes().to_vec())
+}
+
+fn copying(scratch: &Path, source: io::Error) -> Error {
+    Error::Apply {
+        operation: "decompress the archive below",
+        path: scratch.to_owned(),
+        source,
+    }
 }
 
 fn reading(source: io::Error) -> Error {

@@ -12,12 +12,14 @@
 mod apply;
 mod decoding;
 mod decompress;
+mod endings;
 mod error;
 mod feed;
 mod members;
 mod path;
 mod pax;
 mod root;
+mod single;
 mod stream;
 mod sums;
 mod tar;
@@ -40,7 +42,8 @@ use self::{
 pub use self::{
     error::Error,
     feed::{FeedReader, Feeder, feed},
-    members::{Member, Members},
+    members::{Member, Members, scratch_file},
+    single::unpack_file,
     sums::{Content, Contents, Sum},
 };
 use crate::{id::Digest, model::image_policy::DeviceNodes};

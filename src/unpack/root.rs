@@ -1,12 +1,12 @@
 //! The directory that a layer is unpacked into, and how names are found beneath it.
 //!
 //! Every lookup is an `openat2` with `RESOLVE_IN_ROOT`: a symbolic link that the layer made itself
-//! is followed as it would be in the container, never out of it. The last directory stays open,
-//! since tars go directory by directory. Invariant: no path is ever resolved against the host's
-//! root, and the last component of a name is never followed.
+//! is followed as it would be in the container, never out of it. Directories stay open, since tars
+//! go directory by directory, and come back to those above. Invariant: no path is ever resolved
+//! against the host's root, and the last component of a name is never followed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     ffi::CString,
     os::fd::{AsFd, OwnedFd},
     path::Path,
@@ -30,13 +30,17 @@ const IMPLIED_MODE: Mode = Mode::from_raw_mode(0o755);
 const RECORD: u64 = 64;
 /// Components on the way to one directory, with those of links.
 const MOST_STEPS: usize = 512;
+/// Directories that one layer keeps open. What the daemon may open is shared by all that it does.
+const MOST_OPEN: usize = 256;
 /// The mark of a directory that hides what lower layers have below it.
 const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// The tree of a layer while it is made.
 pub(super) struct Root {
     fd: OwnedFd,
-    open: Option<(Vec<u8>, OwnedFd)>,
+    /// By the name under which each was reached. Forgotten as soon as anything gives way to something
+    /// else, which may be what a name led through.
+    open: HashMap<Vec<u8>, OwnedFd>,
     implied: BTreeSet<Vec<u8>>,
     /// Bytes that `implied` took.
     pub remembered: u64,
@@ -55,7 +59,7 @@ impl Root {
         usage.add_directory();
         Ok(Self {
             fd,
-            open: None,
+            open: HashMap::new(),
             implied: BTreeSet::from([Vec::new()]),
             remembered: 0,
             usage,
@@ -83,14 +87,17 @@ impl Root {
         if path.is_empty() {
             return Ok(&self.fd);
         }
-        if self.open.as_ref().is_none_or(|(open, _)| open != path) {
+        if !self.open.contains_key(path) {
             let fd = match self.lookup(path) {
                 Err(Errno::NOENT | Errno::NOTDIR) => self.make_all(path)?,
                 found => found.map_err(apply("open the directory", path))?,
             };
-            self.open = Some((path.to_vec(), fd));
+            if self.open.len() == MOST_OPEN {
+                self.open.clear();
+            }
+            self.open.insert(path.to_vec(), fd);
         }
-        Ok(self.open.as_ref().map_or(&self.fd, |(_, fd)| fd))
+        Ok(&self.open[path])
     }
 
     /// The directory at `path`, if it is there.
@@ -181,28 +188,46 @@ impl Root {
         Ok(made)
     }
 
-    /// Makes room for an entry that is no directory.
-    pub fn clear(&mut self, path: &EntryPath) -> Result<(), Error> {
-        self.open = None;
+    /// Makes room for another entry; tells `gone` the inodes of the directories that go.
+    pub fn clear(&mut self, path: &EntryPath, gone: impl FnMut(u64)) -> Result<(), Error> {
+        self.open.clear();
         let parent = self.existing(path.parent())?;
         let failed = |errno| apply("replace", path.as_bytes())(errno);
         let stat = fs::statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let below = [path.as_bytes(), b"/"].concat();
-            self.implied
-                .retain(|implied| implied != path.as_bytes() && !implied.starts_with(&below));
-            return self.remove_tree(&parent, path.name()).map_err(failed);
+            self.forget_implied(path);
+            return self.remove_tree(&parent, path.name(), gone).map_err(failed);
         }
         fs::unlinkat(&parent, path.name(), AtFlags::empty()).map_err(failed)?;
         self.usage.take_away(&stat);
         Ok(())
     }
 
+    /// Forgets a directory and all below it: not a look at each, for a layer may do this for every
+    /// one that it has.
+    fn forget_implied(&mut self, path: &EntryPath) {
+        let below = [path.as_bytes(), b"/"].concat();
+        let first = |implied: &BTreeSet<Vec<u8>>| {
+            let next = implied.range(below.clone()..).next().cloned();
+            next.filter(|next| next.starts_with(&below))
+        };
+        self.implied.remove(path.as_bytes());
+        while let Some(next) = first(&self.implied) {
+            self.implied.remove(&next);
+        }
+    }
+
     /// Removes a directory and all below it without following anything.
-    fn remove_tree(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    fn remove_tree(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        mut gone: impl FnMut(u64),
+    ) -> Result<(), Errno> {
         let name = CString::new(name).map_err(|_| Errno::INVAL)?;
         trees::remove_at(parent.as_fd(), &name, |stat| {
             if trees::is_directory(stat) {
+                gone(stat.st_ino);
                 self.usage.take_away_directory();
             } else {
                 self.usage.take_away(stat);
@@ -238,7 +263,7 @@ pub(super) fn make_opaque(directory: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// The error of a system call on a path of the layer.
-pub(super) fn apply(operation: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error {
+pub(super) fn apply(operation: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error + use<> {
     let path = to_path(path);
     move |errno| Error::Apply {
         operation,

@@ -5,6 +5,7 @@
 //!   stdin   the descriptor as JSON        stdout  the reason
 //!   exit 0  may be used                   else    may not
 //! ```
+//! Of the daemon's environment it sees what [`ENVIRONMENT`] names, and nothing else.
 //! Source: containerd's `docs/image-verification.md`. Every entry of the directory is a verifier,
 //! in the order of their names; the first that does not say yes ends it. Without the directory, or
 //! with an empty one, nothing is refused.
@@ -29,6 +30,27 @@ use super::{Error, Subject, Verifier};
 
 /// What stdin holds.
 const STDIN_TYPE: &str = "application/vnd.oci.descriptor.v1+json";
+/// What a verifier is told of its surroundings: what it needs to find programs, its own files and
+/// the registry's signatures. containerd hands its whole environment on; a daemon's may hold secrets
+/// that are none of a verifier's business.
+pub(super) const ENVIRONMENT: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "DOCKER_CONFIG",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+/// Where programs are looked for where the daemon has no PATH itself.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Bytes of each stream that are kept; the rest is read and forgotten.
 const LONGEST_OUTPUT: u64 = 32 * 1024;
 
@@ -162,6 +184,13 @@ fn start(program: &Path, subject: &Subject) -> io::Result<Running> {
         .args(["-name", &subject.name.to_string()])
         .args(["-digest", subject.target.digest.as_str()])
         .args(["-stdin-media-type", STDIN_TYPE])
+        .env_clear()
+        .env("PATH", DEFAULT_PATH)
+        .envs(
+            ENVIRONMENT
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -80,6 +80,25 @@ async fn a_verifier_is_told_what_the_image_is() {
     assert_eq!(fs::read_to_string(heard).unwrap(), wanted);
 }
 
+/// cargo sets this for every test.
+#[tokio::test]
+async fn of_the_daemons_environment_a_verifier_sees_what_it_needs() {
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    let root = TempDir::new().unwrap();
+    let (heard, bin) = (root.path().join("heard"), root.path().join("bin"));
+    fs::create_dir(&bin).unwrap();
+    script(&bin, "one", &format!("env >{}", heard.display()));
+    programs(&bin).verify(&subject()).await.unwrap();
+    let heard = fs::read_to_string(heard).unwrap();
+    // The shell adds its own.
+    let own = ["PWD", "OLDPWD", "SHLVL", "_"];
+    let names = heard.lines().filter_map(|line| line.split('=').next());
+    let names: Vec<_> = names.filter(|name| !own.contains(name)).collect();
+    assert!(names.contains(&"PATH"), "{heard}");
+    let known = |name: &&str| super::programs::ENVIRONMENT.contains(name);
+    assert!(names.iter().all(known), "{heard}");
+}
+
 #[tokio::test]
 async fn all_must_agree() {
     let root = TempDir::new().unwrap();

@@ -48,6 +48,9 @@ fn text(answer: &InspectImageResponse, config: &Value) -> String {
         ("manifest", answer.manifest.clone()),
         ("size", bytes(image.size)),
     ];
+    if !image.artifact_type.is_empty() {
+        rows.push(("artifact", image.artifact_type.clone()));
+    }
     rows.extend(image.tags.iter().map(|tag| ("tag", tag.clone())));
     rows.extend(image.digests.iter().map(|name| ("digest", name.clone())));
     rows.extend(answer.layers.iter().map(|layer| ("layer", of_layer(layer))));
@@ -55,7 +58,12 @@ fn text(answer: &InspectImageResponse, config: &Value) -> String {
         .into_iter()
         .map(|(key, value)| vec![key.to_owned(), value])
         .collect();
-    format!("{}{:#}", table(&rows), config["config"])
+    // Of an artifact there is only the manifest.
+    let shown = match image.artifact_type.is_empty() {
+        true => &config["config"],
+        false => config,
+    };
+    format!("{}{shown:#}", table(&rows))
 }
 
 fn of_layer(layer: &Layer) -> String {

@@ -53,6 +53,7 @@ fn container(state: ContainerState) -> Container {
         config,
         image_id: ImageId(Digest::from_hex(&"a".repeat(64)).unwrap()),
         image_volumes: [].into(),
+        healthcheck: None,
         state,
         created_at: 1,
         started_at: 2,
@@ -84,6 +85,7 @@ fn sandbox(config: v1::PodSandboxConfig, ips: &[&str]) -> Sandbox {
         network: None,
         release: Release::default(),
         ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        selinux_level: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Images over a registry in memory and a store on a real directory.
 
+mod artifacts;
 mod many;
 mod repair;
+mod settled;
 mod verified;
 
 use std::{fs, path::PathBuf, time::Duration};
@@ -11,7 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    engine::{Fault, ProgressSink},
+    engine::{Fault, Finding, ProgressSink},
     model::image::{Progress, Stage},
     registry::fakes::HttpRegistry,
 };

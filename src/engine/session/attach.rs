@@ -4,11 +4,18 @@
 //! the container is held up by nobody here.
 
 use super::process::{Control, Ended, Joined, Process};
-use super::streams::{Input, Output, Streams};
+use super::streams::{Input, Output, Streams, second};
 use super::{AttachSession, Engine, Wants};
+use crate::engine::objects::ContainerCell;
 use crate::error::{Error, Result};
 use crate::task::{AttachOrder, Attachment};
-use tokio::sync::watch;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// How often an output is looked at, of a shim that can tell nothing of it.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Joins the streams of a session's container. Who wants to write to a container without stdin
@@ -34,17 +41,25 @@ impl Engine {
         let attached = task.attach(order(asked)).await;
         let Attachment { streams, cut } = attached
             .map_err(|e| Error::from(e).during(format!("attach to container {container}")))?;
+        let sight = sight(&streams, asked)?;
         let mut streams = Streams::of(streams, asked, Output::of_container)?;
         if wants.stdin && !has.stdin {
             streams.stdin = Some(Input::nobody());
         }
         let (told, end) = watch::channel(None);
         let watch = tokio::spawn(async move {
+            let mut cut = Some(cut);
             let end = tokio::select! {
-                Ok(()) = cut => Ended::TooSlow,
+                () = cut_off(&mut cut, sight, &cell) => Ended::TooSlow,
                 () = cell.ended() => Ended::Gone,
             };
             told.send_replace(Some(Ok(end)));
+            // What the container has said last is kept for who reads it, and for nobody for ever.
+            if let (Ended::Gone, Some(cut)) = (end, cut)
+                && cut.await.is_ok()
+            {
+                told.send_replace(Some(Ok(Ended::TooSlow)));
+            }
         });
         Ok(Joined {
             stdin: streams.stdin,
@@ -53,6 +68,47 @@ impl Engine {
             process: Process::new(Control::Attach(task), end, vec![watch.abort_handle()]),
         })
     }
+}
+
+/// What shows whether a container's output has ended.
+fn sight(streams: &[OwnedFd], asked: Wants) -> Result<Option<OwnedFd>> {
+    let output = streams.last().filter(|_| asked.stdout || asked.stderr);
+    output.map(second).transpose()
+}
+
+/// Waits until the client is cut off. Its shim tells that where it was asked: where that connection was
+/// made anew since, it is seen from what the client has lost, and from the shim's own count.
+async fn cut_off(
+    cut: &mut Option<oneshot::Receiver<()>>,
+    sight: Option<OwnedFd>,
+    cell: &ContainerCell,
+) {
+    if let Some(told) = cut
+        && told.await.is_ok()
+    {
+        return;
+    }
+    *cut = None;
+    let mut seen = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // A container that ends tells of it before the second look.
+        let ended = sight.as_ref().is_some_and(has_ended);
+        if std::mem::replace(&mut seen, ended)
+            && ended
+            && let Some(task) = cell.task()
+            && matches!(task.health().await, Ok(health) if health.slow_clients > 0)
+        {
+            return;
+        }
+    }
+}
+
+fn has_ended(output: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(output, PollFlags::empty())];
+    let now = Timespec::default();
+    let _ = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now)));
+    fds[0].revents().contains(PollFlags::HUP)
 }
 
 fn order(asked: Wants) -> AttachOrder {

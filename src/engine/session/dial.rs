@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::engine::objects::SandboxCell;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::sandbox::SandboxState;
 use crate::task;
 use std::sync::Arc;
@@ -46,10 +46,10 @@ impl Dialer {
     /// # Errors
     /// Why there is no connection; the message names pod, port and cause.
     pub async fn connect(&self, port: u16) -> Result<TcpStream> {
-        let what = || format!("connect to port {port} of pod {}", self.pod);
-        let socket = self.dialer.connect(port).await;
-        let socket = socket.map_err(|e| Error::from(e).during(what()))?;
-        TcpStream::from_std(socket.into()).context(Kind::Internal, what)
+        let connected = self.dialer.connect(port).await;
+        connected.map_err(|e| {
+            Error::from(e).during(format!("connect to port {port} of pod {}", self.pod))
+        })
     }
 
     /// Waits until the pod is not ready any more: whoever goes on keeps its network from going.

@@ -89,7 +89,8 @@ impl Process {
         }
     }
 
-    /// Waits for the end.
+    /// Waits for the end. One that is [`Ended::Gone`] can yet become [`Ended::TooSlow`], for who does
+    /// not read what was said last.
     ///
     /// # Errors
     /// Where nobody saw it.
@@ -98,5 +99,14 @@ impl Process {
         let told = end.wait_for(Option::is_some).await;
         let told = told.ok().and_then(|end| end.clone());
         told.unwrap_or_else(|| Err(Error::internal("the session was given up")))
+    }
+
+    /// Waits for [`Ended::TooSlow`], also after [`Ended::Gone`].
+    pub async fn cut_off(&self) {
+        let mut end = self.0.end.clone();
+        let cut = end.wait_for(|end| matches!(end, Some(Ok(Ended::TooSlow))));
+        if cut.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

@@ -9,6 +9,7 @@
 use super::Wants;
 use crate::error::{Context, Error, Kind, Result};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context as Waker, Poll};
@@ -20,10 +21,10 @@ use tokio::sync::watch;
 /// How long output is waited for after the process has ended: a background child may hold the
 /// stream for ever.
 const DRAIN: Duration = Duration::from_millis(500);
-/// More than an output's pipe holds, in bytes.
+/// How much more is read then, where less is said to be there: of a terminal not all is.
 const ROOM: usize = 128 * 1024;
 /// What a terminal's master says when nobody holds the terminal open.
-const HUNG_UP: i32 = rustix::io::Errno::IO.raw_os_error();
+const HUNG_UP: i32 = Errno::IO.raw_os_error();
 
 type Over = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
@@ -126,12 +127,27 @@ impl Output {
         })
     }
 
-    /// Counts what was read once the process's end is past: a child that goes on writing is not
-    /// listened to for ever.
-    fn count(&mut self, read: usize) {
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(read);
+    /// Reads what is there now, past the process's end: nothing is waited for, and a child that goes on
+    /// writing is not listened to for ever. It is for the kernel to say whether something is there: the
+    /// event loop may not know yet, or want others to have a turn.
+    fn read_rest(&self, left: usize, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+        let space = buffer.initialize_unfilled();
+        let most = left.min(space.len());
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.pipe, &mut space[..most]));
+        match read {
+            Ok(read) => {
+                buffer.advance(read);
+                Ok(read)
+            }
+            Err(Errno::AGAIN | Errno::IO) => Ok(0),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// How much is there now. A pipe can be made larger than any number written here.
+    fn held(&self) -> usize {
+        let held = rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0);
+        usize::try_from(held).unwrap_or(usize::MAX).max(ROOM)
     }
 }
 
@@ -143,22 +159,16 @@ impl AsyncRead for Output {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.left.is_none() && this.over.as_mut().poll(waker).is_ready() {
-            this.left = Some(ROOM);
+            this.left = Some(this.held());
         }
-        if this.left == Some(0) {
+        if let Some(left) = this.left {
+            let read = this.read_rest(left, buffer)?;
+            this.left = Some(if read == 0 { 0 } else { left - read });
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
         match Pin::new(&mut this.pipe).poll_read(waker, buffer) {
-            Poll::Pending if this.left.is_some() => {
-                this.left = Some(0);
-                Poll::Ready(Ok(()))
-            }
             Poll::Ready(Err(error)) if error.raw_os_error() == Some(HUNG_UP) => Poll::Ready(Ok(())),
-            done => {
-                this.count(buffer.filled().len() - before);
-                done
-            }
+            done => done,
         }
     }
 }
@@ -218,7 +228,7 @@ impl AsyncWrite for Input {
 ///
 /// # Errors
 /// Where there are too many.
-fn second(fd: &OwnedFd) -> Result<OwnedFd> {
+pub(super) fn second(fd: &OwnedFd) -> Result<OwnedFd> {
     let copy = rustix::io::fcntl_dupfd_cloexec(fd, 3);
     copy.context(Kind::Internal, || "copy a descriptor".to_owned())
 }
@@ -231,4 +241,26 @@ fn sender(fd: OwnedFd) -> Result<Sender> {
 fn without_waiting(fd: OwnedFd) -> io::Result<OwnedFd> {
     rustix::io::ioctl_fionbio(fd.as_fd(), true)?;
     Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    /// Another process holds it open, and who reads it is late.
+    #[tokio::test(start_paused = true)]
+    async fn a_large_pipe_is_read_to_what_it_held_at_the_end() {
+        const LARGE: usize = 1024 * 1024;
+        let (ours, theirs) = rustix::pipe::pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&theirs, LARGE).unwrap();
+        assert_eq!(rustix::io::write(&theirs, &vec![1; LARGE]), Ok(LARGE));
+        let (_process, ended) = watch::channel(true);
+        let mut output = Output::of_process(ours, ended).unwrap();
+        let mut all = vec![0; 10];
+        output.read_exact(&mut all).await.unwrap();
+        tokio::time::sleep(2 * DRAIN).await;
+        output.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all.len(), LARGE);
+    }
 }

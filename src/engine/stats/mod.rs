@@ -1,7 +1,8 @@
 //! What containers and pods use, read from their cgroups when somebody asks.
 //!
 //! No collector runs in the background: the rate of CPU use comes from the two last readings, which
-//! each cell keeps, and writable layers are measured beside the call that wants them.
+//! each cell keeps, and writable layers are counted by their file system or measured beside the call that
+//! wants them.
 //!
 //! Invariant: a list holds what could be read. A container that ends while it is asked about is
 //! left out, and is no error.
@@ -32,13 +33,18 @@ impl Engine {
         let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
         let cgroups = Arc::clone(&self.ports.cgroups);
         self.measure_layers(vec![Arc::clone(&cell)]);
-        let (asked, id) = (Arc::clone(&cell), id.to_owned());
-        blocking(move || match read_container(&asked, &*cgroups) {
-            Ok(stats) => Ok(stats),
-            Err(_) if !lives(&asked.record()) => Err(Error::precondition(format!(
-                "container {id} has ended and uses nothing"
-            ))),
-            Err(error) => Err(Error::from(error).during(format!("read what container {id} uses"))),
+        let (asked, id, counting) = (Arc::clone(&cell), id.to_owned(), self.counting());
+        blocking(move || {
+            counting.count([&asked]);
+            match read_container(&asked, &*cgroups) {
+                Ok(stats) => Ok(stats),
+                Err(_) if !lives(&asked.record()) => Err(Error::precondition(format!(
+                    "container {id} has ended and uses nothing"
+                ))),
+                Err(error) => {
+                    Err(Error::from(error).during(format!("read what container {id} uses")))
+                }
+            }
         })
         .await
     }
@@ -54,8 +60,12 @@ impl Engine {
         let mut cells = self.objects.containers();
         cells.retain(|cell| lives(&cell.record()) && filter.matches(&cell.record()));
         self.measure_layers(cells.clone());
-        let cgroups = Arc::clone(&self.ports.cgroups);
-        blocking(move || Ok(read_containers(&cells, &*cgroups))).await
+        let (cgroups, counting) = (Arc::clone(&self.ports.cgroups), self.counting());
+        blocking(move || {
+            counting.count(&cells);
+            Ok(read_containers(&cells, &*cgroups))
+        })
+        .await
     }
 
     /// What a pod uses.
@@ -93,8 +103,13 @@ impl Engine {
             .collect();
         let all = pods.iter().flat_map(|pod| pod.containers.clone());
         self.measure_layers(all.collect());
-        let cgroups = Arc::clone(&self.ports.cgroups);
-        blocking(move || Ok(pods.iter().filter_map(|pod| pod.told(&*cgroups)).collect())).await
+        let (cgroups, counting) = (Arc::clone(&self.ports.cgroups), self.counting());
+        blocking(move || {
+            let containers = pods.iter().flat_map(|pod| &pod.containers);
+            counting.count(containers.filter(|cell| lives(&cell.record())));
+            Ok(pods.iter().filter_map(|pod| pod.told(&*cgroups)).collect())
+        })
+        .await
     }
 }
 

@@ -16,6 +16,7 @@ fn container(sandbox: &Sandbox, state: ContainerState) -> Arc<ContainerCell> {
         config: ContainerConfig::default(),
         image_id: ImageId(Digest::from_hex(&"a".repeat(64)).unwrap()),
         image_volumes: [].into(),
+        healthcheck: None,
         state,
         created_at: 1,
         started_at: 0,
@@ -127,6 +128,65 @@ fn a_layer_is_measured_once_in_a_while() {
     assert!(usage.timestamp > 0);
     assert_eq!(Some(usage.mountpoint.as_path()), directory.path().parent());
     assert!(!layer.is_due());
+}
+
+#[test]
+fn the_layer_of_one_that_has_ended_is_measured_once_after_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let exited = |finished_at| {
+        let exit = Exit {
+            code: 0,
+            reason: "Completed".into(),
+            message: String::new(),
+            finished_at,
+        };
+        let state = ContainerState::Exited(exit);
+        container(&a_sandbox("a"), state)
+    };
+    let (before, later) = (exited(1), exited(i64::MAX));
+    for (cell, is_due) in [(before, false), (later, true)] {
+        assert!(layers::is_due(&cell), "never measured");
+        let snapshots = crate::snapshot::fakes::Overlay::default();
+        cell.layer.measure(&snapshots, directory.path());
+        assert_eq!(layers::is_due(&cell), is_due);
+    }
+    let creating = container(&a_sandbox("a"), ContainerState::Creating);
+    assert!(!layers::is_due(&creating));
+}
+
+#[test]
+fn what_is_counted_is_told_at_once_until_a_walk_finds_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (layer, snapshots) = (Layer::default(), crate::snapshot::fakes::Overlay::default());
+    let told = || {
+        layer
+            .usage()
+            .map(|usage| (usage.used_bytes, usage.inodes_used))
+    };
+    layer.count(&snapshots, directory.path());
+    assert_eq!(told(), None, "nobody counts");
+    let counted = |bytes, inodes| crate::unpack::Usage { bytes, inodes };
+    for bytes in [1 << 20, 2 << 20, 0] {
+        snapshots.count(counted(bytes, 5));
+        layer.count(&snapshots, directory.path());
+        assert_eq!(told(), Some((bytes, 5)));
+    }
+    // A walk finds 4096 bytes in one inode: about what is counted, which is told.
+    layer.measure(&snapshots, directory.path());
+    assert_eq!(told(), Some((0, 5)));
+    snapshots.walk(counted(1 << 30, 9));
+    layer.measure(&snapshots, directory.path());
+    assert_eq!(told(), Some((1 << 30, 9)));
+    layer.count(&snapshots, directory.path());
+    assert_eq!(
+        told(),
+        Some((1 << 30, 9)),
+        "what is counted is not believed"
+    );
+}
+
+#[test]
+fn one_thread_measures() {
     let turn = Measuring::default();
     assert!(turn.begin().is_some());
     assert!(turn.begin().is_none(), "two at a time");

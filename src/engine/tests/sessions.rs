@@ -269,6 +269,38 @@ async fn who_does_not_read_hears_that_it_was_too_slow() {
     assert_eq!(joined.process.wait().await.unwrap(), Ended::TooSlow);
 }
 
+#[tokio::test]
+async fn who_does_not_read_what_was_said_last_hears_that_too() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let joined = bench.engine.run_attach(attach(&id, ALL)).await.unwrap();
+    let container = bench.tasks.attached();
+    bench.stop(&id, Duration::from_secs(5)).await;
+    assert_eq!(joined.process.wait().await.unwrap(), Ended::Gone);
+    container.cut.send(()).unwrap();
+    while joined.process.wait().await.unwrap() != Ended::TooSlow {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Its shim would have told a connection that is not there any more.
+#[tokio::test]
+async fn who_does_not_read_hears_that_it_was_too_slow_after_its_shim_was_found_again() {
+    let bench = Bench::new().await;
+    let id = bench.running(|_| ()).await;
+    let joined = bench.engine.run_attach(attach(&id, ALL)).await.unwrap();
+    let container = bench.tasks.attached();
+    tokio::time::pause();
+    drop((container.cut, container.streams));
+    // A container may close its own streams.
+    let soon = Duration::from_secs(60);
+    let told = tokio::time::timeout(soon, joined.process.wait()).await;
+    assert!(told.is_err(), "{told:?}");
+    bench.tasks.count_slow_client();
+    let told = tokio::time::timeout(soon, joined.process.wait()).await;
+    assert_eq!(told.expect("it is told").unwrap(), Ended::TooSlow);
+}
+
 /// The dialer is the real one, on a thread: it dials this host.
 #[tokio::test]
 async fn a_dialer_connects_many_times_until_its_pod_stops() {

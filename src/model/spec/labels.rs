@@ -42,7 +42,7 @@ pub fn selinux_process(inputs: &SpecInputs<'_>) -> Option<String> {
         or(&label.user, "system_u"),
         or(&label.role, "system_r"),
         or(&label.kind, kind),
-        or(&label.level, "s0"),
+        or(&label.level, level(inputs)),
     ))
 }
 
@@ -52,15 +52,24 @@ pub fn selinux_mount(inputs: &SpecInputs<'_>) -> Option<String> {
     Some(format!(
         "{}:object_r:container_file_t:{}",
         or(&label.user, "system_u"),
-        or(&label.level, "s0"),
+        or(&label.level, level(inputs)),
     ))
 }
 
-/// The container's, or the pod's; where SELinux is on.
-fn context<'a>(inputs: &SpecInputs<'a>) -> Option<&'a SelinuxContext> {
+/// The container's, or the pod's, or one that says nothing; where SELinux is on.
+fn context(inputs: &SpecInputs<'_>) -> Option<SelinuxContext> {
     let own = inputs.config.security.selinux.as_ref();
-    own.or(inputs.sandbox.config.security.selinux.as_ref())
-        .filter(|_| inputs.host.selinux)
+    let asked = own.or(inputs.sandbox.config.security.selinux.as_ref());
+    let asked = asked.cloned().unwrap_or_default();
+    inputs.host.selinux.then_some(asked)
+}
+
+/// The pod's categories; a privileged container is above them.
+fn level<'a>(inputs: &SpecInputs<'a>) -> &'a str {
+    match &inputs.sandbox.selinux_level {
+        Some(level) if !inputs.config.security.privileged => level,
+        _ => "s0",
+    }
 }
 
 fn or<'a>(text: &'a str, default: &'a str) -> &'a str {

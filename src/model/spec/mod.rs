@@ -39,7 +39,7 @@ use super::container::ContainerConfig;
 use super::host::{CgroupMode, HostFacts};
 use super::image::ImageConfig;
 use super::sandbox::Sandbox;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use oci_spec::runtime::{Linux, Process, Root, Spec};
 use std::path::PathBuf;
@@ -144,17 +144,10 @@ fn check(inputs: &SpecInputs<'_>) -> Result<()> {
         return Err(Error::internal("not every mount was resolved"));
     }
     let (pod, config) = (&inputs.sandbox.config.security, inputs.config);
-    let missing = |what| Err(Error::new(Kind::Unimplemented, what));
     if config.security.namespaces.user != pod.namespaces.user {
         return Err(Error::invalid(
             "namespace_options.userns_options: a container has its pod's user namespace, so it must be asked for with the same mode and ids",
         ));
-    }
-    if !config.cdi_devices.is_empty() {
-        return missing("not in this build: config.CDI_devices");
-    }
-    if inputs.host.selinux && config.mounts.iter().any(|mount| mount.selinux_relabel) {
-        return missing("not in this build: mounts.selinux_relabel");
     }
     if config.security.privileged && !pod.privileged {
         return Err(Error::precondition(

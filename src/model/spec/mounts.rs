@@ -8,16 +8,13 @@ use std::path::{Path, PathBuf};
 /// In the order in which they are to be mounted: the kernel's, then the pod's among the container's
 /// own, those nearer to the root first, so that a volume at `/etc` does not hide the pod's files. A
 /// path that the container's own mounts give takes the place of what would be there (a memory volume
-/// at `/dev/shm`); one at `/dev` takes the place of the kernel's below it.
+/// at `/dev/shm`), and of the kernel's below it (one at `/dev` or `/sys`), which it would cover.
 pub fn all(inputs: &SpecInputs<'_>) -> Result<Vec<Mount>> {
     let asked = volumes::all(inputs)?;
     let asked_at = |path: &Path| asked.iter().any(|own| own.destination() == path);
-    let has_dev = asked_at(Path::new("/dev"));
+    let covers = |own: &Mount, at: &Path| at.starts_with(own.destination());
     let mut all = kernels(inputs);
-    all.retain(|mount| {
-        let at = mount.destination();
-        !(asked_at(at) || (has_dev && at.starts_with("/dev")))
-    });
+    all.retain(|mount| !asked.iter().any(|own| covers(own, mount.destination())));
     let mut theirs = vec![shared_memory(inputs)];
     theirs.extend(pod_files(inputs));
     theirs.retain(|mount| !asked_at(mount.destination()));

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
+use rustix::fd::OwnedFd;
 use tempfile::TempDir;
 
 use super::*;
@@ -33,7 +34,12 @@ impl Layer {
         for file in ["etc/x-y", "etc/x/y"] {
             fs::write(tree.join(file), file).unwrap();
         }
-        let written = inventory::write(&tree, &Contents::default(), &root.path().join("inventory"));
+        let written = inventory::write(
+            &tree,
+            &Contents::default(),
+            &HashMap::new(),
+            &root.path().join("inventory"),
+        );
         let (digest, usage) = written.unwrap();
         Self {
             root,
@@ -47,8 +53,16 @@ impl Layer {
     }
 
     fn verified(&self) -> Verified {
-        let inventory = self.root.path().join("inventory");
-        verify(&self.path(""), &inventory, &self.digest)
+        self.held_against(None, &Stop::default())
+    }
+
+    fn held_against(&self, seals: Option<io::Result<Seals>>, stop: &Stop) -> Verified {
+        let recorded = Recorded {
+            inventory: &self.root.path().join("inventory"),
+            digest: &self.digest,
+            seals,
+        };
+        verify(&self.path(""), recorded, stop)
     }
 
     fn found(&self) -> Vec<(Difference, String)> {
@@ -63,6 +77,17 @@ fn what_nobody_touched_is_as_it_was_and_each_inode_is_read_once() {
     let verified = Layer::new().verified();
     assert_eq!(verified.deviations, []);
     assert_eq!(verified.bytes, 300_000 + 2 * 7);
+}
+
+#[test]
+fn nothing_is_read_for_who_has_gone() {
+    let (layer, stop) = (Layer::new(), Stop::default());
+    stop.ask();
+    let verified = layer.held_against(None, &stop);
+    assert_eq!(verified.bytes, 0);
+    let file = fs::File::open(layer.path("bin/a")).unwrap().into();
+    let read = inventory::read_sum(&file, None, &stop);
+    assert_eq!(read, Err(rustix::io::Errno::CANCELED));
 }
 
 #[test]
@@ -120,6 +145,93 @@ fn every_difference_is_found_at_its_path() {
     }
 }
 
+/// Stands in for the kernel: a file is sealed where its owner may not write it, and its seal is of its
+/// content.
+fn measure(file: &OwnedFd) -> Result<Seal, Errno> {
+    let stat = rustix::fs::fstat(file)?;
+    if stat.st_mode & 0o200 != 0 {
+        return Err(Errno::NODATA);
+    }
+    let (sum, _) = inventory::read_sum(file, None, &Stop::default())?;
+    let mut seal = Seal::default();
+    seal[..8].copy_from_slice(&sum.to_le_bytes());
+    Ok(seal)
+}
+
+/// A layer all of whose files are sealed, and its list of seals.
+fn sealed() -> (Layer, PathBuf, Digest) {
+    let layer = Layer::new();
+    let mut list = Vec::new();
+    // In the order of the walk.
+    for file in ["bin/a", "bin/hard", "etc/x/y", "etc/x-y"] {
+        let path = layer.path(file);
+        fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+        list.extend(measure(&fs::File::open(path).unwrap().into()).unwrap());
+    }
+    let (tree, inventory) = (layer.path(""), layer.root.path().join("inventory"));
+    let written = inventory::write(&tree, &Contents::default(), &HashMap::new(), &inventory);
+    let (digest, usage) = written.unwrap();
+    let path = layer.root.path().join("verity");
+    fs::write(&path, &list).unwrap();
+    let Layer { root, .. } = layer;
+    let layer = Layer {
+        root,
+        digest,
+        usage,
+    };
+    (layer, path, Digest::of(&list))
+}
+
+#[test]
+fn each_file_has_its_own_seal() {
+    type Break = fn(&Layer, &Path);
+    let nothing: Break = |_, _| {};
+    let wrong: Break = |_, list| {
+        let mut bytes = fs::read(list).unwrap();
+        bytes.rotate_left(2 * 32);
+        fs::write(list, bytes).unwrap();
+    };
+    let gone: Break = |layer, _| fs::remove_file(layer.path("bin/a")).unwrap();
+    let changed = |path: &str| (Difference::Changed, path.to_owned());
+    for (destroy, found) in [
+        (nothing, vec![]),
+        (
+            wrong,
+            ["bin/a", "bin/hard", "etc/x/y", "etc/x-y"]
+                .map(changed)
+                .to_vec(),
+        ),
+        // The seal of what is gone is passed over.
+        (gone, vec![(Difference::Missing, "bin/a".to_owned())]),
+    ] {
+        let (layer, list, _) = sealed();
+        destroy(&layer, &list);
+        let digest = Digest::of(&fs::read(&list).unwrap());
+        let seals = Seals::open(&list, &digest, measure);
+        let verified = layer.held_against(Some(seals), &Stop::default());
+        let told = |it: Deviation| (it.difference, it.path.display().to_string());
+        let told: Vec<_> = verified.deviations.into_iter().map(told).collect();
+        assert_eq!(told, found);
+    }
+}
+
+#[test]
+fn a_file_that_has_lost_its_seal_is_found_and_so_is_a_torn_list() {
+    let (layer, list, digest) = sealed();
+    let seals = Seals::open(&list, &digest, |_| Err(Errno::NODATA));
+    let verified = layer.held_against(Some(seals), &Stop::default());
+    assert_eq!(verified.deviations.len(), 4);
+    assert!(verified.deviations[0].detail.contains("not sealed"));
+    fs::write(&list, b"torn").unwrap();
+    let seals = Seals::open(&list, &digest, measure);
+    let verified = layer.held_against(Some(seals), &Stop::default());
+    let [deviation] = &verified.deviations[..] else {
+        panic!("{:?}", verified.deviations)
+    };
+    assert_eq!(deviation.difference, Difference::Unreadable);
+    assert!(deviation.detail.contains("seals"), "{}", deviation.detail);
+}
+
 /// A file of 8 KiB with 512 bytes at 0 and at 4 KiB.
 fn sparse_layer() -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
@@ -158,8 +270,13 @@ fn a_sparse_file_is_compared_where_it_has_data() {
     );
     let inventory = root.path().join("inventory");
     let contents = unpacked.unwrap().contents;
-    let (digest, _) = inventory::write(&tree, &contents, &inventory).unwrap();
-    let verified = verify(&tree, &inventory, &digest);
+    let (digest, _) = inventory::write(&tree, &contents, &HashMap::new(), &inventory).unwrap();
+    let recorded = Recorded {
+        inventory: &inventory,
+        digest: &digest,
+        seals: None,
+    };
+    let verified = verify(&tree, recorded, &Stop::default());
     assert_eq!((verified.deviations, verified.bytes), (vec![], 1024));
 }
 

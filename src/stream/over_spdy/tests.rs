@@ -396,6 +396,20 @@ async fn a_connection_that_its_pod_does_not_read_does_not_hold_the_others_up_for
     drop(flood.await.unwrap());
 }
 
+/// Its client's own reset stands behind the bytes that the pod does not take.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_its_pod_does_not_read_ends_also_where_there_is_no_other() {
+    let (mut client, _served) = forward(Some(half_deaf_pod().await));
+    open_pair(&mut client, 1, "deaf").await;
+    for _ in 0..256 {
+        client.say(3, &[0; 64 << 10], false).await;
+    }
+    let ended = client.hear(|told| told.reset == [3] && told.ended == [1]);
+    let most = Duration::from_secs(600);
+    let told = tokio::time::timeout(most, ended).await.expect("it ends");
+    assert_eq!((told.text(1), told.reset), (String::new(), vec![3]));
+}
+
 #[tokio::test]
 async fn a_port_that_is_not_reached_is_told_to_its_pair_alone() {
     let (mut client, served) = forward(None);

@@ -3,7 +3,8 @@ use super::super::source::fakes::{FakeSource, says};
 use super::super::watch::{Phase, Traffic};
 use super::*;
 use crate::engine::session::{ExecSession, PortForwardSession};
-use tokio::io::AsyncWriteExt;
+use std::io;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -161,6 +162,36 @@ async fn a_client_that_pauses_gets_all_and_the_code() {
     assert!(!served.is_finished(), "it is the client that closes");
     drop(client);
     assert!(matches!(served.await.unwrap(), End::Exited(7)));
+}
+
+/// Its last message was on its way when it was told to end.
+#[tokio::test]
+async fn a_client_whose_connection_is_full_is_told_that_the_daemon_stops() {
+    let (ours, theirs) = duplex(10_000);
+    let mut client = Client {
+        io: ours,
+        held: Vec::new(),
+    };
+    let (phase, told) = tokio::sync::watch::channel(Phase::Serving);
+    let served = tokio::spawn(async move {
+        let start = async { Ok(says(60_000, 7)) };
+        let mut watch = Watch {
+            phase: told,
+            ..watch()
+        };
+        command(Box::new(theirs), V5, WANTS, start, &mut watch).await
+    });
+    // The first message says that it is ready; of the next one a part is there.
+    client.hear().await.unwrap();
+    client.io.read_buf(&mut client.held).await.unwrap();
+    phase.send_replace(Phase::Ending);
+    tokio::task::yield_now().await;
+    let (said, close) = client.hear_all().await;
+    let status = String::from_utf8(said.last().unwrap().1.clone()).unwrap();
+    assert!(status.contains("ServiceUnavailable"), "{status}");
+    assert_eq!(close, 1000);
+    drop(client);
+    assert!(matches!(served.await.unwrap(), End::Stopping));
 }
 
 /// Without half-close there is no other way to tell it.
@@ -338,8 +369,7 @@ async fn ports_have_two_channels_each_that_begin_with_their_number() {
 #[tokio::test]
 async fn another_protocol_goes_through_a_tunnel_both_ways() {
     let (mut client, io) = client();
-    let (mut inner, carried) = tunnel(io);
-    let carried = tokio::spawn(carried);
+    let mut inner = tunnel(io);
     client.binary(b"in").await;
     let mut read = [0; 2];
     inner.read_exact(&mut read).await.unwrap();
@@ -347,27 +377,83 @@ async fn another_protocol_goes_through_a_tunnel_both_ways() {
     inner.write_all(b"out").await.unwrap();
     assert_eq!(client.hear().await.unwrap().1, b"out");
     inner.shutdown().await.unwrap();
+    let (opcode, code) = client.hear().await.unwrap();
     assert_eq!(
-        client.hear().await.unwrap().0,
-        OpCode::Control(Control::Close)
+        (opcode, &code[..]),
+        (OpCode::Control(Control::Close), &[3, 232][..])
     );
     drop(client);
-    carried.await.unwrap().unwrap();
     assert_eq!(inner.read(&mut read).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn a_goodbye_through_a_tunnel_is_answered_after_the_last_words() {
+async fn a_goodbye_through_a_tunnel_is_answered_once_and_is_the_end() {
     let (mut client, io) = client();
-    let (mut inner, carried) = tunnel(io);
-    let carried = tokio::spawn(carried);
+    let mut inner = tunnel(io);
+    client.binary(b"last").await;
     client.say(OpCode::Control(Control::Close), &[3, 232]).await;
-    let mut read = [0; 2];
-    assert_eq!(inner.read(&mut read).await.unwrap(), 0);
-    inner.write_all(b"bye").await.unwrap();
-    drop(inner);
-    assert_eq!(client.hear().await.unwrap().1, b"bye");
+    let mut read = Vec::new();
+    inner.read_to_end(&mut read).await.unwrap();
+    assert_eq!(read, b"last");
+    let refused = inner.write(b"more").await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::BrokenPipe);
+    inner.shutdown().await.unwrap();
     let (opcode, _) = client.hear().await.unwrap();
     assert_eq!(opcode, OpCode::Control(Control::Close));
-    carried.await.unwrap().unwrap();
+    assert_eq!(client.hear().await, None);
+}
+
+/// Between the parts of a message there is no place for anything else.
+#[tokio::test]
+async fn a_ping_is_answered_after_the_message_that_a_full_connection_holds_up() {
+    let (ours, theirs) = duplex(100);
+    let mut client = Client {
+        io: ours,
+        held: Vec::new(),
+    };
+    let mut inner = tunnel(Box::new(theirs));
+    let message: Vec<u8> = (0..=250).cycle().take(1000).collect();
+    let begun = inner.write(&message).await.unwrap();
+    assert!((1..100).contains(&begun), "{begun}");
+    client.say(OpCode::Control(Control::Ping), b"there?").await;
+    client.binary(b"said").await;
+    let mut read = [0; 4];
+    inner.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"said");
+    let writes = async {
+        inner.write_all(&message[begun..]).await.unwrap();
+        inner.flush().await.unwrap();
+    };
+    let hears = async { [client.hear().await.unwrap(), client.hear().await.unwrap()] };
+    let ((), [first, second]) = tokio::join!(writes, hears);
+    assert_eq!(first.1, message);
+    assert_eq!(second, (OpCode::Control(Control::Pong), b"there?".to_vec()));
+}
+
+/// Each byte of what a client says may be a read of its own.
+#[tokio::test]
+async fn a_tunnel_is_read_whatever_pieces_it_comes_in() {
+    let (client, io) = client();
+    let mut inner = tunnel(io);
+    let (mut whole, said) = duplex(1000);
+    let mut speaker = Client {
+        io: said,
+        held: Vec::new(),
+    };
+    speaker.binary(b"one").await;
+    speaker.say(OpCode::Control(Control::Pong), b"").await;
+    speaker.binary(b"").await;
+    speaker.binary(b"two").await;
+    drop(speaker);
+    let mut bytes = Vec::new();
+    whole.read_to_end(&mut bytes).await.unwrap();
+    let (mut client, mut read) = (client.io, Vec::new());
+    let mut buffer = [0; 2];
+    for byte in bytes {
+        client.write_all(&[byte]).await.unwrap();
+        while let Some(Ok(taken)) = inner.read(&mut buffer).now_or_never() {
+            read.extend_from_slice(&buffer[..taken]);
+        }
+    }
+    assert_eq!(read, b"onetwo");
 }

@@ -1,12 +1,14 @@
 use super::super::source::fakes::FakeDialer;
 use super::*;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::oneshot;
 
 struct Scene {
     /// The client's: what it sends and hears.
     data: (DuplexStream, DuplexStream),
     error: DuplexStream,
+    reset: oneshot::Sender<()>,
     traffic: Arc<Traffic>,
 }
 
@@ -14,6 +16,7 @@ fn scene(pod: Option<std::net::SocketAddr>) -> (Scene, tokio::task::JoinHandle<(
     let (sends, from) = duplex(1024);
     let (hears, to) = duplex(1024);
     let (error, errors) = duplex(1024);
+    let (reset, until_reset) = oneshot::channel();
     let traffic = Arc::<Traffic>::default();
     let flow = Flow::new(Arc::clone(&traffic));
     let pair = Pair {
@@ -21,12 +24,18 @@ fn scene(pod: Option<std::net::SocketAddr>) -> (Scene, tokio::task::JoinHandle<(
         from: Box::new(from),
         to: Outlet::Stream(Box::new(to)),
         error: Outlet::Stream(Box::new(errors)),
+        reset: Box::pin(async move {
+            if until_reset.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }),
     };
     let dialer = dialing(async move { Ok(FakeDialer(pod)) });
     let running = tokio::spawn(async move { forward(dialer, pair, &flow).await });
     let scene = Scene {
         data: (sends, hears),
         error,
+        reset,
         traffic,
     };
     (scene, running)
@@ -96,4 +105,51 @@ async fn who_cannot_be_reached_is_told_on_the_error_stream() {
     let told = text(&mut scene.error).await;
     assert_eq!(told, "connect to port 80 of pod ns/p: refused");
     running.await.unwrap();
+}
+
+/// What the pod hears at the end: an end, or a reset.
+async fn last_heard(pod: &mut TcpStream) -> io::Result<u64> {
+    tokio::io::copy(pod, &mut tokio::io::sink()).await
+}
+
+/// A client of Kubernetes waits for the end of its error stream after it has reset the other.
+#[tokio::test]
+async fn a_clients_reset_ends_a_connection_that_its_pod_does_not_read() {
+    // Its buffer is full soon.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let (mut scene, running) = scene(Some(listener.local_addr().unwrap()));
+    let (mut pod, _) = listener.accept().await.unwrap();
+    let most = Duration::from_millis(300);
+    let flood = vec![0; 16 * 1024];
+    while let Ok(said) = tokio::time::timeout(most, scene.data.0.write_all(&flood)).await {
+        said.unwrap();
+    }
+    scene.reset.send(()).unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(20), text(&mut scene.error)).await;
+    assert_eq!(told.expect("its error stream ends"), "");
+    running.await.unwrap();
+    let heard = last_heard(&mut pod).await.unwrap_err();
+    assert_eq!(heard.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_pod_sees_no_end_where_its_client_has_told_none() {
+    for has_ended in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut scene, running) = scene(Some(listener.local_addr().unwrap()));
+        let (mut pod, _) = listener.accept().await.unwrap();
+        scene.data.0.write_all(b"begun").await.unwrap();
+        pod.read_exact(&mut [0; 5]).await.unwrap();
+        if has_ended {
+            scene.data.0.shutdown().await.unwrap();
+            assert_eq!(last_heard(&mut pod).await.unwrap(), 0);
+        }
+        // Its session ends.
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        assert_eq!(last_heard(&mut pod).await.is_ok(), has_ended);
+    }
 }

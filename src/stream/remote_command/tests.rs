@@ -175,6 +175,23 @@ async fn who_was_cut_off_gets_what_it_was_given_and_then_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_cut_off_after_the_containers_end_hears_of_no_success() {
+    let scene = Scene::new(Form::Json);
+    let (end, (), said) = scene
+        .run(async |process, [_stdin, mut stdout, stderr], _client| {
+            stdout.write_all(b"as far as it came").await.unwrap();
+            process.end(Ended::Gone);
+            // Time moves on when nobody has anything to do any more: the end was seen.
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            process.end(Ended::TooSlow);
+            drop((stdout, stderr));
+        })
+        .await;
+    assert!(matches!(end, End::TooSlow), "{end:?}");
+    assert!(said[2].contains("faster than this client"), "{}", said[2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_was_cut_off_and_reads_nothing_is_left_after_a_while() {
     let mut scene = Scene::new(Form::Json);
     let joint = scene.joint.take().unwrap();
@@ -185,6 +202,28 @@ async fn who_was_cut_off_and_reads_nothing_is_left_after_a_while() {
         std::future::pending::<()>().await;
     };
     scene.process.end(Ended::TooSlow);
+    let start = std::future::ready(Ok(joint));
+    let end = tokio::select! {
+        end = run(start, streams, &mut scene.watch) => end,
+        () = flood => unreachable!(),
+    };
+    assert!(matches!(end, End::TooSlow), "{end:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_cut_off_after_the_containers_end_and_reads_nothing_is_left_after_a_while() {
+    let mut scene = Scene::new(Form::Json);
+    let joint = scene.joint.take().unwrap();
+    let streams = scene.streams.take().unwrap();
+    let [_stdin, mut stdout, _stderr] = scene.inner;
+    let process = Arc::clone(&scene.process);
+    let flood = async {
+        process.end(Ended::Gone);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        process.end(Ended::TooSlow);
+        let _ = stdout.write_all(&vec![0; 10 * OUTPUT]).await;
+        std::future::pending::<()>().await;
+    };
     let start = std::future::ready(Ok(joint));
     let end = tokio::select! {
         end = run(start, streams, &mut scene.watch) => end,

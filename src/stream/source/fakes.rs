@@ -58,6 +58,12 @@ impl Steer for Arc<FakeProcess> {
         let ended = ended.wait_for(Option::is_some).await.unwrap();
         Ok(ended.expect("waited for"))
     }
+
+    async fn cut_off(&self) {
+        let mut ended = self.ended.subscribe();
+        let cut = ended.wait_for(|ended| *ended == Some(Ended::TooSlow));
+        cut.await.unwrap();
+    }
 }
 
 /// A process that says so many bytes and ends with this code.

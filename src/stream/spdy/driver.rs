@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::SpdyError;
 use super::codec::{Decoder, Frame, GoAwayStatus, Piece, ResetStatus, Setting};
@@ -28,7 +28,13 @@ pub(super) struct Driver<R> {
     /// What of the buffer is not decoded.
     filled: std::ops::Range<usize>,
     /// Runs while the connection is not read for a stream that nobody reads.
-    stalled: Option<Pin<Box<Sleep>>>,
+    stalled: Option<Stalled>,
+}
+
+/// Since when nothing is read, and when to look again.
+struct Stalled {
+    since: Instant,
+    look: Pin<Box<Sleep>>,
 }
 
 /// How a session ends well.
@@ -142,12 +148,22 @@ impl<R: AsyncRead + Unpin> Driver<R> {
         let Some(limit) = self.session.limits.stall else {
             return;
         };
-        let sleep = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-        if sleep.as_mut().poll(cx).is_pending() {
+        let stalled = self.stalled.get_or_insert_with(|| Stalled {
+            since: Instant::now(),
+            look: Box::pin(sleep(limit.others)),
+        });
+        if stalled.look.as_mut().poll(cx).is_pending() {
             return;
         }
+        let inbound = self.session.inbound();
+        if !inbound.has_others() && stalled.since.elapsed() < limit.alone {
+            stalled.look.as_mut().reset(stalled.since + limit.alone);
+            cx.waker().wake_by_ref();
+            return;
+        }
+        let staller = inbound.staller();
+        drop(inbound);
         self.stalled = None;
-        let staller = self.session.inbound().staller();
         if let Some(stream) = staller {
             self.session.reset(stream, ResetStatus::FLOW_CONTROL_ERROR);
             cx.waker().wake_by_ref();

@@ -61,6 +61,8 @@ struct Inlet {
     chunks: VecDeque<Bytes>,
     end: Option<End>,
     reading: Option<Waker>,
+    /// Who waits for nothing but a reset.
+    watching: Option<Waker>,
     /// Read since the stream's window was last opened.
     consumed: usize,
     /// Nobody reads it.
@@ -247,15 +249,33 @@ impl Inbound {
         };
         inlet.end = Some(End::Reset(status));
         wake(&mut inlet.reading);
+        wake(&mut inlet.watching);
         self.throw_away(stream)
     }
 
-    /// The stream of which most is unread, where there are others than it and its error stream.
+    /// The stream is reset, or the session over: also where nobody reads it now.
+    pub fn poll_reset(&mut self, stream: u32, cx: &Context<'_>) -> Poll<()> {
+        let is_over = self.stage == Stage::Over;
+        match self.inlets.get_mut(&stream) {
+            Some(inlet) if !is_over && !matches!(inlet.end, Some(End::Reset(_))) => {
+                wait(&mut inlet.watching, cx.waker());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// The stream of which most is unread.
     pub fn staller(&self) -> Option<u32> {
         let unread = |inlet: &Inlet| inlet.chunks.iter().map(Bytes::len).sum::<usize>();
         let most = self.inlets.iter().max_by_key(|(_, inlet)| unread(inlet));
         let (stream, inlet) = most?;
-        (self.inlets.len() > 2 && unread(inlet) > 0).then_some(*stream)
+        (unread(inlet) > 0).then_some(*stream)
+    }
+
+    /// There are streams besides one and the error stream that belongs to it.
+    pub fn has_others(&self) -> bool {
+        self.inlets.len() > 2
     }
 
     pub fn poll_read(
@@ -329,6 +349,7 @@ impl Inbound {
         for inlet in self.inlets.values_mut() {
             inlet.end.get_or_insert(End::Over);
             wake(&mut inlet.reading);
+            wake(&mut inlet.watching);
         }
     }
 

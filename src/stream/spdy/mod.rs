@@ -54,9 +54,19 @@ pub struct Limits {
     pub unread: usize,
     /// How long a peer that broke the protocol has to take the last bytes and to close.
     pub linger: Duration,
-    /// How long the connection may stay unread for one stream that nobody reads while others are
-    /// open: then that stream is reset. `None`: for ever.
-    pub stall: Option<Duration>,
+    /// How long the connection may stay unread for one stream that nobody reads: then that stream is
+    /// reset. `None`: for ever.
+    pub stall: Option<Stall>,
+}
+
+/// How long one stream may hold up its session.
+#[derive(Debug, Clone, Copy)]
+pub struct Stall {
+    /// Where other streams are open.
+    pub others: Duration,
+    /// Where there are none: what the peer would say next, a reset of its own for one, stands behind
+    /// the stream's bytes.
+    pub alone: Duration,
 }
 
 impl Default for Limits {
@@ -64,7 +74,7 @@ impl Default for Limits {
         Self {
             codec: codec::Limits::default(),
             streams: 1000,
-            unread: 72 << 10,
+            unread: 69 << 10,
             linger: Duration::from_secs(5),
             stall: None,
         }

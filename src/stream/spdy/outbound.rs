@@ -27,7 +27,7 @@ use super::session::{wait, wake};
 pub(super) type Connection = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// The most payload of one frame.
-pub(super) const FRAME: usize = 48 << 10;
+pub(super) const FRAME: usize = 32 << 10;
 /// While this much is pending the peer is not listened to: it does not listen either.
 pub(super) const CONGESTED: usize = FRAME + (4 << 10);
 /// What a peer's windows begin with, in bytes.
@@ -182,6 +182,16 @@ impl Outbound {
             Some(error) => Poll::Ready(Err(again(error))),
             None => Poll::Ready(Ok(taken)),
         }
+    }
+
+    /// Waits until nothing is pending, and nobody is before this stream.
+    pub fn poll_taken(&mut self, stream: u32, waker: &Waker) -> Poll<()> {
+        // Whoever writes next hears of an error.
+        let may_wait = self.room(stream).is_ok();
+        if may_wait && (!self.may_write(stream) || !self.flush()) {
+            return self.wait_in_line(stream, waker).map(drop);
+        }
+        Poll::Ready(())
     }
 
     /// Ends the stream in this direction.

@@ -157,6 +157,15 @@ impl Drop for Handle {
     }
 }
 
+impl SpdyReader {
+    /// Waits until the stream is reset or the session over: also while what the peer sends is not
+    /// read. The stream is not forgotten before this future is.
+    pub fn until_reset(&self) -> impl Future<Output = ()> + Send + use<> {
+        let handle = self.handle.clone();
+        poll_fn(move |cx| handle.session.inbound().poll_reset(handle.stream, cx))
+    }
+}
+
 /// What the peer sends. Its end is the peer's end of the stream; a reset and the end of the session
 /// are errors (`ConnectionReset`, `ConnectionAborted`). Dropped before its end, it resets the stream.
 pub struct SpdyReader {
@@ -197,9 +206,9 @@ impl Drop for SpdyReader {
     }
 }
 
-/// What is sent to the peer. A write takes at most one frame (48 KiB) and is on its way when it is
-/// taken: there is nothing to flush. `shutdown` ends this direction; dropped before that, it resets
-/// the stream.
+/// What is sent to the peer. A write takes at most one frame (32 KiB) and is on its way then; a flush
+/// waits until the connection has taken all of it. `shutdown` ends this direction; dropped before that,
+/// it resets the stream.
 pub struct SpdyWriter {
     handle: Arc<Handle>,
 }
@@ -224,8 +233,9 @@ impl AsyncWrite for SpdyWriter {
         outbound.poll_data(self.handle.stream, data, cx.waker())
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outbound = self.handle.session.outbound();
+        outbound.poll_taken(self.handle.stream, cx.waker()).map(Ok)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -27,8 +27,6 @@ pub enum Coding {
     BinaryHalfClose,
     /// A digit for the channel, then base64 in a text message.
     Base64,
-    /// No channels: another protocol's bytes, all for channel 0.
-    Tunnel,
 }
 
 /// Why a client's messages are not those of the protocol.
@@ -130,9 +128,6 @@ impl Channels {
     }
 
     fn data<'a>(&'a mut self, mut bytes: &'a [u8], last: bool) -> Result<Said<'a>, ChannelError> {
-        if self.coding == Coding::Tunnel {
-            return Ok(Said::Bytes(0, bytes));
-        }
         if let (At::Start, Some((channel, rest))) = (self.at, bytes.split_first()) {
             self.at = self.begins(*channel);
             bytes = rest;
@@ -171,7 +166,7 @@ impl Channels {
         match self.coding {
             Coding::BinaryHalfClose if byte == HALF_CLOSE => At::Ending(None),
             Coding::Base64 => At::In(byte.wrapping_sub(b'0')),
-            Coding::Binary | Coding::BinaryHalfClose | Coding::Tunnel => At::In(byte),
+            Coding::Binary | Coding::BinaryHalfClose => At::In(byte),
         }
     }
 

@@ -5,19 +5,21 @@
 //! connection is not read. A client that is held back so hears a pong from time to time, since those
 //! of its own pings stand in the queue behind its bytes.
 //!
-//! Invariant: a frame is written whole or the connection is given up.
+//! Invariant: a frame is written whole. What is left of one whose writer was dropped in the middle goes
+//! before the next.
 
 use super::channels::{ChannelError, Channels, Coding, Said};
 use super::frames::{Header, LEAST_ROOM};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::{Buf, BytesMut};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 /// How much is read at once, in bytes.
@@ -43,7 +45,7 @@ pub enum Close {
 }
 
 impl Close {
-    fn code(self) -> u16 {
+    pub(super) fn code(self) -> u16 {
         match self {
             Self::Normal => 1000,
             Self::Protocol => 1002,
@@ -74,7 +76,7 @@ pub fn open(io: Io, coding: Coding) -> (Receiver, Sender) {
     };
     let sending = Sending {
         io: write,
-        torn: false,
+        rest: BytesMut::new(),
     };
     let sender = Sender {
         sending: Arc::new(Mutex::new(sending)),
@@ -92,15 +94,68 @@ pub struct Sender {
 
 struct Sending {
     io: WriteHalf<Io>,
-    /// A frame was begun and not ended: nothing can follow it.
-    torn: bool,
+    /// The end of a frame that was begun and given up: at most one frame.
+    rest: BytesMut,
+}
+
+impl Sending {
+    /// Ends the frame that was given up. Dropped, it has only less left to do.
+    async fn mend(&mut self) -> io::Result<()> {
+        while !self.rest.is_empty() {
+            match self.io.write(&self.rest).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.rest.advance(written),
+            }
+        }
+        // Of no use any more.
+        self.rest = BytesMut::new();
+        Ok(())
+    }
+}
+
+/// A frame on its way. Dropped in the middle, it leaves its end to who writes next.
+struct Underway<'a> {
+    sending: MutexGuard<'a, Sending>,
+    parts: [&'a [u8]; 3],
+    written: usize,
+}
+
+impl Underway<'_> {
+    async fn write_all(&mut self) -> io::Result<()> {
+        let length: usize = self.parts.iter().map(|part| part.len()).sum();
+        while self.written < length {
+            let mut slices = self.parts.map(IoSlice::new);
+            let mut left = &mut slices[..];
+            IoSlice::advance_slices(&mut left, self.written);
+            match self.sending.io.write_vectored(left).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.written += written,
+            }
+        }
+        self.sending.io.flush().await
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        // Of one that was not begun nothing is missed.
+        if self.written == 0 {
+            return;
+        }
+        let mut past = self.written;
+        for part in self.parts {
+            let skipped = past.min(part.len());
+            past -= skipped;
+            self.sending.rest.extend_from_slice(&part[skipped..]);
+        }
+    }
 }
 
 impl Sender {
     /// A message for a channel.
     ///
     /// # Errors
-    /// Where the connection is broken, or was given up in the middle of a frame.
+    /// Where the connection is broken.
     pub async fn message(&self, channel: u8, payload: &[u8]) -> io::Result<()> {
         match self.coding {
             Coding::Base64 => {
@@ -109,7 +164,6 @@ impl Sender {
                 self.frame(OpCode::Data(Data::Text), &[digit], text.as_bytes())
                     .await
             }
-            Coding::Tunnel => self.frame(OpCode::Data(Data::Binary), &[], payload).await,
             Coding::Binary | Coding::BinaryHalfClose => {
                 self.frame(OpCode::Data(Data::Binary), &[channel], payload)
                     .await
@@ -133,7 +187,7 @@ impl Sender {
                 self.frame(OpCode::Data(Data::Binary), &[255], &[channel])
                     .await
             }
-            Coding::Binary | Coding::Base64 | Coding::Tunnel => Ok(()),
+            Coding::Binary | Coding::Base64 => Ok(()),
         }
     }
 
@@ -156,28 +210,14 @@ impl Sender {
     async fn frame(&self, opcode: OpCode, first: &[u8], payload: &[u8]) -> io::Result<()> {
         let header = Header::new(opcode, first.len() + payload.len());
         let mut sending = self.sending.lock().await;
-        if sending.torn {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        sending.torn = true;
-        let mut parts = [header.bytes(), first, payload].map(IoSlice::new);
-        write_all(&mut sending.io, &mut parts).await?;
-        sending.io.flush().await?;
-        sending.torn = false;
-        Ok(())
+        sending.mend().await?;
+        let mut underway = Underway {
+            sending,
+            parts: [header.bytes(), first, payload],
+            written: 0,
+        };
+        underway.write_all().await
     }
-}
-
-async fn write_all(io: &mut WriteHalf<Io>, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-    // Leaves out empty ones, so that something is left as long as there is something to write.
-    IoSlice::advance_slices(&mut parts, 0);
-    while !parts.is_empty() {
-        match io.write_vectored(parts).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => IoSlice::advance_slices(&mut parts, written),
-        }
-    }
-    Ok(())
 }
 
 /// The direction from the client.

@@ -2,7 +2,8 @@
 //! bytes through it.
 //!
 //! ```text
-//! bytes ─ frames (RFC 6455) ─ channels (whose bytes they are) ─ connection (where they go)
+//! bytes ─ frames (RFC 6455) ┬ channels (whose bytes they are) ─ connection (where they go)
+//!                           └ tunnel (the other protocol's connection)
 //! ```
 //!
 //! Invariant: the first two do no I/O, so that anything can be thrown at them.
@@ -10,5 +11,7 @@
 pub mod channels;
 mod connection;
 pub mod frames;
+mod tunnel;
 
 pub use connection::{Close, Duplex, Io, Over, READ, Receiver, Sender, open};
+pub use tunnel::Tunnel;

@@ -52,6 +52,48 @@ fn links_to_lower_layers_and_what_comes_after_them() {
     assert_eq!(paths, [Path::new("kept"), Path::new("link")]);
 }
 
+/// Directories stay open under the names that they were reached by: not beyond the life of what a name
+/// leads through.
+#[test]
+fn what_replaces_a_link_takes_what_comes_after_it() {
+    let (root, result) = Layer::new()
+        .dir("real", 0o755)
+        .symlink("link", "real")
+        .file("link/before", b"")
+        .file("real/other", b"")
+        .dir("link", 0o755)
+        .file("link/after", b"")
+        .file("real/late", b"")
+        .unpack();
+    result.unwrap();
+    for file in ["real/before", "real/late", "link/after"] {
+        assert!(root.path().join(file).exists(), "{file}");
+    }
+    assert!(!root.path().join("real/after").exists());
+    assert!(root.path().join("link").is_dir() && !root.path().join("link").is_symlink());
+}
+
+/// Directories that are not open any more are opened again.
+#[test]
+fn more_directories_than_may_be_open_hold_their_files() {
+    let names: Vec<_> = (0..600)
+        .map(|number| format!("{}/d{number}", number % 2))
+        .collect();
+    let mut layer = Layer::new();
+    for round in 0..2 {
+        for name in &names {
+            layer = layer.file(&format!("{name}/{round}"), name.as_bytes());
+        }
+    }
+    let (root, result) = layer.unpack();
+    result.unwrap();
+    for name in &names {
+        for round in 0..2 {
+            assert_eq!(read(&root, &format!("{name}/{round}")), *name);
+        }
+    }
+}
+
 /// What a directory hands down to its entries must not change theirs.
 #[test]
 fn root_entries_inherit_nothing_of_their_directory() {
@@ -113,4 +155,47 @@ fn devices_are_refused_where_nobody_wants_them() {
             Ok(_) => assert!(!refused, "{kind:?}"),
         }
     }
+}
+
+/// By their names, what directories get last would go through the link to others.
+#[test]
+fn what_a_directory_gets_last_does_not_go_through_the_link_that_replaces_it() {
+    let (root, result) = Layer::new()
+        .dir("e/", 0o755)
+        .dir("e/in/", 0o755)
+        .dir("d/", 0o2700)
+        .dir("d/in/", 0o2700)
+        .file("d/in/file", b"")
+        .symlink("d", "e")
+        .file("e/in/last", b"")
+        // Nor through one above it.
+        .symlink("to", "other")
+        .dir("other/", 0o755)
+        .dir("to/in/", 0o2700)
+        .symlink("to", "e")
+        .unpack();
+    result.unwrap();
+    for directory in ["e", "e/in"] {
+        let stat = fs::symlink_metadata(root.path().join(directory)).unwrap();
+        let told = (stat.mode() & 0o7777, stat.mtime());
+        assert_eq!(told, (0o755, 1_000_000_000), "{directory}");
+    }
+    let link = fs::symlink_metadata(root.path().join("d")).unwrap();
+    assert!(link.is_symlink());
+}
+
+/// One directory under two names has what its last entry says.
+#[test]
+fn a_directory_is_the_same_whatever_link_leads_to_it() {
+    let (root, result) = Layer::new()
+        .dir("usr/", 0o755)
+        .dir("usr/lib/", 0o2755)
+        .symlink("lib", "usr")
+        .dir("lib/lib/", 0o700)
+        .file("usr/lib/last", b"")
+        .unpack();
+    result.unwrap();
+    let stat = fs::symlink_metadata(root.path().join("usr/lib")).unwrap();
+    let told = (stat.mode() & 0o7777, stat.mtime());
+    assert_eq!(told, (0o700, 1_000_000_000));
 }

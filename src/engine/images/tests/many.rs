@@ -17,9 +17,11 @@ fn listing(images: usize) -> Duration {
                 manifest: digest.clone(),
                 layers: vec![ChainId(digest)],
                 targets: vec![],
+                tagged: std::collections::BTreeMap::new(),
                 removed: false,
             },
             config: ImageConfig::default(),
+            artifact: None,
             size: 1,
             pinned: false,
         });

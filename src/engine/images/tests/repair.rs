@@ -78,6 +78,34 @@ async fn a_container_keeps_the_broken_tree_until_it_goes() {
     assert!(replaced(&node).is_empty());
 }
 
+/// Holds the reading thread at its first finding until the asker has gone.
+#[tokio::test]
+async fn a_check_ends_with_who_asked_for_it() {
+    let node = node();
+    let layers = [layer("a", "one"), layer("b", "two"), layer("c", "three")];
+    push(&node.registry, "app:1", &layers);
+    pull(&node.images, "app:1").await.unwrap();
+    let image = node.images.status("app:1").unwrap().unwrap();
+    for (chain, name) in image.record.layers.iter().zip(["a", "b", "c"]) {
+        fs::write(file(&node, chain, name), "").unwrap();
+    }
+    let (found, mut first) = tokio::sync::mpsc::unbounded_channel();
+    let (gone, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let sink = Arc::new(move |finding: &Finding| {
+        found.send(finding.path.clone()).unwrap();
+        let _ = wait.lock().unwrap().recv();
+    });
+    let images = Arc::clone(&node.images);
+    let check = tokio::spawn(async move { images.check_telling(&[], sink).await });
+    assert_eq!(first.recv().await.unwrap(), "a");
+    check.abort();
+    assert!(check.await.unwrap_err().is_cancelled());
+    drop(gone);
+    // The thread ends, and with it the sink, without another word.
+    assert_eq!(first.recv().await, None);
+}
+
 /// It has opened the files of the layers that it builds on.
 #[tokio::test]
 async fn a_pull_keeps_the_broken_tree_that_it_builds_on() {
@@ -106,6 +134,9 @@ async fn what_cannot_be_fetched_now_is_fetched_by_the_next_pull() {
     node.registry.break_blob(&pushed.layers[0]);
     assert_eq!(repair(&node.images).await, (2, 0, 1));
     pull(&node.images, "app:1").await.unwrap_err();
+    // A restart does not forget it.
+    let again = open(&node.root, &node.registry, "boot");
+    pull(&again, "app:1").await.unwrap_err();
     node.registry.mend_blob(&pushed.layers[0]);
     // Also where the layer has gone meanwhile.
     node.images.remove("app:1").await.unwrap();
@@ -119,6 +150,24 @@ async fn what_cannot_be_fetched_now_is_fetched_by_the_next_pull() {
         asked,
         "once is enough"
     );
+}
+
+#[tokio::test]
+async fn images_that_miss_the_same_layer_are_all_listed_again() {
+    let node = node();
+    let shared = layer("a", "one");
+    push(&node.registry, "app:1", std::slice::from_ref(&shared));
+    push(&node.registry, "other:1", &[shared, layer("b", "two")]);
+    pull(&node.images, "app:1").await.unwrap();
+    pull(&node.images, "other:1").await.unwrap();
+    let image = node.images.status("app:1").unwrap().unwrap();
+    node.images.layers.make_durable().unwrap();
+    let path = file(&node, &image.record.layers[0], "");
+    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    let next = open(&node.root, &node.registry, "next");
+    assert!(next.list(None).unwrap().is_empty());
+    assert_eq!(repair(&next).await, (2, 2, 0));
+    assert_eq!(next.list(None).unwrap().len(), 2);
 }
 
 #[tokio::test]

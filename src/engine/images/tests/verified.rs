@@ -89,6 +89,31 @@ async fn each_name_of_an_image_is_judged_with_what_it_stands_for() {
     assert_eq!(refused.kind(), REFUSED);
 }
 
+/// One image under two names of one repository, of which each stands for something else.
+#[tokio::test]
+async fn names_of_one_repository_are_judged_each_with_its_own_digest() {
+    let node = node();
+    let verifier = judged(&node.images);
+    let pushed = push(&node.registry, "reg/app:1", &[layer("a", "one")]);
+    for number in 0..4 {
+        let entry = json!({"digest": pushed.digest, "size": number});
+        let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+        let name: ImageRef = format!("reg/app:index-{number}").parse().unwrap();
+        node.registry.push_manifest(&name, index.into_bytes());
+        pull(&node.images, &name.to_string()).await.unwrap();
+    }
+    pull(&node.images, "reg/app:1").await.unwrap();
+    let at_pull = verifier.asked();
+    let again = open(&node.root, &node.registry, "boot");
+    let verifier = judged(&again);
+    let image = again.status("reg/app:1").unwrap().unwrap();
+    for subject in &at_pull {
+        let asked = subject.name.to_string();
+        again.verify_use(&image, &asked).await.unwrap();
+    }
+    assert_eq!(verifier.asked(), at_pull);
+}
+
 #[tokio::test]
 async fn an_image_without_names_or_targets_is_known_by_its_manifest() {
     let node = node();

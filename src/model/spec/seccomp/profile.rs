@@ -24,6 +24,7 @@ pub struct SeccompProfile {
     #[serde(default, deserialize_with = "null_is_absent")]
     flags: Vec<LinuxSeccompFilterFlag>,
     listener_path: Option<std::path::PathBuf>,
+    listener_metadata: Option<String>,
     #[serde(default, deserialize_with = "null_is_absent")]
     syscalls: Vec<Rule>,
 }
@@ -88,13 +89,12 @@ impl SeccompProfile {
     /// The rules that hold in this situation.
     ///
     /// # Errors
-    /// `Unimplemented` for a profile that wants a listener.
+    /// `InvalidArgument` for a profile that asks a listener and names none.
     pub fn resolve(&self, situation: &Situation<'_>) -> Result<LinuxSeccomp> {
         let notifies = |rule: &Rule| rule.action == LinuxSeccompAction::ScmpActNotify;
-        if self.listener_path.is_some() || self.syscalls.iter().any(notifies) {
-            return Err(Error::new(
-                crate::error::Kind::Unimplemented,
-                "seccomp profile: SCMP_ACT_NOTIFY and listenerPath",
+        if self.listener_path.is_none() && self.syscalls.iter().any(notifies) {
+            return Err(Error::invalid(
+                "seccomp profile: SCMP_ACT_NOTIFY needs a listenerPath",
             ));
         }
         let rules = self.syscalls.iter().filter(|rule| rule.holds(situation));
@@ -103,6 +103,8 @@ impl SeccompProfile {
             .set_default_action(self.default_action)
             .set_default_errno_ret(self.default_errno_ret)
             .set_architectures(self.architectures_for(situation.architecture))
+            .set_listener_path(self.listener_path.clone())
+            .set_listener_metadata(self.listener_metadata.clone())
             .set_flags(Some(self.flags.clone()).filter(|flags| !flags.is_empty()))
             .set_syscalls(Some(rules.map(Rule::to_oci).collect()));
         Ok(section)

@@ -273,4 +273,12 @@ fn security_modules_are_named_only_where_they_are_on() {
     assert_eq!(asked.process().selinux_label().as_deref(), Some(label));
     let files = "system_u:object_r:container_file_t:s0:c1,c2";
     assert_eq!(asked.linux().mount_label().as_deref(), Some(files));
+    asked.config.security.selinux = None;
+    asked.sandbox.selinux_level = Some("s0:c7,c9".into());
+    let label = "system_u:system_r:container_t:s0:c7,c9";
+    assert_eq!(asked.process().selinux_label().as_deref(), Some(label));
+    asked.config.security.privileged = true;
+    asked.sandbox.config.security.privileged = true;
+    let label = "system_u:system_r:spc_t:s0";
+    assert_eq!(asked.process().selinux_label().as_deref(), Some(label));
 }

@@ -78,6 +78,7 @@ pub fn sandbox() -> Sandbox {
         network: None,
         release: Release::default(),
         ips: Vec::new(),
+        selinux_level: None,
     }
 }
 
@@ -168,16 +169,6 @@ fn what_cannot_be_given_is_refused() {
     };
     let user = |a: &mut Asked| a.config.security.namespaces.user = Some(UserNamespace::default());
     assert_eq!(kind(user), Kind::InvalidArgument, "the pod has none");
-    let device = |a: &mut Asked| a.config.cdi_devices = vec!["vendor.com/class=a".into()];
-    assert_eq!(kind(device), Kind::Unimplemented);
-    let relabelled = |a: &mut Asked| {
-        a.host.selinux = true;
-        a.mount(Mount {
-            selinux_relabel: true,
-            ..Mount::default()
-        });
-    };
-    assert_eq!(kind(relabelled), Kind::Unimplemented);
     let privileged = |a: &mut Asked| {
         a.sandbox.config.security.privileged = false;
         a.config.security.privileged = true;

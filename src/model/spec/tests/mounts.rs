@@ -44,6 +44,23 @@ fn what_the_container_mounts_takes_the_place_of_what_would_be_there() {
 }
 
 #[test]
+fn nothing_of_the_kernels_is_mounted_where_a_volume_covers_it() {
+    for (volume, covered) in [("/sys", "/sys/fs/cgroup"), ("/sys/fs", "/sys/fs/cgroup")] {
+        let mut asked = asked();
+        asked.mount(Mount {
+            container_path: volume.into(),
+            host_path: "/v".into(),
+            ..Mount::default()
+        });
+        assert!(
+            asked.mount_at(covered).is_none(),
+            "{covered} below {volume}"
+        );
+        assert!(asked.mount_at("/proc").is_some());
+    }
+}
+
+#[test]
 fn volumes_are_bound_outermost_first() {
     let mut asked = asked();
     for at in ["/data/a/b", "/data", "data/../data/a"] {

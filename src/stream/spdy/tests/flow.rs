@@ -7,6 +7,7 @@ use futures::poll;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::*;
+use crate::stream::spdy::Stall;
 use crate::stream::spdy::codec::Setting;
 
 const MIB: usize = 1 << 20;
@@ -252,6 +253,39 @@ async fn a_window_may_be_filled_before_the_connection_is_held_back() {
     );
 }
 
+/// How long a connection is unread before its one stream with unread bytes is reset, in seconds.
+async fn stalled_for(streams: u32) -> u64 {
+    let limits = Limits {
+        stall: Some(Stall {
+            others: Duration::from_secs(25),
+            alone: Duration::from_secs(120),
+        }),
+        ..Limits::default()
+    };
+    let (mut peer, mut incoming, _driver) = session(limits, 10 * MIB);
+    let mut open = Vec::new();
+    for at in 0..streams {
+        open.push(peer.open(&mut incoming, 2 * at + 1).await);
+    }
+    let began = tokio::time::Instant::now();
+    peer.send(1, &[0; 256 << 10], false).await;
+    let reset = rst(1, ResetStatus::FLOW_CONTROL_ERROR);
+    // What is thrown away is given back to the session first.
+    let mut heard = peer.hear().await;
+    while let Some(Heard::Frame(Frame::WindowUpdate { stream: 0, .. })) = heard {
+        heard = peer.hear().await;
+    }
+    assert_eq!(heard, Some(reset));
+    open[0].0.until_reset().await;
+    began.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_reads_stalls_its_session_for_a_while_only() {
+    assert!((25..30).contains(&stalled_for(4).await));
+    assert!((120..125).contains(&stalled_for(2).await));
+}
+
 /// It passes on what was written when it is flushed, as TLS may.
 struct Held<T> {
     io: T,
@@ -320,4 +354,28 @@ async fn what_a_connection_keeps_until_it_is_flushed_is_flushed() {
     };
     let most = std::time::Duration::from_secs(20);
     tokio::time::timeout(most, all).await.expect("all comes");
+}
+
+#[tokio::test]
+async fn a_flush_waits_until_the_connection_has_taken_all_or_the_stream_is_reset() {
+    let (mut peer, mut incoming, _driver) = session(Limits::default(), 10_000);
+    let (_first_reader, mut first) = peer.open(&mut incoming, 1).await;
+    let (_second_reader, mut second) = peer.open(&mut incoming, 3).await;
+    first.write_all(&[1; 30_000]).await.unwrap();
+    let mut flushing = pin!(first.flush());
+    let mut other = pin!(second.flush());
+    assert!(poll!(&mut flushing).is_pending());
+    assert!(poll!(&mut other).is_pending());
+    peer.hear_data(1, 30_000).await;
+    flushing.await.unwrap();
+    other.await.unwrap();
+    first.write_all(&[1; 30_000]).await.unwrap();
+    let mut flushing = pin!(first.flush());
+    assert!(poll!(&mut flushing).is_pending());
+    peer.say(&Frame::RstStream {
+        stream: 1,
+        status: ResetStatus::CANCEL,
+    })
+    .await;
+    flushing.await.unwrap();
 }

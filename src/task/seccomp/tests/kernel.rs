@@ -25,7 +25,7 @@ fn under<T: Send + 'static>(profile: &str, ask: impl FnOnce() -> T + Send + 'sta
 fn filter(program: &[u8]) -> Filter {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), program).unwrap();
-    Filter::read(file.path(), 0).unwrap()
+    Filter::read(file.path(), 0, None).unwrap()
 }
 
 fn open(family: AddressFamily) -> Result<(), Errno> {
