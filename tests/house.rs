@@ -43,6 +43,7 @@ const BELOW_ENGINE: &[&str] = &[
     "cgroup",
     "content",
     "failpoint",
+    "metrics",
     "model",
     "network",
     "nri",
@@ -90,7 +91,7 @@ const ROOMS: [Room; 23] = [
     // A layer comes as a stream, and is a directory when it is committed.
     room("snapshot", &["model", "trees", "unpack"]),
     room("store", &["model", "trees"]),
-    room("task", &["model"]),
+    room("task", &["metrics", "model"]),
     room("verifier", &["model"]),
     later("nri", &["model"]),
     room("engine", BELOW_ENGINE),

@@ -3,22 +3,34 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by failing")]
 
+#[path = "images/artifacts.rs"]
+mod artifacts;
 #[path = "images/bad_input.rs"]
 mod bad_input;
+#[path = "images/builders.rs"]
+mod builders;
 #[path = "images/conf.rs"]
 mod conf;
+#[path = "images/disks.rs"]
+mod disks;
+#[path = "images/export.rs"]
+mod export;
 #[path = "images/fault_registry.rs"]
 mod fault_registry;
 #[path = "images/faults.rs"]
 mod faults;
 #[path = "images/forge.rs"]
 mod forge;
+#[path = "images/limits.rs"]
+mod limits;
 #[path = "images/node.rs"]
 mod node;
 #[path = "images/oracle.rs"]
 mod oracle;
 #[path = "images/policy.rs"]
 mod policy;
+#[path = "images/resume.rs"]
+mod resume;
 #[path = "images/tls.rs"]
 mod tls;
 #[path = "images/tree.rs"]

@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
 """Pulls by several runtimes in turns: see `images`, which prepares the node.
 
-Each case starts from a store without its layers, and with nothing left to write back from the case before.
+Each turn has a file system of its own, made anew, so that nobody pays for what somebody else wrote or deleted. Each case
+starts from a store without its layers, and with nothing left to delete or to write back from the case before.
 """
 
 import argparse
+import hashlib
+import io
+import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,19 +27,29 @@ from figures import Samples, in_turns  # noqa: E402
 from runtimes import RUNTIMES  # noqa: E402
 
 BENCH = "registry.k8s.io/bench/"
-# What is pulled one after the other within a case, each timed; what stands in one tuple is pulled at once.
+# Of the file that the file system is in, which has no more than what is written to it.
+DISK_BYTES = 6_000_000_000
+TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+# What is pulled one after the other within a case, each timed; what stands in one tuple is pulled at once. The one of many
+# files is the last: an ext4 may pass over inodes that were deleted a minute ago, which costs whoever makes files then.
 CASES = {
     "large": {"218 MB in 5 layers": (BENCH + "toolchain:1",), "4 of 5 layers are there": (BENCH + "shared:1",)},
-    "files": {"20,000 small files": (BENCH + "manyfiles:1",)},
     "layers": {"60 layers": (BENCH + "manylayers:1",)},
     "ten": {"ten images at once": tuple(f"{BENCH}tenth-{number}:1" for number in range(10))},
+    "files": {"20,000 small files": (BENCH + "manyfiles:1",)},
 }
+
+
+# The case that is no pull: a list of so many images, so often, after a rest as between a kubelet's calls.
+LIST, LISTED, LISTS, REST = "list", 1000, 100, "20ms"
 
 
 class Cri:
     """Pulls by a CRI runtime, and the memory of its daemon."""
 
     def __init__(self, name: str) -> None:
+        self.folder = pathlib.Path("/var/lib", name)
+        self.disk = Disk(self.folder)
         self.runtime = RUNTIMES[name]()
 
     def pull(self, image: str) -> None:
@@ -49,8 +65,26 @@ class Cri:
         text = pathlib.Path(f"/proc/{self.runtime.service.pid}/status").read_text()
         return [int(re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)[1]) * 1024]
 
+    def listing(self) -> Samples:
+        """ListImages of many images. containerd has none to list: its own tool to import them is not built here."""
+        if self.runtime.name != "corten":
+            return {}
+        archive = pathlib.Path("/var/lib/many.tar")
+        write_archive(archive, LISTED)
+        run(pathlib.Path(os.environ["CORTEN_DIST"], "corten"), "image", "import", archive)
+        command = ["loop", "images", "--endpoint", self.runtime.endpoint, "--count", str(LISTS), "--pause", REST]
+        done = subprocess.run(command, capture_output=True, check=True)
+        assert set(done.stderr.splitlines()) == {b"%d images" % LISTED}, done.stderr[-200:]
+        return {f"ListImages, {LISTED:,} images": json.loads(done.stdout)["ListImages"]}
+
+    def processor_time(self) -> int:
+        """Of the daemon and of programs that it has run, ns."""
+        fields = pathlib.Path(f"/proc/{self.runtime.service.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return sum(map(int, fields[11:15])) * TICK_NS
+
     def stop(self) -> None:
         self.runtime.stop()
+        self.disk.close()
 
 
 class Tools:
@@ -58,18 +92,19 @@ class Tools:
 
     def __init__(self) -> None:
         self.folder = pathlib.Path("/var/lib/tools")
+        self.disk = Disk(self.folder)
 
     def pull(self, image: str) -> None:
         # Layouts are not made to be written by two at once; what an image shares with another is found in one layout.
         own = image.rsplit("/", 1)[1].split(":")[0]
         layout = self.folder / ("tenths" + own if own.startswith("tenth") else "layout")
         source = image.replace("registry.k8s.io", f"docker://{registry.ADDRESS}")
-        self.folder.mkdir(parents=True, exist_ok=True)
         run("skopeo", "copy", "--quiet", "--insecure-policy", "--src-tls-verify=false", source, f"oci:{layout}:{own}")
         run("umoci", "unpack", "--image", f"{layout}:{own}", self.folder / f"bundle-{own}")
 
     def clear(self) -> None:
-        shutil.rmtree(self.folder)
+        for path in self.folder.iterdir():
+            shutil.rmtree(path)
 
     def forget_peak(self) -> None:
         """There is no daemon."""
@@ -77,8 +112,36 @@ class Tools:
     def peak(self) -> list[int]:
         return []
 
+    def listing(self) -> Samples:
+        return {}
+
+    def processor_time(self) -> int:
+        """Of all programs that have ended, ns."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return int((used.ru_utime + used.ru_stime) * 1e9)
+
     def stop(self) -> None:
-        """There is no daemon."""
+        self.disk.close()
+
+
+class Disk:
+    """A new ext4 at `folder`, as nodes have it: in a file, by a loop device that writes past the page cache."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.file = pathlib.Path(os.environ["CORTEN_NODE"], "disk")
+        with open(self.file, "wb") as file:
+            file.truncate(DISK_BYTES)
+        run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.file)
+        folder.mkdir(parents=True, exist_ok=True)
+        device = output("losetup", "--find", "--show", "--direct-io=on", self.file)
+        run("mount", device, folder)
+        # It goes with its mount.
+        run("losetup", "--detach", device)
+
+    def close(self) -> None:
+        run("umount", self.folder)
+        self.file.unlink()
 
 
 PULLERS = {"containerd": lambda: Cri("containerd"), "skopeo+umoci": Tools, "corten": lambda: Cri("corten")}
@@ -96,7 +159,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runtimes", type=words, default=list(PULLERS))
-    parser.add_argument("--cases", type=words, default=list(CASES))
+    parser.add_argument("--cases", type=words, default=[*CASES, LIST])
     return parser.parse_args()
 
 
@@ -105,15 +168,51 @@ def measure(puller: Cri | Tools, cases: list[str]) -> Samples:
     found: Samples = {}
     try:
         for case in cases:
-            os.sync()
+            await_still(puller.folder)
+            if case == LIST:
+                found.update(puller.listing())
+                continue
             puller.forget_peak()
             for what, images in CASES[case].items():
+                used = puller.processor_time()
                 found[what] = [timed(puller, images)]
+                found[f"{what}, processor time"] = [puller.processor_time() - used]
             found[f"bytes, peak of the daemon, {case}"] = puller.peak()
             puller.clear()
         return found
     finally:
         puller.stop()
+
+
+def write_archive(path: pathlib.Path, images: int) -> None:
+    """As `docker save` writes images that share their one layer."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        add(tar, "file", b"content")
+    diff_id = "sha256:" + hashlib.sha256(layer.getvalue()).hexdigest()
+    config = lambda number: {"config": {"Labels": {"number": str(number)}}, "rootfs": {"diff_ids": [diff_id]}}  # noqa: E731
+    named = lambda number: f"registry.k8s.io/bench/listed-{number}:1"  # noqa: E731
+    with tarfile.open(path, "w") as tar:
+        add(tar, "layer.tar", layer.getvalue())
+        for number in range(images):
+            add(tar, f"{number}.json", json.dumps(config(number)).encode())
+        entries = [{"Config": f"{n}.json", "RepoTags": [named(n)], "Layers": ["layer.tar"]} for n in range(images)]
+        add(tar, "manifest.json", json.dumps(entries).encode())
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def await_still(folder: pathlib.Path) -> None:
+    """Awaits the end of what is deleted in the background, and of what is written back."""
+    free, before = os.statvfs(folder).f_ffree, -1
+    while free > before:
+        time.sleep(0.3)
+        free, before = os.statvfs(folder).f_ffree, free
+    os.sync()
 
 
 def timed(puller: Cri | Tools, images: tuple[str, ...]) -> int:
@@ -124,7 +223,12 @@ def timed(puller: Cri | Tools, images: tuple[str, ...]) -> int:
 
 
 def run(*words: str | pathlib.Path) -> None:
-    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    output(*words)
+
+
+def output(*words: str | pathlib.Path) -> str:
+    words = [str(word) for word in words]
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

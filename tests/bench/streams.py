@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=20, help="sessions in a row, for the first byte")
     parser.add_argument("--megabytes", type=int, default=500, help="what an exec says")
-    parser.add_argument("--transport", choices=("spdy", "websocket"), default="spdy")
+    parser.add_argument("--transport", choices=("spdy", "websocket", "raw"), default="spdy")
     parser.add_argument("--runtimes", type=lambda text: text.split(","), default=["containerd", "corten"])
     return parser.parse_args()
 
@@ -72,7 +72,13 @@ def timed(runtime: Runtime, sandbox: str, served: str, options: argparse.Namespa
             runtime, "rate", "forward", *ports, "--bytes", str(LARGE), "--count", "3"),
         "exec, first byte": streams(runtime, "first", "exec", *inside, "--count", count, "--", "echo", "hello"),
         "forwarded, first byte": streams(runtime, "first", "forward", *ports, "--count", count),
+        "a call and a page without a session": streams(
+            runtime, "first", "nothing", "--address", f"{address(runtime, sandbox)}:{PORT}", "--count", count),
     }
+
+
+def address(runtime: Runtime, sandbox: str) -> str:
+    return json.loads(runtime.crictl("inspectp", sandbox))["status"]["network"]["ip"]
 
 
 def streams(runtime: Runtime, what: str, verb: str, *words: str) -> list[int]:

@@ -50,8 +50,8 @@ class Registry(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.things: dict[str, bytes] = {}
         self.asked: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -99,16 +99,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def differences(root: str, layers: list[Layer]) -> list[str]:
     """How the layers below a daemon's root differ from what was pushed: nothing of Corten's own check is asked."""
-    wrong, found = [], {}
+    wrong = []
+    for layer in layers:
+        tree = tree_of(root, layer)
+        wrong += [f"no layer {digest(layer.tar)}"] if tree is None else compare(tree, layer.files)
+    return wrong
+
+
+def tree_of(root: str, layer: Layer) -> str | None:
+    """Where a layer lies below a daemon's root."""
     folder = os.path.join(root, "layers")
     for name in os.listdir(folder):
         if not name.startswith("."):
             with open(os.path.join(folder, name, "record.json"), encoding="utf-8") as record:
-                found[json.load(record)["diff_id"]] = os.path.join(folder, name, "fs")
-    for layer in layers:
-        tree = found.get(digest(layer.tar))
-        wrong += [f"no layer {digest(layer.tar)}"] if tree is None else compare(tree, layer.files)
-    return wrong
+                if json.load(record)["diff_id"] == digest(layer.tar):
+                    return os.path.join(folder, name, "fs")
+    return None
 
 
 def compare(tree: str, files: dict[str, bytes | str]) -> list[str]:

@@ -69,7 +69,7 @@ class Daemon:
     def left(self) -> list[str]:
         """What is on the disk although no image is there."""
         found = []
-        for folder in ("layers", "layers/.trash", "images/blobs", "images/records", "trash"):
+        for folder in ("layers", "layers/.trash", "images/blobs", "images/records", "images/partial", "images/pulls", "trash"):
             path = os.path.join(self.root, folder)
             names = os.listdir(path) if os.path.isdir(path) else []
             found += [f"{folder}/{name}" for name in names if name not in (".trash", ".empty")]

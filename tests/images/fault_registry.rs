@@ -39,9 +39,11 @@ impl Asked {
         self.target.contains("/blobs/")
     }
 
-    fn from(&self) -> Option<usize> {
+    /// The first byte that is asked for and, where it is named, the last.
+    pub fn range(&self) -> Option<(usize, Option<usize>)> {
         let range = self.header("range")?.strip_prefix("bytes=")?;
-        range.strip_suffix('-')?.parse().ok()
+        let (from, last) = range.split_once('-')?;
+        Some((from.parse().ok()?, last.parse().ok()))
     }
 }
 
@@ -64,6 +66,8 @@ pub enum Fault {
     Unmeasured(Vec<u8>),
     /// No answer at all, and no end.
     Silence,
+    /// So many bytes of the body, and then nothing and no end.
+    HoldAfter(usize),
 }
 
 type Choose = dyn Fn(&Asked, usize) -> Fault + Send + Sync;
@@ -252,10 +256,11 @@ fn answer(asked: &Asked, thing: Option<Vec<u8>>, fault: &Fault) -> Vec<u8> {
         return whole(404, "", b"");
     };
     let size = thing.len();
-    match asked.from().filter(|_| !matches!(fault, Fault::NoRanges)) {
-        Some(from) if from < size => {
-            let range = format!("content-range: bytes {from}-{}/{size}\r\n", size - 1);
-            whole(206, &range, &thing[from..])
+    match asked.range().filter(|_| !matches!(fault, Fault::NoRanges)) {
+        Some((from, last)) if from < size => {
+            let last = last.unwrap_or(usize::MAX).min(size - 1);
+            let range = format!("content-range: bytes {from}-{last}/{size}\r\n");
+            whole(206, &range, &thing[from..=last])
         }
         Some(_) => whole(416, "", b""),
         None => whole(200, "", &thing),
@@ -267,6 +272,12 @@ async fn say(mut stream: TcpStream, mut answer: Vec<u8>, fault: &Fault) {
     match fault {
         Fault::Silence => std::future::pending().await,
         Fault::CutAfter(bytes) => answer.truncate(*bytes),
+        Fault::HoldAfter(bytes) => {
+            let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
+            answer.truncate(head.unwrap() + 4 + bytes);
+            let _ = stream.write_all(&answer).await;
+            std::future::pending::<()>().await;
+        }
         Fault::Slowly(bytes, pause) => {
             for part in answer.chunks(*bytes) {
                 if stream.write_all(part).await.is_err() {

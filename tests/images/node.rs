@@ -44,12 +44,34 @@ impl Node {
         Self::build(TempDir::new().unwrap(), settings)
     }
 
-    fn build(root: TempDir, mut settings: Settings) -> Self {
+    /// One that downloads so many layers at once, of all images together.
+    pub fn with_downloads(downloads: usize) -> Self {
+        Self::build_with(TempDir::new().unwrap(), Settings::default(), downloads)
+    }
+
+    /// The same node after a restart: what was held in memory is gone.
+    pub async fn restarted(self) -> Self {
+        let before = Arc::downgrade(&self.images);
+        drop(self.images);
+        // Threads that unpacked come to their end by themselves.
+        while before.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let node = Self::build(self.root, Settings::default());
+        node.images.reclaim().await.unwrap();
+        node
+    }
+
+    fn build(root: TempDir, settings: Settings) -> Self {
+        Self::build_with(root, settings, 8)
+    }
+
+    fn build_with(root: TempDir, mut settings: Settings, downloads: usize) -> Self {
         settings.config_paths = vec![root.path().join("certs.d")];
         let content = Arc::new(Content::open(&root.path().join("images")).unwrap());
         let layers = Arc::new(Layers::open(&root.path().join("layers"), "boot").unwrap());
         let registry = Arc::new(HttpRegistry::new(settings));
-        let images = Images::open(registry, content, layers, vec![], 8).unwrap();
+        let images = Images::open(registry, content, layers, vec![], downloads).unwrap();
         Self { root, images }
     }
 

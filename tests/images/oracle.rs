@@ -25,7 +25,7 @@ use std::{
 use corten::{
     id::Digest,
     model::credentials::Secret,
-    snapshot::{Layers, Overlay, Snapshotter},
+    snapshot::{Layers, Overlay, Projects, Snapshotter},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -41,14 +41,14 @@ use super::{
 };
 
 /// The real registry, behind TLS and a password, a node that trusts it, and a place for layouts.
-struct Oracle {
+pub struct Oracle {
     served: Served,
     work: TempDir,
     started: i64,
 }
 
 impl Oracle {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let (work, root) = (TempDir::new().unwrap(), Arc::new(TempDir::new().unwrap()));
         let authority = tls::authority();
         tls::sign(&authority, root.path(), "server");
@@ -83,12 +83,12 @@ impl Oracle {
         self.work.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.place(name).display().to_string()
     }
 
     /// Copies an image of another kind into the registry as `app:TAG`.
-    fn push(&self, from: &str, tag: &str, format: &str) {
+    pub fn push(&self, from: &str, tag: &str, format: &str) {
         let port = self.served.address.rsplit(':').next().unwrap();
         let to = format!("docker://localhost:{port}/app:{tag}");
         let certificates = self.text("");
@@ -105,7 +105,7 @@ impl Oracle {
     }
 
     /// Pulls `app:TAG` and gives the tree that its containers see.
-    async fn pulled(&self, tag: &str) -> Tree {
+    pub async fn pulled(&self, tag: &str) -> Tree {
         let secret = Secret::Password("me".into(), "secret".into());
         let name = format!("reg.test/app:{tag}");
         let node = self.node();
@@ -120,7 +120,7 @@ impl Oracle {
     fn seen(&self, node: &Node, id: &str) -> Tree {
         let image = node.images.status(id).unwrap().unwrap();
         let layers = Layers::open(&node.root.path().join("layers"), "boot").unwrap();
-        let mounts = Overlay::new(Arc::new(layers)).view(&image.record.layers);
+        let mounts = Overlay::new(Arc::new(layers), Projects::default()).view(&image.record.layers);
         let mounted = Mounted::new(&mounts.unwrap()[0]);
         self.read(&mounted.path())
     }
@@ -134,7 +134,7 @@ impl Oracle {
     }
 
     /// What umoci makes of a tag of an OCI layout.
-    fn unpacked(&self, layout: &str, tag: &str) -> Tree {
+    pub fn unpacked(&self, layout: &str, tag: &str) -> Tree {
         let bundle = TempDir::new_in(self.work.path()).unwrap();
         let image = format!("{}:{tag}", self.text(layout));
         let to = bundle.path().join("bundle");
@@ -151,7 +151,7 @@ impl Oracle {
     }
 
     /// The same, but for names of which the head of this file tells why they differ.
-    async fn agrees_besides(&self, tag: &str, layers: &[Layer], names: &[&str]) -> String {
+    pub async fn agrees_besides(&self, tag: &str, layers: &[Layer], names: &[&str]) -> String {
         layout(&self.place(&format!("{tag}-travels")), tag, layers);
         let simple: Vec<_> = layers.iter().map(Layer::simple).collect();
         layout(&self.place(tag), tag, &simple);
@@ -167,7 +167,7 @@ impl Oracle {
 }
 
 /// How two trees differ, a few lines for each name; empty where they do not.
-fn apart(what: &str, ours: &Tree, theirs: &Tree) -> String {
+pub fn apart(what: &str, ours: &Tree, theirs: &Tree) -> String {
     let differences = tree::differences(ours, theirs);
     match differences.is_empty() {
         true => String::new(),

@@ -98,17 +98,21 @@ def _mounts() -> set[str]:
 
 def _processes() -> set[str]:
     """By command name, and number among those of one name: pids change, a restarted daemon is no leftover.
-    Nor is what a daemon keeps in reserve."""
+    Nor is what a daemon keeps in reserve, as long as whose it is lives."""
     seen: dict[str, int] = {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode(errors="replace")
-            if words and IN_RESERVE.isdisjoint(words.split("\0")):
+            if words and (IN_RESERVE.isdisjoint(words.split("\0")) or _is_orphan(folder)):
                 name = (folder / "comm").read_text().strip()
                 seen[name] = seen.get(name, 0) + 1
         except OSError:
             continue
     return {f"{name} ({number})" for name, count in seen.items() for number in range(1, count + 1)}
+
+
+def _is_orphan(folder: pathlib.Path) -> bool:
+    return (folder / "stat").read_text().rpartition(")")[2].split()[1] in ("0", "1")
 
 
 def _links() -> set[str]:

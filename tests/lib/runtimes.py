@@ -10,6 +10,8 @@ import registry
 from service import Service
 from wait import until
 
+# Where a Corten of the tests tells its figures.
+METRICS = "http://127.0.0.1:9561/metrics"
 # One of these is among the arguments of a program that Corten keeps in reserve.
 IN_RESERVE = {"0" * 64, "--spare"}
 CNI_CONF = pathlib.Path("/etc/cni/net.d")

@@ -9,6 +9,7 @@ Usage: matrix/run.py [--only REGEX]    a cell is POINT, FAULT
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import re
@@ -83,8 +84,10 @@ class Cell:
             clones = verbs.clones()
             victims = verbs.all_shims() or verbs.holders() or invariants.vacant_shims()
             verbs.check(bool(victims), "no shim is there to be killed")
+            verbs.check(bool(clones) or self.point not in points.CLONES, "no clone of the shim is there, whose end could be seen")
             for pid in victims:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # one may have gone with another
+                    os.kill(pid, signal.SIGKILL)
             # They wait at the point for ever, as at a volume that does not answer: somebody ends them.
             until(lambda: not any(pid in verbs.all_shims() for pid in clones), REACHED, "what the shim had cloned is gone")
         self.hit.unlink()

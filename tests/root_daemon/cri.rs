@@ -174,15 +174,20 @@ impl Cri {
         Ok(answer.into_inner().status.unwrap())
     }
 
-    /// The init's pid, as the node sees it.
-    pub async fn pid(&self, id: &str) -> u32 {
+    /// The verbose part of its status.
+    pub async fn info(&self, id: &str) -> serde_json::Value {
         let request = ContainerStatusRequest {
             container_id: id.to_owned(),
             verbose: true,
         };
         let answer = self.runtime().container_status(request).await.unwrap();
         let info = answer.into_inner().info;
-        let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
+        serde_json::from_str(&info["info"]).unwrap()
+    }
+
+    /// The init's pid, as the node sees it.
+    pub async fn pid(&self, id: &str) -> u32 {
+        let info = self.info(id).await;
         info["pid"].as_u64().unwrap().try_into().unwrap()
     }
 

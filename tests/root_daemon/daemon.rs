@@ -1,5 +1,6 @@
 //! The daemon's process.
 
+use crate::wait::until;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -43,6 +44,16 @@ impl Daemon {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns when it has ended as it was told.
+    pub async fn terminate(&mut self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let ended = async || self.child.try_wait().unwrap();
+        let status = until("the daemon ends", 60, ended).await;
+        assert!(status.success(), "{status}\n{}", self.tail());
     }
 
     /// Panics when it has ended by itself.

@@ -25,16 +25,77 @@ pub fn write_data_layout(layout: &Path) {
     write(layout, &data_layers().unwrap());
 }
 
+/// What the image of many layers is called.
+pub const DEEP: &str = "localhost/deep:test";
+
+/// Writes the layout of busybox with so many layers to a directory; each but the first has a file of
+/// its own in `/many` and takes away the one below the file before.
+pub fn write_deep_layout(layout: &Path, layers: usize) {
+    let one = |number: usize| -> io::Result<Vec<u8>> {
+        let mut tar = tar::Builder::new(Vec::new());
+        file(&mut tar, &format!("many/{number}"), 0o644, b"x")?;
+        if number.is_multiple_of(2) {
+            file(&mut tar, &format!("many/.wh.{}", number - 1), 0o644, b"")?;
+        }
+        tar.into_inner()
+    };
+    let all = (1..layers).map(|number| one(number).unwrap());
+    let all: Vec<_> = std::iter::once(layer().unwrap()).chain(all).collect();
+    write(layout, &all);
+}
+
+/// What kind of artifact there is.
+pub const ARTIFACT_TYPE: &str = "application/vnd.example.model";
+
+/// Writes the layout of an artifact with these files to a directory.
+pub fn write_artifact_layout(layout: &Path, files: &[(&str, &[u8])]) {
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let titled = |(title, content): &(&str, &[u8])| {
+        let mut blob = write_blob(&blobs, "application/octet-stream", content);
+        blob["annotations"] = json!({"org.opencontainers.image.title": title});
+        blob
+    };
+    let layers: Vec<_> = files.iter().map(titled).collect();
+    let config = write_blob(&blobs, "application/vnd.oci.empty.v1+json", b"{}");
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": manifest_type, "artifactType": ARTIFACT_TYPE,
+        "config": config, "layers": layers,
+    });
+    let manifest = write_json(&blobs, manifest_type, &manifest);
+    write_index(layout, &manifest);
+}
+
+/// What the image with a health check is called.
+pub const CHECKED: &str = "localhost/checked:test";
+
+/// Writes the layout of busybox whose containers are healthy as long as they have a file `/ok`.
+pub fn write_checked_layout(layout: &Path) {
+    let check = json!({
+        "Test": ["CMD-SHELL", "cat /ok"], "Interval": 20_000_000, "Retries": 2,
+    });
+    write_with(layout, &[layer().unwrap()], &json!({"Healthcheck": check}));
+}
+
 fn write(layout: &Path, layers: &[Vec<u8>]) {
+    write_with(layout, layers, &json!({}));
+}
+
+/// `more`: what the image says beside its command.
+fn write_with(layout: &Path, layers: &[Vec<u8>], more: &Value) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let layer = |tar: &Vec<u8>| write_blob(&blobs, "application/vnd.oci.image.layer.v1.tar", tar);
     let layers: Vec<_> = layers.iter().map(layer).collect();
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
+    let mut run = json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]});
+    let more = more.as_object().unwrap().clone();
+    run.as_object_mut().unwrap().extend(more);
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "config": run,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = write_json(&blobs, "application/vnd.oci.image.config.v1+json", &config);
@@ -43,6 +104,10 @@ fn write(layout: &Path, layers: &[Vec<u8>]) {
         "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": layers,
     });
     let manifest = write_json(&blobs, manifest_type, &manifest);
+    write_index(layout, &manifest);
+}
+
+fn write_index(layout: &Path, manifest: &Value) {
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     fs::write(layout.join("index.json"), index.to_string()).unwrap();
     fs::write(

@@ -36,7 +36,7 @@ fn named(image: &str) -> ImageSpec {
 }
 
 /// As the kubelet sends it.
-fn volume(at: &str, image: &str, sub_path: &str) -> Mount {
+pub fn volume(at: &str, image: &str, sub_path: &str) -> Mount {
     Mount {
         readonly: true,
         container_path: at.to_owned(),
@@ -49,7 +49,7 @@ fn volume(at: &str, image: &str, sub_path: &str) -> Mount {
     }
 }
 
-async fn with_volumes(
+pub async fn with_volumes(
     node: &Node,
     pod: &Pod,
     name: &str,

@@ -29,10 +29,19 @@ mod processes;
 mod wait;
 mod websocket;
 
+#[path = "../images/fault_registry.rs"]
+#[expect(dead_code, reason = "another program plays more of its faults")]
+mod fault_registry;
+
+mod artifacts;
+mod cdi;
 mod creates;
+mod deep_images;
 mod ends;
 mod exec;
+mod exports;
 mod half_made;
+mod healthchecks;
 mod hostile;
 mod image_volumes;
 mod life;
@@ -43,8 +52,10 @@ mod namespaces;
 mod network_stays;
 mod pod_network;
 mod restart;
+mod resumed_pulls;
 mod sessions;
 mod shim_lost;
+mod split_root;
 mod stats;
 mod userns;
 mod verifiers;

@@ -1,11 +1,8 @@
 """crictl's exec, attach and port-forward, each with each transport, as a person and as a script use them."""
 
-import pathlib
 import subprocess
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 
-from on_streams import ANSWER, LARGE, PAGE, PORT, SIGNALS, OnStreams, digest_of, noise, over_each_transport
+from on_streams import ANSWER, PORT, SIGNALS, OnStreams, digest_of, noise, over_each_transport, runs
 from terminal import Terminal
 from wait import until
 
@@ -32,12 +29,9 @@ class Crictl(OnStreams):
         # A number of its own: the process is looked for in the pod's own namespace.
         mark = f"31{transport == 'spdy':d}41592"
         terminal = Terminal("crictl", "exec", "--transport", transport, "-it", self.served, "sleep", mark)
-        until(lambda: self.runs(mark), 10, "the command runs")
+        until(lambda: runs(mark), 10, "the command runs")
         terminal.hang_up()
-        until(lambda: not self.runs(mark), 20, "the command has ended")
-
-    def runs(self, mark: str) -> bool:
-        return any(mark.encode() in words.read_bytes() for words in command_lines())
+        until(lambda: not runs(mark), 20, "the command has ended")
 
     @over_each_transport
     def test_100_megabytes_go_in_and_come_back(self, transport):
@@ -86,11 +80,7 @@ class Crictl(OnStreams):
     @over_each_transport
     def test_port_forward_carries_http_by_many_and_much_at_once(self, transport):
         with forwarded(self.pod.sandbox, transport) as port:
-            with ThreadPoolExecutor(16) as clients:
-                pages = clients.map(lambda _: fetch(port, "/"), range(200))
-                self.assertEqual(set(pages), {PAGE.encode()})
-                sizes = clients.map(lambda _: len(fetch(port, "/large")), range(3))
-                self.assertEqual(set(sizes), {LARGE})
+            self.carries_http(port)
 
 
 class forwarded:
@@ -113,15 +103,3 @@ class forwarded:
     def __exit__(self, *_) -> None:
         self.process.terminate()
         self.process.communicate()
-
-
-def fetch(port: int, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=120) as answer:
-        return answer.read()
-
-
-def command_lines():
-    for words in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        # The client's own words have the mark, too.
-        if words.exists() and not words.read_bytes().startswith(b"crictl"):
-            yield words

@@ -5,7 +5,8 @@ import pathlib
 import subprocess
 
 from kubelet import API, NODE, Kubelet, put, take
-from on_streams import ANSWER, LARGE, PAGE, PORT, SERVE, SIGNALS, TRANSPORTS, OnStreams, digest_of, noise, over_each_transport
+from on_streams import (ANSWER, COUNTING, LARGE, PAGE, PORT, RESETTING, SERVE, SIGNALS, SOME_MEGABYTES, TRANSPORTS, OnStreams,
+                        digest_of, noise, over_each_transport, runs)
 from terminal import Terminal
 from wait import until
 import leftovers
@@ -25,10 +26,11 @@ class ThroughKubelet(OnStreams):
 
     @classmethod
     def setUpClass(cls):
-        for one in (pod("served", SERVE), pod("answers", ANSWER, stdin=True)):
+        shell = pod("shell", "PS1='ready> ' exec sh", stdin=True, tty=True)
+        for one in (pod("served", SERVE), pod("answers", ANSWER, stdin=True), shell):
             put(one)
             cls.addClassCleanup(take, one["metadata"]["name"])
-        for name in ("served", "answers"):
+        for name in ("served", "answers", "shell"):
             until(lambda name=name: "running" in cls.kubelet.container(name)["state"], START, f"{name} runs")
         until(lambda: cls.kubelet.run("served", "main", "wget", "-qO-", f"http://127.0.0.1:{PORT}/").strip() == PAGE.strip(), START, "pages")
 
@@ -76,9 +78,40 @@ class ThroughKubelet(OnStreams):
                 client.stdin.flush()
                 self.assertEqual(client.stdout.readline(), f"got hello {number}\n".encode())
                 client.kill()
-        container = self.kubelet.container("answers")
-        self.assertIn("running", container["state"])
-        self.assertEqual(container["restartCount"], 0)
+        self.left_alone("answers")
+
+    @over_each_transport
+    def test_attach_on_a_terminal_follows_its_size_and_leaves_the_shell_to_the_next(self, transport):
+        word = f"first{transport}"
+        for rows, columns, heard in ((41, 121, word), (52, 133, word + "second")):
+            terminal = Terminal(*self.words("attach", transport, "shell"), "--tty", rows=rows, columns=columns)
+            self.sized(terminal, f"{rows} {columns}")
+            terminal.resize(rows + 1, columns + 1)
+            self.sized(terminal, f"{rows + 1} {columns + 1}")
+            # What the shell still knows: the second client is at the same one.
+            more = f"all={word}" if heard == word else "all=${all}second"
+            terminal.type(f"test -t 0 && test -t 1 && test -t 2 && {more} && echo has-$all\n")
+            terminal.expect(f"has-{heard}\r")
+            terminal.hang_up()
+        self.left_alone("shell")
+
+    @over_each_transport
+    def test_a_terminal_that_goes_away_takes_its_command_with_it(self, transport):
+        mark = f"27{transport == 'spdy':d}18281"
+        terminal = Terminal(*self.words("exec", transport, "served"), "--tty", "--", "sleep", mark)
+        until(lambda: runs(mark), 10, "the command runs")
+        terminal.hang_up()
+        until(lambda: not runs(mark), 20, "the command has ended")
+
+    @over_each_transport
+    def test_port_forward_carries_http_by_many_and_much_at_once(self, transport):
+        command = [*self.words("forward", transport, "served"), "--port", str(PORT)]
+        pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+        with subprocess.Popen(command, **pipes, stderr=subprocess.DEVNULL) as forward:
+            self.addCleanup(forward.kill)
+            self.carries_http(int(forward.stdout.readline()))
+            forward.stdin.close()
+            self.assertEqual(forward.wait(30), 0)
 
     @over_each_transport
     def test_a_large_download_comes_whole_through_a_forwarded_port(self, transport):
@@ -87,9 +120,26 @@ class ThroughKubelet(OnStreams):
         self.assertEqual(done.returncode, 0, done.stderr)
 
     @over_each_transport
-    def test_port_forward_carries_http_and_survives_resets(self, transport):
-        for verb, count in (("connections", "200"), ("resets", "100")):
-            command = [*self.words(verb, transport, "served"), "--port", str(PORT), "--count", count, "--at-once", "20"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertEqual(json.loads(done.stdout)["failures"], [])
+    def test_a_storm_of_resets_leaves_the_session(self, transport):
+        self.went_well("resets", transport, "--port", str(PORT), "--resetting", str(RESETTING), "--counting", str(COUNTING),
+                       "--bytes", str(SOME_MEGABYTES), "--count", "100", "--at-once", "20")
+
+    @over_each_transport
+    def test_a_client_ends_its_direction_and_hears_the_pod(self, transport):
+        self.went_well("counts", transport, "--counting", str(COUNTING), "--bytes", str(SOME_MEGABYTES),
+                       "--count", "40", "--at-once", "10")
+
+    @over_each_transport
+    def test_many_connections_share_a_session(self, transport):
+        self.went_well("connections", transport, "--port", str(PORT), "--count", "200", "--at-once", "20")
+
+    def went_well(self, verb: str, transport: str, *words: str) -> None:
+        command = [*self.words(verb, transport, "served"), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["failures"], [])
+
+    def left_alone(self, name: str) -> None:
+        container = self.kubelet.container(name)
+        self.assertIn("running", container["state"])
+        self.assertEqual(container["restartCount"], 0)

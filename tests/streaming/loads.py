@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable
 
-from on_streams import PORT, SIGNALS, Held, OnStreams, figure, in_reserve, over_each_transport
+from on_streams import COUNTING, PORT, RESETTING, SIGNALS, SOME_MEGABYTES, Held, OnStreams, figure, in_reserve, over_each_transport
 from wait import until
 
 AT_ONCE = 200
@@ -92,7 +92,13 @@ class Loads(OnStreams):
     @over_each_transport
     def test_a_storm_of_resets_leaves_the_session(self, transport):
         self.tally("resets", "--sandbox", self.pod.sandbox, "--transport", transport, "--port", str(PORT),
+                   "--resetting", str(RESETTING), "--counting", str(COUNTING), "--bytes", str(SOME_MEGABYTES),
                    "--count", "300", "--at-once", "20")
+
+    @over_each_transport
+    def test_a_client_ends_its_direction_and_hears_the_pod(self, transport):
+        self.tally("counts", "--sandbox", self.pod.sandbox, "--transport", transport, "--counting", str(COUNTING),
+                   "--bytes", str(SOME_MEGABYTES), "--count", "40", "--at-once", "10")
 
     @over_each_transport
     def test_who_does_not_read_is_cut_off_and_the_others_and_the_log_miss_nothing(self, transport):

@@ -9,46 +9,48 @@ import re
 import subprocess
 import unittest
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import leftovers
-from runtimes import IN_RESERVE, Runtime
+import pod
+from runtimes import IN_RESERVE, METRICS, Runtime
 from terminal import Terminal
 from wait import until
 
 TRANSPORTS = ("spdy", "websocket")
 PORT = 8080
-METRICS = "http://127.0.0.1:9561/metrics"
+# Who connects there is reset: of what it says not all is read.
+RESETTING = 8081
+# Who connects there hears how many bytes it has said, once it has ended its direction.
+COUNTING = 8082
 PAGE = "a page\n"
 LARGE = 200 << 20
+# More than all buffers on the way hold.
+SOME_MEGABYTES = 8 << 20
 SIGNALS = pathlib.Path(os.environ.get("CORTEN_NODE", "/nonexistent"), "signals")
 # Serves pages, and ends when told to. /large is a sparse file. Not httpd's own listener: its queue is so short that of
 # many at once some are lost.
 SERVE = (f"mkdir /www; printf 'a page\\n' >/www/index.html; truncate -s {LARGE} /www/large;"
+         f" tcpsvd -E -c 500 -b 500 0.0.0.0 {RESETTING} sh -c 'read -n 1 first' &"
+         f" tcpsvd -E -c 500 -b 500 0.0.0.0 {COUNTING} wc -c &"
          f" exec tcpsvd -E -c 500 -b 500 0.0.0.0 {PORT} httpd -i -h /www")
 # Answers each line, until its input ends.
 ANSWER = "while read line; do echo got $line; done; echo over; sleep 1000"
 
 
-class Pod:
-    """A pod made through crictl; containers by name."""
+class Pod(pod.Pod):
+    """A pod of this tier; containers by name."""
 
     def __init__(self, runtime: Runtime, name: str) -> None:
-        self.runtime = runtime
-        self.folder = SIGNALS.parent / name
-        self.folder.mkdir(exist_ok=True)
-        self.config = self._write("pod.json", {
-            "metadata": {"name": name, "namespace": "tests", "uid": name, "attempt": 1},
-            "hostname": name, "log_directory": str(self.folder), "linux": {},
-        })
-        self.sandbox = runtime.crictl("runp", self.config).strip()
+        super().__init__(runtime, SIGNALS.parent / name, name)
 
     def start(self, name: str, script: str, **more) -> str:
-        config = self._write(f"{name}.json", {
-            "metadata": {"name": name}, "image": {"image": leftovers.IMAGE}, "command": ["sh", "-c", script],
-            "log_path": f"{name}.log", "linux": {"security_context": {"namespace_options": {"pid": 1}}},
+        config = {
+            "image": {"image": leftovers.IMAGE}, "command": ["sh", "-c", script],
+            "linux": {"security_context": {"namespace_options": {"pid": 1}}},
             "mounts": [{"host_path": str(SIGNALS), "container_path": "/signals"}], **more,
-        })
-        container = self.runtime.crictl("create", self.sandbox, config, self.config).strip()
+        }
+        container = self.make(name, **config)
         self.runtime.crictl("start", container)
         return container
 
@@ -56,15 +58,6 @@ class Pod:
         """What a container has written, as its log has it: whole lines."""
         lines = (self.folder / f"{name}.log").read_bytes().splitlines(keepends=True)
         return b"".join(line.split(b" ", 3)[3] for line in lines)
-
-    def remove(self) -> None:
-        self.runtime.crictl("stopp", self.sandbox)
-        self.runtime.crictl("rmp", self.sandbox)
-
-    def _write(self, name: str, document: dict) -> str:
-        path = self.folder / name
-        path.write_text(json.dumps(document))
-        return str(path)
 
 
 def over_each_transport(test):
@@ -101,6 +94,14 @@ class OnStreams(unittest.TestCase):
             terminal.type("stty size\n")
             return terminal.expect(r"\n(\d+ \d+|stty: [^\r\n]*)\r")[1] == size
         until(asked, 10, f"the terminal is {size}")
+
+    def carries_http(self, port: int) -> None:
+        """A forwarded port: many pages at once, and much at once."""
+        with ThreadPoolExecutor(16) as clients:
+            pages = clients.map(lambda _: fetch(port, "/"), range(200))
+            self.assertEqual(set(pages), {PAGE.encode()})
+            sizes = clients.map(lambda _: len(fetch(port, "/large")), range(3))
+            self.assertEqual(set(sizes), {LARGE})
 
     def streams(self, verb: str, *words: str, **more) -> subprocess.CompletedProcess:
         """The Go client on the runtime's own URLs."""
@@ -159,6 +160,17 @@ def arguments(folder: pathlib.Path) -> list[str]:
         return (folder / "cmdline").read_text(errors="replace").split("\0")
     except OSError:
         return []
+
+
+def fetch(port: int, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=120) as answer:
+        return answer.read()
+
+
+def runs(mark: str) -> bool:
+    """Whether a process of a container has this among its words. Clients have it, too."""
+    folders = pathlib.Path("/proc").glob("[0-9]*")
+    return any(mark in words and os.path.basename(words[0]) not in ("crictl", "streams") for words in map(arguments, folders))
 
 
 def noise(path: pathlib.Path, size: int) -> str:

@@ -7,8 +7,7 @@ import ssl
 import subprocess
 from urllib.parse import urlsplit
 
-from crictls import fetch
-from on_streams import PAGE, PORT, SIGNALS, OnStreams, over_each_transport
+from on_streams import PAGE, PORT, OnStreams, fetch, over_each_transport
 from wait import until
 
 # How long sessions go on: enough for a few words each, whatever else the host does.
@@ -96,6 +95,11 @@ class OverTls(Reconfigured):
         self.assertIn("err\n", done.stderr)
         # crictl's own status is 1, whatever the command's.
         self.assertIn("command terminated with exit code 7", done.stderr)
+
+    def test_the_log_tells_who_stays_outside(self):
+        said = [line for line in pathlib.Path(self.runtime.service.log).read_text().splitlines() if "client_ca is set" in line]
+        self.assertIn("WARN", said[-1])
+        self.assertIn("kubectl does not get in", said[-1])
 
     @over_each_transport
     def test_clients_of_others_stay_outside(self, transport):

@@ -17,6 +17,7 @@ from crictls import Crictl  # noqa: E402
 from kubelet import Kubelet  # noqa: E402
 from kubelets import ThroughKubelet  # noqa: E402
 from loads import FULL, Loads  # noqa: E402
+from memory import Memory, MemoryOverTls  # noqa: E402
 from on_streams import SIGNALS  # noqa: E402
 from recorder import run_cases  # noqa: E402
 from reconfigured import Draining, OverTls  # noqa: E402
@@ -40,7 +41,7 @@ def main() -> int:
     if options.full:
         Loads.in_a_row = FULL
     # What a peer has of the rest is not its configuration's.
-    for case in (Crictl, Loads, *((Draining, OverTls) if runtime.name == "corten" else ())):
+    for case in (Crictl, Loads, *((Draining, OverTls, Memory, MemoryOverTls) if runtime.name == "corten" else ())):
         before = leftovers.holdings(runtime.state_folders)
         case.runtime = runtime
         run_cases(case, options.only)

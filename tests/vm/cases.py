@@ -209,7 +209,8 @@ class Restarts(unittest.TestCase):
         self.assertEqual((self.pod.inspect()["info"]["pid"], shims()), (pid, shims_before))
         spoken = len(self.pod.said())
         until(lambda: len(self.pod.said()) > spoken, SERVED, "the log goes on")
-        self.assertEqual(self.pod.said(), list(range(1, len(self.pod.said()) + 1)))
+        said = self.pod.said()
+        self.assertEqual(said, list(range(1, len(said) + 1)))
         self.assertEqual(self.pod.inside("echo", "inside"), "inside")
 
     def is_new(self) -> bool:

@@ -38,9 +38,12 @@ class MachineEnded(RuntimeError):
 
 
 class Machine:
-    """Starts at once. `image` is the folder of `build`, `payload` the folder to be mounted, `work` for its files."""
+    """Starts at once. `image` is the folder of `build`, `payload` the folder to be mounted, `work` for its files, `data` a
+    disk that outlives it: a file, or a socket where one is served over NBD."""
 
-    def __init__(self, image: pathlib.Path, payload: pathlib.Path, work: pathlib.Path) -> None:
+    def __init__(
+        self, image: pathlib.Path, payload: pathlib.Path, work: pathlib.Path, data: pathlib.Path | None = None
+    ) -> None:
         self.console = work / "console"
         self.status: int | None = None
         self.booted: float | None = None
@@ -53,7 +56,7 @@ class Machine:
         self._errors = open(work / "qemu.log", "wb")  # noqa: SIM115 (as long as the machine)
         # An input that has ended would close the port on the host's side.
         self._process = subprocess.Popen(
-            self._command(image, inside), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            [*self._command(image, inside), *(_data(data) if data else ())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             env={**os.environ, "TMPDIR": str(work)}, preexec_fn=_leash(os.getpid()),
         )
 
@@ -117,6 +120,12 @@ class Machine:
 
 def _drive(name: str, path: pathlib.Path, device: str, how: str) -> list[str]:
     return ["-drive", f"if=none,id={name},format=raw,file={path},{how}", "-device", f"{device},drive={name},serial={name}"]
+
+
+def _data(path: pathlib.Path) -> list[str]:
+    served = f"driver=nbd,server.type=unix,server.path={path}"
+    plain = f"driver=raw,file.driver=file,file.filename={path}"
+    return ["-blockdev", f"node-name=data,{served if path.is_socket() else plain}", "-device", "virtio-blk-pci,drive=data,serial=data"]
 
 
 def _make_disk(folder: pathlib.Path, disk: pathlib.Path) -> None:

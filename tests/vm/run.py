@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots a node like most production nodes in emulation, and runs this lane's tests in it.
 
-Usage: vm/run.py [--full | --focus PATTERN | --no-suite] [--only SUBSTRING] [--show]
+Usage: vm/run.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--only SUBSTRING] [--show]
 
 The node is Debian 13: systemd is PID 1, cgroup v2 only, AppArmor on. Corten is installed in it as an operator would.
 Inside, `inside.py` does the work; here the disks are made, and what the node says is passed on.
@@ -23,9 +23,10 @@ sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm")]
 from machine import Machine, MachineEnded  # noqa: E402
 from results import record  # noqa: E402
 from service import log_folder  # noqa: E402
+from storage import make_disk  # noqa: E402
 
 # From power on to the end of the command.
-PATIENCE = 40 * 60
+PATIENCE = 60 * 60
 # What the tests in the node recorded: not named as this tier's own file, beside which it is unpacked.
 RECORDED = "recorded"
 
@@ -37,7 +38,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="corten-vm.", dir=os.environ.get("CORTEN_SCRATCH", "/var/tmp")) as name:
         work = pathlib.Path(name)
         assemble(work / "payload", options.words)
-        machine = Machine(image, work / "payload", work)
+        make_disk(work / "storage")
+        machine = Machine(image, work / "payload", work, work / "storage")
         try:
             follow(machine)
         except MachineEnded as ended:
@@ -62,8 +64,10 @@ def assemble(folder: pathlib.Path, words: list[str]) -> None:
     shutil.copytree(TESTS.parent / "deploy", folder / "deploy")
     shutil.copytree(os.environ["CORTEN_IMAGES"], folder / "images")
     (folder / "bin").mkdir()
-    for program in (*distribution(), *map(found, ("critest", "crictl"))):
+    for program in (*distribution(), *map(found, ("critest", "crictl", "runc"))):
         strip(program, folder / "bin" / program.name)
+    strip(pathlib.Path(os.environ["ORACLE_RUNTIME"]), folder / "bin" / "oci-runtime")
+    strip(pathlib.Path(os.environ["ORACLE_PROBE"]), folder / "bin" / "probe")
     start = folder / "run"
     start.write_text(
         "#!/bin/sh\nexport PATH=/tests/bin:$PATH CORTEN_IMAGES=/tests/images PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8\n"

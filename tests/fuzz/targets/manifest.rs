@@ -1,5 +1,5 @@
-//! Whatever a registry sends as a manifest, an index or a config: it is refused in words, or what is chosen of it is in
-//! it, and no user of a config wraps around to root.
+//! Whatever a registry sends as a manifest or an index: it is refused in words, or what is chosen of it is in it, and an
+//! artifact's files have names that stay beneath the root, each of its own.
 #![no_main]
 
 #[path = "../../../src/error.rs"]
@@ -8,12 +8,17 @@ mod error;
 #[path = "../../../src/id.rs"]
 #[allow(dead_code, reason = "the daemon uses all of it")]
 mod id;
+#[path = "../../../src/model/artifact.rs"]
+#[allow(dead_code, reason = "the daemon uses all of it")]
+mod artifact;
 #[path = "../../../src/model/image.rs"]
 #[allow(dead_code, reason = "the daemon uses all of it")]
 mod image;
 
-use image::{ImageConfigFile, ImageUser, Manifest, Platform, chain_ids, choose};
+use artifact::Form;
+use image::{ImageManifest, Manifest, Platform, choose};
 use libfuzzer_sys::fuzz_target;
+use std::collections::HashSet;
 
 fuzz_target!(|bytes: &[u8]| {
     match Manifest::parse(bytes) {
@@ -22,20 +27,22 @@ fuzz_target!(|bytes: &[u8]| {
                 assert!(index.contains(chosen));
             }
         }
-        Ok(Manifest::Image(manifest)) => assert!(manifest.layers.len() <= 500),
+        Ok(Manifest::Image(manifest)) => image_or_artifact(&manifest),
         Err(error) => assert!(!error.chain().is_empty()),
     }
-    let Ok(config) = serde_json::from_slice::<ImageConfigFile>(bytes) else {
+});
+
+fn image_or_artifact(manifest: &ImageManifest) {
+    assert!(manifest.layers.len() <= 500);
+    let Ok(parts) = artifact::parts(manifest) else {
         return;
     };
-    assert_eq!(chain_ids(&config.rootfs.diff_ids).len(), config.rootfs.diff_ids.len());
-    match config.config.user() {
-        ImageUser::Uid(uid) => {
-            assert!((0..=i64::from(i32::MAX)).contains(&uid));
-            let written = config.config.user.split(':').next().unwrap_or_default();
-            assert_eq!(written.parse(), Ok(uid));
+    let mut names = HashSet::new();
+    for part in parts {
+        if let Form::File(name) = part.form {
+            let bad = |part: &str| part.is_empty() || part == ".." || part.starts_with(".wh.");
+            assert!(!name.split('/').any(bad), "{name:?}");
+            assert!(names.insert(name));
         }
-        ImageUser::Name(name) => assert!(!name.is_empty()),
-        ImageUser::Unset => {}
     }
-});
+}

@@ -1,5 +1,6 @@
 // Command loop times the calls of a CRI runtime as a kubelet makes them, one after another or several at once.
 //
+//	loop images --endpoint unix:///… [--count N] [--pause 50ms]
 //	loop containers|pods|parallel|hold --endpoint unix:///… --image REF [--count N] [--pause 50ms]
 //	loop plugins --conflist FILE --bin FOLDER [--count N]
 //
@@ -43,7 +44,7 @@ func main() {
 
 func run(words []string) error {
 	if len(words) == 0 {
-		return fmt.Errorf("what to time is missing: containers, pods, parallel, hold or plugins")
+		return fmt.Errorf("what to time is missing: images, containers, pods, parallel, hold or plugins")
 	}
 	var o options
 	flags := flag.NewFlagSet(words[0], flag.ExitOnError)
@@ -75,6 +76,8 @@ func measure(ctx context.Context, what string, o options) (samples, error) {
 	}
 	defer node.close()
 	switch what {
+	case "images":
+		return node.images(ctx)
 	case "containers":
 		return node.containers(ctx)
 	case "pods":

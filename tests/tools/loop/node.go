@@ -40,6 +40,25 @@ func connect(o options) (*node, error) {
 
 func (n *node) close() { n.connection.Close() }
 
+// images: the list of all images, again and again, whatever there is.
+func (n *node) images(ctx context.Context) (samples, error) {
+	s := samples{}
+	service := cri.NewImageServiceClient(n.connection)
+	for range n.count {
+		time.Sleep(n.pause)
+		var listed *cri.ListImagesResponse
+		err := s.time("ListImages", func() (err error) {
+			listed, err = service.ListImages(ctx, &cri.ListImagesRequest{})
+			return
+		})
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintln(os.Stderr, len(listed.Images), "images")
+	}
+	return s, nil
+}
+
 // containers: the life of one container after another, in one pod.
 func (n *node) containers(ctx context.Context) (samples, error) {
 	s := samples{}

@@ -46,6 +46,14 @@ func printURL(ctx context.Context, s *source) error {
 	return err
 }
 
+// count gives how much a command writes to stdout.
+func (s *source) count(ctx context.Context, stdout *meter) error {
+	if s.transport == "raw" {
+		return s.rawRun(ctx, stdout)
+	}
+	return s.run(ctx, stdout)
+}
+
 // run gives what a command writes to stdout.
 func (s *source) run(ctx context.Context, stdout io.Writer) error {
 	executor, err := s.executor(ctx, "exec", streams{stdout: true})
@@ -74,6 +82,15 @@ func (t *tally) add(err error) {
 	if len(t.Failures) < 5 {
 		t.Failures = append(t.Failures, err.Error())
 	}
+}
+
+// join adds what another has counted.
+func (t *tally) join(other *tally) {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	t.Done += other.Done
+	t.Failed += other.Failed
+	t.Failures = append(t.Failures, other.Failures...)
 }
 
 // many does work `count` times, so many at once.
@@ -126,31 +143,43 @@ func (m *meter) Write(data []byte) (int, error) {
 // times are nanoseconds.
 type times []int64
 
-func rateOfExec(ctx context.Context, o options, s *source) (times, error) {
+// each does work `count` times, and takes one time of each.
+func each(count int, work func(*meter) error, took func(start time.Time, m meter) time.Duration) (times, error) {
 	var all times
-	for range o.count {
-		var meter meter
+	for range count {
+		var m meter
 		start := time.Now()
-		if err := s.run(ctx, &meter); err != nil {
+		if err := work(&m); err != nil {
 			return nil, err
 		}
-		if meter.count != o.bytes {
-			return nil, fmt.Errorf("%d bytes came, not %d", meter.count, o.bytes)
-		}
-		all = append(all, time.Since(start).Nanoseconds())
+		all = append(all, took(start, m).Nanoseconds())
 	}
 	return all, nil
 }
 
-func firstOfExec(ctx context.Context, o options, s *source) (times, error) {
-	var all times
-	for range o.count {
-		var meter meter
-		start := time.Now()
-		if err := s.run(ctx, &meter); err != nil {
-			return nil, err
-		}
-		all = append(all, meter.first.Sub(start).Nanoseconds())
+// whole is how long all took.
+func whole(start time.Time, _ meter) time.Duration { return time.Since(start) }
+
+// toFirst is how long the first byte took.
+func toFirst(start time.Time, m meter) time.Duration { return m.first.Sub(start) }
+
+// exactly so many bytes must have come.
+func (m *meter) exactly(bytes int64) error {
+	if m.count != bytes {
+		return fmt.Errorf("%d bytes came, not %d", m.count, bytes)
 	}
-	return all, nil
+	return nil
+}
+
+func rateOfExec(ctx context.Context, o options, s *source) (times, error) {
+	return each(o.count, func(m *meter) error {
+		if err := s.count(ctx, m); err != nil {
+			return err
+		}
+		return m.exactly(o.bytes)
+	}, whole)
+}
+
+func firstOfExec(ctx context.Context, o options, s *source) (times, error) {
+	return each(o.count, func(m *meter) error { return s.count(ctx, m) }, toFirst)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,12 @@ func listen(ctx context.Context, o options, s *source) (*portforward.PortForward
 		return nil, nil, nil, err
 	}
 	stop, ready, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	ports := []string{fmt.Sprintf("0:%d", o.port)}
+	ports := []string{}
+	for _, port := range []int{o.port, o.resetting, o.counting} {
+		if port != 0 {
+			ports = append(ports, fmt.Sprintf("0:%d", port))
+		}
+	}
 	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, ports, stop, ready, os.Stderr, os.Stderr)
 	if err != nil {
 		return nil, nil, nil, err
@@ -149,27 +155,91 @@ func sessions(ctx context.Context, o options, s *source) (*tally, error) {
 	}), nil
 }
 
-// resets: through a listener as kubectl's, clients that reset in the middle; the session must outlive them.
-func resets(ctx context.Context, o options, s *source) (*tally, error) {
+// listening is a listener as kubectl's while it is used; `ports` has the local address of each of the pod's.
+func listening(ctx context.Context, o options, s *source, use func(ports map[int]string, outcome *tally)) (*tally, error) {
 	forwarder, stop, ended, err := listen(ctx, o, s)
 	if err != nil {
 		return nil, err
 	}
-	ports, err := forwarder.GetPorts()
+	forwarded, err := forwarder.GetPorts()
 	if err != nil {
 		return nil, err
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", ports[0].Local)
-	outcome := many(o.count, max(o.atOnce, 1), func() error { return reset(address) })
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	for range 5 {
-		outcome.add(fetch(client, "http://"+address+"/"))
+	ports := map[int]string{}
+	for _, one := range forwarded {
+		ports[int(one.Remote)] = fmt.Sprintf("127.0.0.1:%d", one.Local)
 	}
+	outcome := &tally{Failures: []string{}}
+	use(ports, outcome)
 	close(stop)
 	if err := <-ended; err != nil {
 		outcome.add(err)
 	}
 	return outcome, nil
+}
+
+// resets: clients that reset in the middle, and a pod that does; the session must outlive them, and a connection that
+// was there before.
+func resets(ctx context.Context, o options, s *source) (*tally, error) {
+	return listening(ctx, o, s, func(ports map[int]string, outcome *tally) {
+		storm := func() {
+			outcome.join(many(o.count, o.atOnce, func() error { return reset(ports[o.port]) }))
+			if o.resetting != 0 {
+				outcome.join(many(o.count, o.atOnce, func() error { return provoke(ports[o.resetting]) }))
+			}
+		}
+		if o.counting != 0 {
+			outcome.add(counted(ports[o.counting], o.bytes, storm))
+		} else {
+			storm()
+		}
+		client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		for range 5 {
+			outcome.add(fetch(client, "http://"+ports[o.port]+"/"))
+		}
+	})
+}
+
+// counts: connections that end their own direction, and then hear how much they have said.
+func counts(ctx context.Context, o options, s *source) (*tally, error) {
+	return listening(ctx, o, s, func(ports map[int]string, outcome *tally) {
+		outcome.join(many(o.count, o.atOnce, func() error { return counted(ports[o.counting], o.bytes, func() {}) }))
+	})
+}
+
+// counted says so many bytes to who counts them, with a pause in the middle.
+func counted(address string, bytes int64, pause func()) error {
+	connection, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	for _, part := range []int64{bytes / 2, bytes - bytes/2} {
+		if _, err := io.CopyN(connection, zeros{}, part); err != nil {
+			return fmt.Errorf("say %d bytes: %w", part, err)
+		}
+		pause()
+		pause = func() {}
+	}
+	if err := connection.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(connection)
+	if err != nil {
+		return fmt.Errorf("the count: %w", err)
+	}
+	if heard := strings.TrimSpace(string(answer)); heard != strconv.FormatInt(bytes, 10) {
+		return fmt.Errorf("%q of %d bytes were counted", heard, bytes)
+	}
+	return nil
+}
+
+// zeros never end.
+type zeros struct{}
+
+func (zeros) Read(into []byte) (int, error) {
+	clear(into)
+	return len(into), nil
 }
 
 // reset asks for a page and goes away at once, with a reset instead of an end.
@@ -183,6 +253,21 @@ func reset(address string) error {
 		return err
 	}
 	return connection.(*net.TCPConn).SetLinger(0)
+}
+
+// provoke lets the pod reset a connection, and waits for its end.
+func provoke(address string) error {
+	connection, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	if _, err := fmt.Fprint(connection, "more than is read\n"); err != nil {
+		return err
+	}
+	// An end or a reset: what is behind the listener decides.
+	io.Copy(io.Discard, connection)
+	return nil
 }
 
 func fetch(client *http.Client, url string) error {
@@ -199,41 +284,33 @@ func fetch(client *http.Client, url string) error {
 }
 
 func rateOfForward(ctx context.Context, o options, s *source) (times, error) {
+	if o.transport == "raw" {
+		return rawRateOfForward(ctx, o, s)
+	}
 	session, err := s.session(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer session.connection.Close()
-	var all times
-	for range o.count {
-		var meter meter
-		start := time.Now()
-		if err := session.page("/large", &meter); err != nil {
-			return nil, err
+	return each(o.count, func(m *meter) error {
+		if err := session.page("/large", m); err != nil {
+			return err
 		}
-		if meter.count != o.bytes {
-			return nil, fmt.Errorf("%d bytes came, not %d", meter.count, o.bytes)
-		}
-		all = append(all, time.Since(start).Nanoseconds())
-	}
-	return all, nil
+		return m.exactly(o.bytes)
+	}, whole)
 }
 
 // firstOfForward: a session each.
 func firstOfForward(ctx context.Context, o options, s *source) (times, error) {
-	var all times
-	for range o.count {
-		var meter meter
-		start := time.Now()
+	if o.transport == "raw" {
+		return rawFirstOfForward(ctx, o, s)
+	}
+	return each(o.count, func(m *meter) error {
 		session, err := s.session(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := session.page("/", &meter); err != nil {
-			return nil, err
-		}
-		all = append(all, meter.first.Sub(start).Nanoseconds())
-		session.connection.Close()
-	}
-	return all, nil
+		defer session.connection.Close()
+		return session.page("/", m)
+	}, toFirst)
 }

@@ -67,7 +67,12 @@ func (s *source) ports(ctx context.Context) (*url.URL, error) {
 	if s.url != "" {
 		return parseURL(s.url, nil)
 	}
-	answer, err := s.runtime.PortForward(ctx, &cri.PortForwardRequest{PodSandboxId: s.sandbox, Port: []int32{int32(s.port)}})
+	request := &cri.PortForwardRequest{PodSandboxId: s.sandbox}
+	// What else is connected to is told with each connection.
+	if s.port != 0 {
+		request.Port = []int32{int32(s.port)}
+	}
+	answer, err := s.runtime.PortForward(ctx, request)
 	return parseURL(answer.GetUrl(), err)
 }
 
