@@ -140,14 +140,10 @@ impl Content {
             next: AtomicU64::new(0),
             usage: Mutex::default(),
         };
-        fs::create_dir_all(&store.pulls).map_err(io_error("make", &store.pulls))?;
+        sweep(&store.pulls)?;
         for path in [&store.blobs, &store.records] {
-            fs::create_dir_all(path).map_err(io_error("make", path))?;
-            for name in list(path)? {
-                match name.starts_with(UNFINISHED) {
-                    true => remove(&path.join(name))?,
-                    false => store.usage_mut().add(taken(&path.join(name))),
-                }
+            for name in sweep(path)? {
+                store.usage_mut().add(taken(&path.join(name)));
             }
         }
         Ok(store)
@@ -373,6 +369,17 @@ fn same(expected: &Digest, actual: Digest) -> Result<(), Error> {
     }
 }
 
+/// Makes the directory where it is absent, removes what a kill left half written in it, and tells the
+/// rest.
+fn sweep(directory: &Path) -> Result<Vec<String>, Error> {
+    fs::create_dir_all(directory).map_err(io_error("make", directory))?;
+    let names = list(directory)?.into_iter();
+    let (half, rest): (Vec<_>, Vec<_>) = names.partition(|name| name.starts_with(UNFINISHED));
+    half.iter()
+        .try_for_each(|name| remove(&directory.join(name)))?;
+    Ok(rest)
+}
+
 fn list(directory: &Path) -> Result<Vec<String>, Error> {
     let failed = io_error("list", directory);
     let names = fs::read_dir(directory).and_then(|entries| {
@@ -440,13 +447,13 @@ mod tests {
         };
         Content::open(root.path()).unwrap().save(&record).unwrap();
         fs::write(root.path().join("records/torn.json"), b"{").unwrap();
-        fs::write(root.path().join("records/.tmp-7-x"), b"{").unwrap();
+        for half_written in ["records/.tmp-7-x", "blobs/.tmp-8-x", "pulls/.tmp-9-x"] {
+            fs::write(root.path().join(half_written), b"{").unwrap();
+        }
         let store = Content::open(root.path()).unwrap();
         assert_eq!(store.records().unwrap(), std::slice::from_ref(&record));
-        assert_eq!(
-            fs::read_dir(root.path().join("records")).unwrap().count(),
-            1
-        );
+        let left = |name: &str| fs::read_dir(root.path().join(name)).unwrap().count();
+        assert_eq!(["records", "blobs", "pulls"].map(left), [1, 0, 0]);
         store.forget(&record.id).unwrap();
         assert_eq!(store.records().unwrap(), []);
     }
