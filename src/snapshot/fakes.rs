@@ -54,6 +54,7 @@ impl Snapshotter for Overlay {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(directory.to_owned());
+        std::fs::create_dir_all(directory).map_err(super::error::io_error("make", directory))?;
         self.view(layers)
     }
 

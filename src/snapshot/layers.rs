@@ -8,7 +8,8 @@
 //! layers/.tmp-N/            being unpacked; thrown away at start
 //! layers/.replaced-HEX-N/   was broken; containers may still run on it (replace.rs)
 //! layers/.trash/            no longer needed
-//! layers/.empty/            the bottom of an image without layers
+//! layers/.empty/            the bottom of an image volume without layers
+//! layers/.points/           the bottom of every container's root
 //! ```
 //! A layer is committed by one rename. It is made durable later and in bulk: until its record says
 //! so, a new boot throws it away, since a power cut may have left its files empty.
@@ -32,6 +33,7 @@ use super::{
     home::Home,
     inventory::{self, INVENTORY},
     lower::Lower,
+    points,
     record::{Known, LayerRecord, UNFINISHED, read_record, write_record},
     replace::{REPLACED, Replacing},
     trash::Trash,
@@ -45,6 +47,10 @@ use crate::{
 
 /// The tree's name in the layer's directory.
 pub(super) const TREE: &str = "fs";
+/// The name of the directory without content.
+const EMPTY: &str = ".empty";
+/// The name of the layer of mount points.
+const POINTS: &str = ".points";
 
 /// The layers of a node.
 #[derive(Debug)]
@@ -53,6 +59,7 @@ pub struct Layers {
     boot_id: String,
     next: AtomicU64,
     trash: Trash,
+    points: Option<PathBuf>,
     known: RwLock<Known>,
     replacing: Replacing,
     pub(super) sealing: Sealing,
@@ -124,10 +131,11 @@ impl Layers {
     /// # Errors
     /// Where the directory cannot be made or read.
     pub fn open(directory: &Path, boot_id: &str) -> Result<Self, Error> {
-        let empty = directory.join(".empty");
+        let empty = directory.join(EMPTY);
         fs::create_dir_all(&empty).map_err(io_error("make", &empty))?;
         let layers = Self {
             trash: Trash::open(&directory.join(".trash"))?,
+            points: points::made(directory.join(POINTS)),
             directory: directory.to_owned(),
             boot_id: boot_id.to_owned(),
             next: AtomicU64::new(0),
@@ -373,7 +381,14 @@ impl Layers {
     /// A directory without content.
     #[must_use]
     pub fn empty(&self) -> PathBuf {
-        self.directory.join(".empty")
+        self.directory.join(EMPTY)
+    }
+
+    /// The bottom of every container's root: the places on which something is mounted. `None`: the disk
+    /// refused it.
+    #[must_use]
+    pub fn points(&self) -> Option<&Path> {
+        self.points.as_deref()
     }
 
     /// What the files that a layer has from lower ones were; `stack` is that of the lower ones, the

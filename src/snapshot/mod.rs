@@ -13,6 +13,7 @@ mod home;
 mod inventory;
 mod layers;
 mod lower;
+mod points;
 mod projects;
 mod record;
 mod relocate;
@@ -49,12 +50,15 @@ use crate::{id::ChainId, trees, unpack::Usage};
 const UPPER: &str = "upper";
 /// What overlayfs works in; on the same file system.
 const WORK: &str = "work";
+/// How many lower layers overlayfs takes (`OVL_MAX_STACK`).
+const MOST_LAYERS: usize = 500;
 /// The unit of `st_blocks`, whatever the file system's own (`stat(2)`).
 const STAT_BLOCK: u64 = 512;
 
 /// Gives containers their root file systems.
 pub trait Snapshotter: Send + Sync {
-    /// A fresh writable root on these layers (bottom first), its writable part in `directory`.
+    /// A fresh writable root on these layers (bottom first), its writable part in `directory`, which is
+    /// made where it is absent.
     ///
     /// # Errors
     /// `Missing` where a layer is not there; what the kernel refuses.
@@ -113,8 +117,13 @@ impl Overlay {
 impl Snapshotter for Overlay {
     fn prepare(&self, directory: &Path, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error> {
         let mut options = self.lower(layers)?;
-        if options.is_empty() {
-            options.push(self.empty());
+        match self.layers.points() {
+            // Without it they are made in the writable layer.
+            Some(points) if options.len() < MOST_LAYERS => {
+                options.push(format!("lowerdir+={}", points.display()));
+            }
+            _ if options.is_empty() => options.push(self.empty()),
+            _ => {}
         }
         let (upper, work) = (directory.join(UPPER), directory.join(WORK));
         for path in [&upper, &work] {

@@ -177,7 +177,7 @@ fn a_layer_is_there_wholly_or_not_at_all() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let visible: Vec<_> = visible
-        .filter(|name| !name.starts_with(".trash") && !name.starts_with(".empty"))
+        .filter(|name| ![".trash", ".empty", ".points"].contains(&name.as_str()))
         .collect();
     assert_eq!(visible, [chain("base").0.hex()]);
 }
@@ -226,6 +226,8 @@ fn a_root_is_described_and_taken_away() {
     let mounts = overlay.prepare(container.path(), &[chain("base")]).unwrap();
     let options = &mounts[0].options;
     assert!(options[0].starts_with("lowerdir+=") && options[0].ends_with("/fs"));
+    let points = format!("lowerdir+={}", root.path().join(".points").display());
+    assert_eq!(options[1], points, "below the image's own");
     assert!(options.contains(&"volatile".to_owned()));
     assert_eq!(mode(&container.path().join(UPPER)), 0o711);
     fs::write(container.path().join("upper/file"), b"x").unwrap();

@@ -72,7 +72,7 @@ class Daemon:
         for folder in ("layers", "layers/.trash", "images/blobs", "images/records", "images/partial", "images/pulls", "trash"):
             path = os.path.join(self.root, folder)
             names = os.listdir(path) if os.path.isdir(path) else []
-            found += [f"{folder}/{name}" for name in names if name not in (".trash", ".empty")]
+            found += [f"{folder}/{name}" for name in names if name not in (".trash", ".empty", ".points")]
         return found
 
     def durable(self) -> bool:

@@ -142,6 +142,9 @@ fn gather(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     };
     for entry in entries.flatten() {
         let path = entry.path();
+        if path.ends_with("layers/.points") {
+            continue;
+        }
         if depth > 0
             || (path.is_dir()
                 && !path.file_name().unwrap().to_str().unwrap().starts_with('.')
