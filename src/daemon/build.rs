@@ -40,7 +40,7 @@ pub async fn engine(config: &Config, node: Node, metrics: &Metrics) -> Result<Bu
     let tasks = ShimTasks::new(program, &config.state, &shims, sender, containers);
     let layers = Arc::new(Layers::open(&config.root.join("layers"), &node.boot_id)?);
     let registry = HttpRegistry::new(registries(config));
-    let store = Arc::new(FileStore::open(&config.root)?);
+    let store = Arc::new(FileStore::open(&config.root, &config.state)?);
     let projects = Projects::of(&store.containers_dir());
     let ports = Ports {
         store,

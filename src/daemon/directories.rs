@@ -20,7 +20,7 @@ const LASTING: [&str; 6] = [
     "trash",
 ];
 /// What is below the state.
-const PASSING: [&str; 2] = ["sandboxes", "shims"];
+const PASSING: [&str; 3] = ["containers", "sandboxes", "shims"];
 /// Root alone.
 const CLOSED: u32 = 0o700;
 /// Others may pass, but not look around.

@@ -2,7 +2,7 @@
 
 use super::objects::{ContainerCell, SandboxCell};
 use super::run_pod_sandbox::known_handler;
-use super::{Engine, blocking, events, mounts, now, pod_files, relabel};
+use super::{Engine, events, mounts, now, pod_files, relabel};
 use crate::error::{Context, Error, Kind, Result, Sentinel};
 use crate::id::{ChainId, ContainerId, ImageId, ImageRef};
 use crate::model::container::{Container, ContainerConfig, ContainerState};
@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::oneshot;
 
 /// The name, in a bundle, of the link to the container's seccomp program.
 pub(super) const SECCOMP_LINK: &str = "seccomp.bpf";
@@ -224,20 +223,13 @@ impl Engine {
         image: &Arc<Image>,
     ) -> Result<()> {
         let container = cell.record();
-        let (record, is_saved) = oneshot::channel();
-        let bundled = async {
-            let bundle = self.ports.store.container_dir(&container.id);
-            let (saved, sources) = tokio::join!(
-                self.save_container(Arc::clone(&container)),
-                mounts::resolve(&container.config, &bundle, &self.node.cdi_dirs, &self.looks)
-            );
-            saved?;
-            crate::failpoint!("create_container/recorded");
-            // Who waits for it may have failed.
-            let _ = record.send(());
-            self.make_bundle(sandbox, &container, image, sources?).await
-        };
-        let (order, shim) = tokio::join!(bundled, self.prepare_shim(&container, is_saved));
+        // It never ran: no disk is waited for.
+        self.ports.store.save_container(&container)?;
+        crate::failpoint!("create_container/recorded");
+        let (shim, order) = tokio::join!(
+            self.prepare_shim(&container),
+            self.make_bundle(sandbox, &container, image)
+        );
         crate::failpoint!("create_container/bundled");
         let launched = shim?.create(order?).await?;
         crate::failpoint!("create_container/launched");
@@ -248,7 +240,7 @@ impl Engine {
             container.start_time = launched.start_time;
             container.user = Some(launched.user);
         });
-        self.save_container(created).await?;
+        self.ports.store.save_container(&created)?;
         crate::failpoint!("create_container/created-recorded");
         if cell.lacks_shim() {
             // The news came while it was being made, and nobody took it in.
@@ -258,19 +250,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Where there is no spare the shim comes up while the record is written, and may come before it:
-    /// one without a container holds nothing, and ends with its daemon. With the cgroup it begins only
-    /// when the record says that there will be one.
-    async fn prepare_shim(
-        &self,
-        container: &Container,
-        is_saved: oneshot::Receiver<()>,
-    ) -> Result<Box<dyn Vacancy>> {
-        let shim = self.ports.tasks.launch(&container.id).await?;
-        if is_saved.await.is_ok() {
-            shim.prepare(&container.id, &container.cgroup).await?;
-            crate::failpoint!("create_container/prepared");
-        }
+    /// The shim begins with the cgroup while the bundle is written.
+    async fn prepare_shim(&self, container: &Container) -> Result<Box<dyn Vacancy>> {
+        let tasks = &self.ports.tasks;
+        let shim = tasks.launch(&container.id, &container.cgroup).await?;
+        crate::failpoint!("create_container/prepared");
         Ok(shim)
     }
 
@@ -280,9 +264,9 @@ impl Engine {
         sandbox: &Arc<Sandbox>,
         container: &Arc<Container>,
         image: &Arc<Image>,
-        sources: mounts::Sources,
     ) -> Result<CreateOrder> {
-        let bundle = self.ports.store.container_dir(&container.id);
+        let bundle = self.ports.store.bundle_dir(&container.id);
+        let directory = self.ports.store.container_dir(&container.id);
         let work = BundleWork {
             target_pid: self.target_pid(container)?,
             files: pod_files::at(&self.pod_dir(&sandbox.id)),
@@ -295,12 +279,18 @@ impl Engine {
             image: Arc::clone(image),
             volumes: self.layers_of_volumes(container)?,
             bundle: bundle.clone(),
+            directory: directory.clone(),
         };
-        let seccomp_filter = blocking(move || work.write(&sources)).await?;
+        let (named, vendors) = (Arc::clone(container), self.node.cdi_dirs.clone());
+        let place = bundle.clone();
+        let look = move |looker: &_| mounts::look(&named.config, &place, &vendors, looker);
+        let write = move |sources| work.write(&sources);
+        let seccomp_filter = self.looks.within(mounts::LIMIT, look, write).await?;
         let config = &container.config;
         Ok(CreateOrder {
             id: container.id.clone(),
             bundle,
+            directory,
             log_path: parted(sandbox, config),
             stdin: config.stdin,
             stdin_once: config.stdin_once,
@@ -345,6 +335,7 @@ struct BundleWork {
     seccomp: Arc<crate::task::seccomp::Filters>,
     apparmor: crate::task::apparmor::Profiles,
     bundle: PathBuf,
+    directory: PathBuf,
 }
 
 impl BundleWork {
@@ -357,7 +348,7 @@ impl BundleWork {
             .context(Kind::Internal, || format!("create {}", rootfs.display()))?;
         let mounts = self
             .snapshots
-            .prepare(&self.bundle, &self.image.record.layers)?;
+            .prepare(&self.directory, &self.image.record.layers)?;
         write_json(&self.bundle.join("rootfs.json"), &mounts)?;
         self.write_volumes()?;
         write_json(&self.bundle.join("config.json"), &spec)?;

@@ -2,7 +2,7 @@
 //! no temporary file.
 
 use super::session::Wants;
-use super::{Engine, blocking};
+use super::{Engine, blocking, bundle};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{Container, ContainerState};
 use crate::task::{Exec, ExecEnd, ExecOrder};
@@ -95,11 +95,14 @@ impl Engine {
         command: Vec<String>,
         wants: Wants,
     ) -> Result<ExecOrder> {
-        let bundle = self.ports.store.container_dir(&container.id);
         let (pid, start_time) = (container.pid, container.start_time);
-        let path = bundle.clone();
-        let read = move || exec_process(&path, command, wants.tty);
-        let (process, seccomp_filter) = blocking(read).await?;
+        let places = self.bundle_places(&container.id);
+        let read = move || {
+            let bundle = bundle::found(places);
+            let read = exec_process(&bundle, command, wants.tty);
+            read.map(|(process, filter)| (bundle, process, filter))
+        };
+        let (bundle, process, seccomp_filter) = blocking(read).await?;
         Ok(ExecOrder {
             pid,
             start_time,

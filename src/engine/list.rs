@@ -1,13 +1,14 @@
 //! List and Status: memory only, no gate, no I/O (but for the verbose forms).
 
 use super::health::health;
-use super::{Engine, blocking};
+use super::{Engine, blocking, bundle};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::{Container, ContainerFilter};
 use crate::model::sandbox::{Namespaces, Sandbox, SandboxFilter};
 use crate::task::Task;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,15 +102,16 @@ impl Engine {
         let cell = self.objects.container(id)?;
         let cell = cell.ok_or_else(|| Error::not_found(format!("no container {id}")))?;
         let container = cell.record();
-        let path = self
-            .ports
-            .store
-            .container_dir(&container.id)
-            .join("config.json");
+        let places = self.bundle_places(&container.id);
         let spec: Value = blocking(move || {
+            let path = bundle::found(places).join("config.json");
             let failed = || format!("read the bundle {}", path.display());
-            let text = std::fs::read(&path).context(Kind::Internal, failed)?;
-            serde_json::from_slice(&text).context(Kind::Internal, failed)
+            match std::fs::read(&path) {
+                // It ends with the boot that it was made in.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Value::Null),
+                text => serde_json::from_slice(&text.context(Kind::Internal, failed)?)
+                    .context(Kind::Internal, failed),
+            }
         })
         .await?;
         let info = json!({

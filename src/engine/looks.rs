@@ -6,8 +6,7 @@
 //! Invariant: neither a path at which a look hangs nor what is below it is looked at again: however
 //! often a create is tried, it costs one thread.
 
-use super::blocking;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,25 +64,46 @@ impl Looker {
         }
         Ok(())
     }
+
+    /// It is over.
+    ///
+    /// # Errors
+    /// Where nobody waits for it any more.
+    fn come_back(self) -> Result<()> {
+        match self.looks.out().looks.remove(&self.number) {
+            Some(look) if !look.late => Ok(()),
+            _ => Err(Error::internal("the look came back too late")),
+        }
+    }
 }
 
 impl Looks {
-    /// Looks, on a thread that may wait, for no longer than the limit.
+    /// Looks, on a thread that may wait, for no longer than the limit; then does, on the same thread,
+    /// what needs what was found, and may take its time. Nothing is done after a look that was late.
     ///
     /// # Errors
-    /// What the look says; else at which path it hangs.
-    pub async fn within<T: Send + 'static>(
+    /// What the look or the work says; else at which path the look hangs.
+    pub async fn within<T, U: Send + 'static>(
         &self,
         limit: Duration,
         look: impl FnOnce(&Looker) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+        then: impl FnOnce(T) -> Result<U> + Send + 'static,
+    ) -> Result<U> {
         let looker = self.begin();
         let number = looker.number;
-        let looked = blocking(move || look(&looker));
-        match tokio::time::timeout(limit, looked).await {
+        let mut work = tokio::task::spawn_blocking(move || {
+            let found = look(&looker);
+            looker.come_back()?;
+            then(found?)
+        });
+        let done = match tokio::time::timeout(limit, &mut work).await {
             Ok(done) => done,
-            Err(_) => Err(self.late(number, limit)),
-        }
+            Err(_) => match self.late(number, limit) {
+                Some(late) => return Err(late),
+                None => work.await,
+            },
+        };
+        done.context(Kind::Internal, || "a worker thread ended early".to_owned())?
     }
 
     fn begin(&self) -> Looker {
@@ -97,18 +117,16 @@ impl Looks {
         }
     }
 
-    /// One that came back just now is late all the same, and not remembered.
-    fn late(&self, number: u64, limit: Duration) -> Error {
+    /// Says of a look that nobody waits for it any more; `None`: it has come back.
+    fn late(&self, number: u64, limit: Duration) -> Option<Error> {
         let mut out = self.out();
-        let look = out.looks.get_mut(&number).map(|look| {
-            look.late = true;
-            &look.at
-        });
-        let place = look.and_then(Option::as_ref);
+        let look = out.looks.get_mut(&number)?;
+        look.late = true;
+        let place = look.at.as_ref();
         let place = place.map_or("a path of the node".into(), |at| at.to_string_lossy());
-        Error::internal(format!(
+        Some(Error::internal(format!(
             "look at {place}: no answer from the file system within {limit:?}; is a mount dead?"
-        ))
+        )))
     }
 
     fn out(&self) -> MutexGuard<'_, Out> {
@@ -119,13 +137,13 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
     use std::sync::mpsc;
 
     const LONG: Duration = Duration::from_secs(60);
 
     async fn look(looks: &Looks, path: &'static str) -> Result<()> {
-        looks.within(LONG, |look| look.at(Path::new(path))).await
+        let at = |look: &Looker| look.at(Path::new(path));
+        looks.within(LONG, at, Ok).await
     }
 
     #[tokio::test]
@@ -137,7 +155,14 @@ mod tests {
             let _ = server.recv();
             Ok(())
         };
-        let error = looks.within(Duration::from_millis(20), hanging).await;
+        let done = Arc::new(Mutex::new(false));
+        let work = Arc::clone(&done);
+        let work = move |()| {
+            *work.lock().unwrap() = true;
+            Ok(())
+        };
+        let limit = Duration::from_millis(20);
+        let error = looks.within(limit, hanging, work).await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), Kind::Internal);
         assert!(error.to_string().contains("/dead/volume"), "{error}");
@@ -155,5 +180,22 @@ mod tests {
         while look(&looks, "/dead/volume").await.is_err() {
             tokio::task::yield_now().await;
         }
+        // The thread that was late has let go of what it was to do.
+        while Arc::strong_count(&done) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!*done.lock().unwrap(), "it was given up");
+    }
+
+    #[tokio::test]
+    async fn what_is_done_after_a_look_may_take_its_time() {
+        let looks = Looks::default();
+        let limit = Duration::from_millis(20);
+        let slow = move |()| {
+            std::thread::sleep(3 * limit);
+            Ok(7)
+        };
+        let at = |look: &Looker| look.at(Path::new("/volume"));
+        assert_eq!(looks.within(limit, at, slow).await.unwrap(), 7);
     }
 }

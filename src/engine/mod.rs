@@ -14,6 +14,7 @@
 //! taken back on a failure is taken back by the same code that recovery uses.
 
 mod backoff;
+mod bundle;
 mod check_images;
 mod claim;
 mod create_container;

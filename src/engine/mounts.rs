@@ -4,7 +4,7 @@
 mod cdi;
 mod peers;
 
-use super::looks::{Looker, Looks};
+use super::looks::Looker;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::cdi::ContainerEdits;
 use crate::model::container::{ContainerConfig, Device, Mount};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A path on a dead network mount never answers.
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// What a container's configuration names on the node, found.
 #[derive(Debug, Clone, Default)]
@@ -45,32 +45,27 @@ pub fn image_volume(bundle: &Path, place: usize) -> PathBuf {
 ///
 /// # Errors
 /// Which path is wrong, or does not answer, and how.
-pub async fn resolve(
+pub fn look(
     config: &ContainerConfig,
     bundle: &Path,
     vendors: &[PathBuf],
-    looks: &Looks,
+    looker: &Looker,
 ) -> Result<Sources> {
-    let (config, bundle, vendors) = (config.clone(), bundle.to_owned(), vendors.to_owned());
-    looks
-        .within(LIMIT, move |looker| {
-            let all = config.mounts.iter().enumerate();
-            let mounts = all
-                .map(|(place, mount)| match mount.image {
-                    Some(_) => Ok(ResolvedMount {
-                        host_path: image_volume(&bundle, place),
-                    }),
-                    None => found(mount, looker),
-                })
-                .collect::<Result<_>>()?;
-            Ok(Sources {
-                mounts,
-                devices: devices(&config, looker)?,
-                seccomp_profile: seccomp_profile(&config, looker)?,
-                edits: cdi::edits(&config, &vendors, looker)?,
-            })
+    let all = config.mounts.iter().enumerate();
+    let mounts = all
+        .map(|(place, mount)| match mount.image {
+            Some(_) => Ok(ResolvedMount {
+                host_path: image_volume(bundle, place),
+            }),
+            None => found(mount, looker),
         })
-        .await
+        .collect::<Result<_>>()?;
+    Ok(Sources {
+        mounts,
+        devices: devices(config, looker)?,
+        seccomp_profile: seccomp_profile(config, looker)?,
+        edits: cdi::edits(config, vendors, looker)?,
+    })
 }
 
 fn found(mount: &Mount, looker: &Looker) -> Result<ResolvedMount> {
@@ -208,6 +203,7 @@ fn node(metadata: &Metadata, inside: PathBuf, permissions: &str) -> Option<Resol
 
 #[cfg(test)]
 mod tests {
+    use super::super::looks::Looks;
     use super::*;
 
     fn with_mount(host_path: &Path) -> ContainerConfig {
@@ -227,15 +223,16 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let found = resolve(&with_mount(&link), dir.path(), &[], &Looks::default())
-            .await
-            .unwrap();
+        let found = resolve(with_mount(&link)).await.unwrap();
         assert_eq!(found.mounts[0].host_path, fs::canonicalize(&real).unwrap());
         let absent = dir.path().join("a/b");
-        resolve(&with_mount(&absent), dir.path(), &[], &Looks::default())
-            .await
-            .unwrap();
+        resolve(with_mount(&absent)).await.unwrap();
         assert!(absent.is_dir());
+    }
+
+    async fn resolve(config: ContainerConfig) -> Result<Sources> {
+        let look = move |looker: &Looker| look(&config, Path::new("/bundle"), &[], looker);
+        Looks::default().within(LIMIT, look, Ok).await
     }
 
     #[tokio::test]
@@ -247,18 +244,14 @@ mod tests {
             permissions: "rw".to_owned(),
         };
         config.devices = vec![device("/dev/null")];
-        let found = resolve(&config, Path::new("/bundle"), &[], &Looks::default())
-            .await
-            .unwrap();
+        let found = resolve(config.clone()).await.unwrap();
         let null = &found.devices[0];
         assert_eq!(
             (null.major, null.minor, null.permissions.as_str()),
             (1, 3, "rw")
         );
         config.devices = vec![device("/proc/self/status")];
-        let error = resolve(&config, Path::new("/bundle"), &[], &Looks::default())
-            .await
-            .unwrap_err();
+        let error = resolve(config).await.unwrap_err();
         assert!(
             error.chain().contains("/proc/self/status"),
             "{}",

@@ -294,7 +294,7 @@ async fn a_container_that_was_never_started_is_not_asked_but_ended() {
 async fn a_create_that_fails_leaves_nothing_and_can_be_asked_again() {
     let bench = Bench::new().await;
     let sandbox = bench.run(pod("a")).await.unwrap();
-    for verb in ["launch", "prepare", "create"] {
+    for verb in ["launch", "create"] {
         bench.tasks.refuse(verb);
         let error = bench.create(&sandbox, "main").await.unwrap_err();
         assert!(

@@ -1,8 +1,9 @@
 //! Records in memory, for tests of the engine: stands for a disk that can be told to refuse.
 
 use super::{Loaded, Store, StoreError};
-use crate::id::{ContainerId, SandboxId};
-use crate::model::container::Container;
+use crate::id::{ContainerId, Digest, ImageId, SandboxId};
+use crate::model::container::{Container, ContainerConfig, ContainerState};
+use crate::model::resources::Resources;
 use crate::model::sandbox::{
     Namespaces, PodMetadata, Release, Sandbox, SandboxConfig, SandboxState,
 };
@@ -110,6 +111,10 @@ impl Store for FileStore {
     fn container_dir(&self, id: &ContainerId) -> PathBuf {
         self.root.join(id.as_str())
     }
+
+    fn bundle_dir(&self, id: &ContainerId) -> PathBuf {
+        self.root.join("bundles").join(id.as_str())
+    }
 }
 
 /// A ready sandbox of a pod with this name.
@@ -136,5 +141,30 @@ pub fn a_sandbox(name: &str) -> Sandbox {
         release: Release::default(),
         ips: Vec::new(),
         selinux_level: None,
+    }
+}
+
+/// A container in this state, of a sandbox that nobody knows.
+#[must_use]
+pub fn a_container(state: ContainerState) -> Container {
+    Container {
+        id: ContainerId::random(),
+        sandbox_id: SandboxId::random(),
+        config: ContainerConfig::default(),
+        image_id: ImageId(Digest::of(b"image")),
+        image_ref: String::new(),
+        image_volumes: BTreeMap::new(),
+        state,
+        created_at: 1,
+        started_at: 0,
+        boot_id: "boot".to_owned(),
+        pid: 0,
+        start_time: 0,
+        stop_signal: 15,
+        cgroup: String::new(),
+        log_path: None,
+        user: None,
+        healthcheck: None,
+        resources: Resources::default(),
     }
 }

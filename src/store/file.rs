@@ -10,6 +10,8 @@ use serde::{
     Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -28,24 +30,26 @@ const ROOMS: [&str; 2] = ["sandboxes", "containers"];
 /// What is thrown away in a room that is.
 const TRASH_INSIDE: &str = ".trash";
 
-/// Records below a root directory.
+/// Records below a root directory, and those of this boot alone below a state directory.
 #[derive(Debug)]
 pub struct FileStore {
     root: PathBuf,
+    state: PathBuf,
     /// Makes names in the trash differ, also from those that an earlier daemon has left.
     removed: AtomicU64,
     trash: mpsc::Sender<PathBuf>,
 }
 
 impl FileStore {
-    /// Below this root, whose directories are made where they are absent. What an earlier life
-    /// had thrown away and not yet deleted is deleted.
+    /// Below this root and this state, whose directories are made where they are absent. What an
+    /// earlier life had thrown away and not yet deleted is deleted.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for name in ROOMS.into_iter().chain([TRASH]) {
-            let dir = root.join(name);
+    pub fn open(root: &Path, state: &Path) -> Result<Self, StoreError> {
+        let rooms = ROOMS.into_iter().chain([TRASH]);
+        let rooms = rooms.map(|name| root.join(name));
+        for dir in rooms.chain([state.join(ROOMS[1])]) {
             fs::create_dir_all(&dir).map_err(|e| StoreError::io("create", &dir, e))?;
         }
         let trash = root.join(TRASH);
@@ -60,6 +64,7 @@ impl FileStore {
         }
         Ok(Self {
             root: root.to_owned(),
+            state: state.to_owned(),
             removed: AtomicU64::new(0),
             trash: sender,
         })
@@ -126,13 +131,6 @@ fn deleter() -> std::io::Result<mpsc::Sender<PathBuf>> {
     Ok(sender)
 }
 
-fn ignore_absent(error: std::io::Error) -> std::io::Result<()> {
-    match error.kind() {
-        ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    }
-}
-
 fn write_record<T: Serialize>(dir: &Path, name: &str, record: &T) -> Result<(), StoreError> {
     let path = dir.join(name);
     let text = serde_json::to_vec(record).map_err(|source| StoreError::Content {
@@ -174,64 +172,86 @@ struct Found<T, I> {
     unread: Vec<I>,
 }
 
-fn read_records<T: DeserializeOwned, I: FromStr>(
-    dir: &Path,
-    names: &[&str],
-    unreadable: &mut Vec<StoreError>,
-) -> Result<Found<T, I>, StoreError> {
-    let (mut records, mut torn, mut unread) = (Vec::new(), Vec::new(), Vec::new());
-    let entries = fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))?;
-    for entry in entries {
-        let object = entry.map_err(|e| StoreError::io("list", dir, e))?.path();
-        // The trash, and what a file system of its own has at its top, such as lost+found.
-        let Some(id) = object_name(&object) else {
-            continue;
-        };
-        match read_furthest(&object, names) {
-            Ok(record) => records.push(record),
-            Err(error) if error.is_absent() => discard_unrecorded(&object, unreadable),
-            Err(error) if error.is_torn() => torn.push(id),
-            Err(error) => {
-                unread.push(id);
-                unreadable.push(error);
+/// Where the records of one kind of object are.
+struct Room<'a> {
+    /// Each directory has the object's own, by its id.
+    dirs: &'a [PathBuf],
+    /// The records' names, the furthest first.
+    names: &'a [&'a str],
+}
+
+impl Room<'_> {
+    /// Everything that has a name of an object. The trash has none, nor has what a file system of its
+    /// own has at its top, such as lost+found.
+    fn objects<I: FromStr + Ord>(&self) -> Result<BTreeSet<I>, StoreError> {
+        let mut found = BTreeSet::new();
+        for dir in self.dirs {
+            let failed = |e| StoreError::io("list", dir, e);
+            for entry in fs::read_dir(dir).map_err(failed)? {
+                let name = entry.map_err(failed)?.file_name();
+                found.extend(name.to_str().and_then(|name| name.parse().ok()));
+            }
+        }
+        Ok(found)
+    }
+
+    fn read<T: DeserializeOwned, I: FromStr + Ord + Display>(
+        &self,
+        unreadable: &mut Vec<StoreError>,
+    ) -> Result<Found<T, I>, StoreError> {
+        let (mut records, mut torn, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+        for id in self.objects::<I>()? {
+            let name = id.to_string();
+            match self.read_furthest(&name) {
+                Ok(record) => records.push(record),
+                Err(error) if error.is_absent() => {
+                    self.discard_unrecorded(&name, unreadable);
+                }
+                Err(error) if error.is_torn() => torn.push(id),
+                Err(error) => {
+                    unread.push(id);
+                    unreadable.push(error);
+                }
+            }
+        }
+        Ok(Found {
+            records,
+            torn,
+            unread,
+        })
+    }
+
+    /// A directory without a record is of an object of which nothing was made: the record comes first.
+    fn discard_unrecorded(&self, id: &str, unreadable: &mut Vec<StoreError>) {
+        for object in self.dirs.iter().map(|dir| dir.join(id)) {
+            if let Err(error) = crate::trees::remove(&object) {
+                unreadable.push(StoreError::io("discard", &object, error));
             }
         }
     }
-    Ok(Found {
-        records,
-        torn,
-        unread,
-    })
-}
 
-fn object_name<I: FromStr>(object: &Path) -> Option<I> {
-    object.file_name()?.to_str()?.parse().ok()
-}
-
-/// A directory without a record is of an object of which nothing was made: the record comes first.
-fn discard_unrecorded(object: &Path, unreadable: &mut Vec<StoreError>) {
-    if let Err(error) = fs::remove_dir_all(object).or_else(ignore_absent) {
-        unreadable.push(StoreError::io("discard", object, error));
-    }
-}
-
-/// The furthest record that is whole. What a power cut has torn is told and passed over: the one
-/// before it names all that was to be made, if not how far that came.
-fn read_furthest<T: DeserializeOwned>(object: &Path, names: &[&str]) -> Result<T, StoreError> {
-    let paths = names.iter().map(|name| object.join(name));
-    let mut torn = None;
-    for path in paths.filter(|path| path.exists()) {
-        match read_record(&path) {
-            Err(error) if error.is_torn() => {
-                warn!(path = %path.display(), error = chain(&error), "a record is torn, as by a power cut");
-                torn.get_or_insert(error);
+    /// The furthest record that is whole. What a power cut has torn is told and passed over: the one
+    /// before it names all that was to be made, if not how far that came.
+    fn read_furthest<T: DeserializeOwned>(&self, id: &str) -> Result<T, StoreError> {
+        let in_each = |name| self.dirs.iter().map(move |dir| dir.join(id).join(name));
+        let mut missing = None;
+        for path in self.names.iter().flat_map(in_each) {
+            match read_record(&path) {
+                Err(error) if error.is_torn() => {
+                    warn!(path = %path.display(), error = chain(&error), "a record is torn, as by a power cut");
+                    // The first that is torn is told, else that there is none.
+                    missing = missing.filter(StoreError::is_torn).or(Some(error));
+                }
+                Err(error) if error.is_absent() => {
+                    missing.get_or_insert(error);
+                }
+                read => return read,
             }
-            read => return read,
         }
-    }
-    match torn {
-        Some(error) => Err(error),
-        None => read_record(&object.join(names[0])),
+        Err(missing.unwrap_or_else(|| {
+            let dir = self.dirs.first().map_or(Path::new(""), PathBuf::as_path);
+            StoreError::io("read the record", dir, ErrorKind::NotFound.into())
+        }))
     }
 }
 
@@ -253,7 +273,13 @@ impl Store for FileStore {
 
     fn save_container(&self, container: &Container) -> Result<(), StoreError> {
         let name = container_file(&container.state);
-        write_record(&self.container_dir(&container.id), name, container)
+        let dir = match container.state {
+            ContainerState::Creating | ContainerState::Created => self.bundle_dir(&container.id),
+            ContainerState::Running | ContainerState::Exited(_) => {
+                self.container_dir(&container.id)
+            }
+        };
+        write_record(&dir, name, container)
     }
 
     fn remove_sandbox(&self, id: &SandboxId) -> Result<(), StoreError> {
@@ -261,13 +287,24 @@ impl Store for FileStore {
     }
 
     fn remove_container(&self, id: &ContainerId) -> Result<(), StoreError> {
+        // Before the record that lasts: where a kill comes between, it is asked for again.
+        let bundle = self.bundle_dir(id);
+        crate::trees::remove(&bundle).map_err(|e| StoreError::io("discard", &bundle, e))?;
         self.discard(&self.container_dir(id), id.as_str())
     }
 
     fn load(&self) -> Result<Loaded, StoreError> {
         let mut unreadable = Vec::new();
-        let sandboxes = read_records(&self.root.join("sandboxes"), &SANDBOX, &mut unreadable)?;
-        let containers = read_records(&self.root.join("containers"), &CONTAINER, &mut unreadable)?;
+        let sandboxes = Room {
+            dirs: &[self.root.join(ROOMS[0])],
+            names: &SANDBOX,
+        };
+        let sandboxes = sandboxes.read(&mut unreadable)?;
+        let containers = Room {
+            dirs: &[self.containers_dir(), self.state.join(ROOMS[1])],
+            names: &CONTAINER,
+        };
+        let containers = containers.read(&mut unreadable)?;
         Ok(Loaded {
             sandboxes: sandboxes.records,
             containers: containers.records,
@@ -285,31 +322,108 @@ impl Store for FileStore {
     fn container_dir(&self, id: &ContainerId) -> PathBuf {
         self.containers_dir().join(id.as_str())
     }
+
+    fn bundle_dir(&self, id: &ContainerId) -> PathBuf {
+        self.state.join(ROOMS[1]).join(id.as_str())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::fakes::a_sandbox;
+    use crate::store::fakes::{a_container, a_sandbox};
+
+    fn open(root: &tempfile::TempDir) -> FileStore {
+        FileStore::open(root.path(), &root.path().join("state")).unwrap()
+    }
 
     #[test]
     fn what_was_saved_is_loaded_and_what_was_removed_is_not() {
         let root = tempfile::tempdir().unwrap();
-        let store = FileStore::open(root.path()).unwrap();
+        let store = open(&root);
         let (kept, removed) = (a_sandbox("kept"), a_sandbox("removed"));
         store.save_sandbox(&kept).unwrap();
         store.save_sandbox(&removed).unwrap();
         store.remove_sandbox(&removed.id).unwrap();
         store.remove_sandbox(&removed.id).unwrap();
-        let loaded = FileStore::open(root.path()).unwrap().load().unwrap();
+        let loaded = open(&root).load().unwrap();
         assert_eq!(loaded.sandboxes, vec![kept]);
         assert!(loaded.unreadable.is_empty());
+    }
+
+    /// What a boot leaves: nothing of the state.
+    fn reboot(root: &tempfile::TempDir) -> FileStore {
+        fs::remove_dir_all(root.path().join("state")).unwrap();
+        open(root)
+    }
+
+    #[test]
+    fn a_container_that_never_ran_is_of_this_boot_and_one_that_ran_lasts() {
+        let root = tempfile::tempdir().unwrap();
+        let store = open(&root);
+        let making = a_container(ContainerState::Creating);
+        let [mut made, mut running] = [making.clone(), making.clone()];
+        (made.id, running.id) = (ContainerId::random(), ContainerId::random());
+        for container in [&making, &made, &running] {
+            store.save_container(container).unwrap();
+            fs::create_dir_all(store.container_dir(&container.id).join("upper/deep")).unwrap();
+        }
+        made.state = ContainerState::Created;
+        running.state = ContainerState::Running;
+        store.save_container(&made).unwrap();
+        store.save_container(&running).unwrap();
+        let found = store.load().unwrap().containers;
+        assert_eq!(found.len(), 3);
+        assert!(
+            [&making, &made, &running]
+                .iter()
+                .all(|one| found.contains(one))
+        );
+        let store = reboot(&root);
+        let loaded = store.load().unwrap();
+        assert_eq!(loaded.containers, std::slice::from_ref(&running));
+        assert!(loaded.unreadable.is_empty() && loaded.torn_containers.is_empty());
+        assert!(!store.container_dir(&making.id).exists());
+        assert!(!store.container_dir(&made.id).exists());
+        assert!(store.container_dir(&running.id).exists());
+    }
+
+    #[test]
+    fn before_the_torn_record_of_a_container_its_intent_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let store = open(&root);
+        let container = a_container(ContainerState::Creating);
+        store.save_container(&container).unwrap();
+        let dir = store.container_dir(&container.id);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("container.json"), "").unwrap();
+        assert_eq!(
+            store.load().unwrap().containers,
+            std::slice::from_ref(&container)
+        );
+        let loaded = reboot(&root).load().unwrap();
+        assert_eq!(loaded.torn_containers, [container.id]);
+    }
+
+    #[test]
+    fn of_a_removed_container_nothing_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        let store = open(&root);
+        let mut container = a_container(ContainerState::Creating);
+        store.save_container(&container).unwrap();
+        container.state = ContainerState::Created;
+        store.save_container(&container).unwrap();
+        store.remove_container(&container.id).unwrap();
+        store.remove_container(&container.id).unwrap();
+        assert!(!store.container_dir(&container.id).exists());
+        assert!(!store.bundle_dir(&container.id).exists());
+        assert!(store.load().unwrap().containers.is_empty());
     }
 
     #[test]
     fn the_furthest_state_counts() {
         let root = tempfile::tempdir().unwrap();
-        let store = FileStore::open(root.path()).unwrap();
+        let store = open(&root);
         let mut sandbox = a_sandbox("one");
         let states = [
             SandboxState::Creating,
@@ -326,14 +440,14 @@ mod tests {
     #[test]
     fn what_is_no_object_is_left_alone() {
         let root = tempfile::tempdir().unwrap();
-        let store = FileStore::open(root.path()).unwrap();
+        let store = open(&root);
         let found = root.path().join("containers/lost+found");
         fs::create_dir(&found).unwrap();
         assert!(store.load().unwrap().unreadable.is_empty());
         assert!(found.is_dir());
         let thrown = root.path().join("containers/.trash/half deleted");
         fs::create_dir_all(&thrown).unwrap();
-        let _store = FileStore::open(root.path()).unwrap();
+        let _store = open(&root);
         while thrown.exists() {
             std::thread::yield_now();
         }
@@ -342,7 +456,7 @@ mod tests {
     #[test]
     fn a_directory_without_a_record_is_discarded() {
         let root = tempfile::tempdir().unwrap();
-        let store = FileStore::open(root.path()).unwrap();
+        let store = open(&root);
         let sandbox = a_sandbox("half made");
         let dir = store.sandbox_dir(&sandbox.id);
         fs::create_dir(&dir).unwrap();
@@ -360,7 +474,7 @@ mod tests {
     fn before_a_torn_record_the_intent_counts() {
         for torn in TORN {
             let root = tempfile::tempdir().unwrap();
-            let store = FileStore::open(root.path()).unwrap();
+            let store = open(&root);
             let mut sandbox = a_sandbox("one");
             sandbox.state = SandboxState::Creating;
             store.save_sandbox(&sandbox).unwrap();
@@ -375,7 +489,7 @@ mod tests {
     fn of_an_object_without_a_whole_record_the_name_is_told() {
         for torn in TORN {
             let root = tempfile::tempdir().unwrap();
-            let store = FileStore::open(root.path()).unwrap();
+            let store = open(&root);
             let (good, sandbox) = (a_sandbox("good"), a_sandbox("torn"));
             let container = ContainerId::random();
             store.save_sandbox(&good).unwrap();
@@ -397,7 +511,7 @@ mod tests {
     #[test]
     fn a_whole_record_of_another_version_is_told_and_hides_no_other() {
         let root = tempfile::tempdir().unwrap();
-        let store = FileStore::open(root.path()).unwrap();
+        let store = open(&root);
         let (good, bad) = (a_sandbox("good"), a_sandbox("bad"));
         store.save_sandbox(&good).unwrap();
         store.save_sandbox(&bad).unwrap();

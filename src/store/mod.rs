@@ -8,9 +8,14 @@
 //!
 //! ```text
 //! ROOT/sandboxes/ID/    creating.json  sandbox.json
-//! ROOT/containers/ID/   creating.json  created.json  container.json (it runs)
-//!                       beside them the bundle, the writable layer, exit.json
+//! ROOT/containers/ID/   container.json (it runs, or ran)
+//!                       beside it the writable layer, exit.json
+//! STATE/containers/ID/  creating.json  created.json, and the bundle
 //! ```
+//! A container that never ran, and what its shim reads, are of this boot alone: the state is in memory,
+//! where a file costs a tenth of one on a disk, and much less where many were deleted before (ext4
+//! passes over each for some minutes). After a boot all that is left of such a container is a directory
+//! without a record.
 //!
 //! Invariant: while a boot lasts a record is either whole or absent. A power cut may leave one empty or
 //! torn: then the one before it counts, which is an intent, and where none is whole the object's name is
@@ -37,7 +42,7 @@ pub trait Store: Send + Sync {
     /// Where the disk refuses.
     fn save_sandbox(&self, sandbox: &Sandbox) -> Result<(), StoreError>;
 
-    /// Writes a container's record.
+    /// Writes a container's record. That of one which never ran waits for no disk.
     ///
     /// # Errors
     /// Where the disk refuses.
@@ -49,8 +54,8 @@ pub trait Store: Send + Sync {
     /// Where the disk refuses.
     fn remove_sandbox(&self, id: &SandboxId) -> Result<(), StoreError>;
 
-    /// Takes a container's directory away with all that is in it; absent is fine. The directory
-    /// vanishes at once, its content in the background.
+    /// Takes a container's directories away with all that is in them; absent is fine. They
+    /// vanish at once, what they held in the background.
     ///
     /// # Errors
     /// Where the disk refuses.
@@ -65,8 +70,11 @@ pub trait Store: Send + Sync {
     /// The directory of all containers' directories.
     fn containers_dir(&self) -> PathBuf;
 
-    /// A container's own directory, which is also its bundle.
+    /// A container's own directory, of what lasts.
     fn container_dir(&self, id: &ContainerId) -> PathBuf;
+
+    /// A container's bundle, which ends with this boot.
+    fn bundle_dir(&self, id: &ContainerId) -> PathBuf;
 }
 
 /// What was found on disk.

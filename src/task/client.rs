@@ -74,6 +74,36 @@ impl Waiter {
     }
 }
 
+/// A question that was sent.
+struct Asked {
+    verb: &'static str,
+    answer: oneshot::Receiver<Answered>,
+}
+
+impl Asked {
+    async fn answer(self) -> Result<(Reply, Vec<OwnedFd>), TaskError> {
+        let verb = self.verb;
+        let answered = self.answer.await;
+        let (result, fds) = answered.map_err(|_| TaskError::Gone { verb })?;
+        let reply = result.map_err(|failure| TaskError::Refused { verb, failure })?;
+        Ok((reply, fds))
+    }
+}
+
+/// A shim's word that it speaks a common version.
+fn greeted((reply, _): (Reply, Vec<OwnedFd>)) -> Result<(), TaskError> {
+    match reply {
+        Reply::Hello { .. } => Ok(()),
+        _ => Err(TaskError::Protocol { verb: GREETING }),
+    }
+}
+
+const GREETING: &str = "greet the shim";
+const HELLO: Request = Request::Hello {
+    oldest: OLDEST,
+    newest: NEWEST,
+};
+
 impl Client {
     /// Says hello, and begins to pass events on.
     ///
@@ -84,22 +114,41 @@ impl Client {
         container: ContainerId,
         events: mpsc::UnboundedSender<TaskEvent>,
     ) -> Result<Self, TaskError> {
+        let client = Self::over(socket, container, events);
+        greeted(client.call(GREETING, HELLO).await?)?;
+        Ok(client)
+    }
+
+    /// Says hello and asks in one go, and begins to pass events on: a shim that is asleep wakes up once.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::call`].
+    pub async fn open_with(
+        (socket, container): (PacketSocket, ContainerId),
+        events: mpsc::UnboundedSender<TaskEvent>,
+        verb: &'static str,
+        request: Request,
+    ) -> Result<(Self, Reply), TaskError> {
+        let client = Self::over(socket, container, events);
+        let hello = client.line.ask(GREETING, HELLO, None).await?;
+        let asked = client.line.ask(verb, request, None).await?;
+        greeted(hello.answer().await?)?;
+        let (reply, _) = asked.answer().await?;
+        Ok((client, reply))
+    }
+
+    fn over(
+        socket: PacketSocket,
+        container: ContainerId,
+        events: mpsc::UnboundedSender<TaskEvent>,
+    ) -> Self {
         let line = Arc::new(Line {
             socket,
             next: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
         });
         let listener = tokio::spawn(listen(Arc::clone(&line), container, events)).abort_handle();
-        let client = Self { line, listener };
-        let verb = "greet the shim";
-        let hello = Request::Hello {
-            oldest: OLDEST,
-            newest: NEWEST,
-        };
-        match client.call(verb, hello).await? {
-            (Reply::Hello { .. }, _) => Ok(client),
-            _ => Err(TaskError::Protocol { verb }),
-        }
+        Self { line, listener }
     }
 
     /// It has ended. Told before the news of it is sent.
@@ -135,6 +184,16 @@ impl Line {
         request: Request,
         again: Option<oneshot::Sender<()>>,
     ) -> Result<(Reply, Vec<OwnedFd>), TaskError> {
+        self.ask(verb, request, again).await?.answer().await
+    }
+
+    /// Asks, and does not wait for the answer.
+    async fn ask(
+        &self,
+        verb: &'static str,
+        request: Request,
+        again: Option<oneshot::Sender<()>>,
+    ) -> Result<Asked, TaskError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         let answer_to = Some(sender);
@@ -150,14 +209,10 @@ impl Line {
             None => return Err(TaskError::Gone { verb }),
         }
         match self.socket.send(&Call { id, request }, &[]).await {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                return Err(TaskError::Gone { verb });
-            }
-            other => other.map_err(|source| TaskError::Socket { verb, source })?,
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(TaskError::Gone { verb }),
+            Err(source) => Err(TaskError::Socket { verb, source }),
+            Ok(_) => Ok(Asked { verb, answer }),
         }
-        let (result, fds) = answer.await.map_err(|_| TaskError::Gone { verb })?;
-        let reply = result.map_err(|failure| TaskError::Refused { verb, failure })?;
-        Ok((reply, fds))
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Waiter>>> {

@@ -332,7 +332,11 @@ impl Tasks for ShimTasks {
         true
     }
 
-    async fn launch(&self, _id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError> {
+    async fn launch(
+        &self,
+        _id: &ContainerId,
+        _cgroup: &str,
+    ) -> Result<Box<dyn Vacancy>, TaskError> {
         self.check("launch")?;
         Ok(Box::new(FakeVacancy(self.clone())))
     }
@@ -385,10 +389,6 @@ struct FakeVacancy(ShimTasks);
 
 #[async_trait]
 impl Vacancy for FakeVacancy {
-    async fn prepare(&self, _id: &ContainerId, _cgroup: &str) -> Result<(), TaskError> {
-        self.0.check("prepare")
-    }
-
     async fn create(self: Box<Self>, order: CreateOrder) -> Result<Launched, TaskError> {
         self.0.check("create")?;
         self.0.world().alive.insert(order.id.clone(), false);

@@ -72,11 +72,12 @@ pub trait Tasks: Send + Sync {
     /// ends; false where it has ended already.
     fn watch_holder(&self, sandbox: &SandboxId, holder: (i32, u64)) -> bool;
 
-    /// Finds or starts the shim of a container that is to be made.
+    /// Finds or starts the shim of a container whose record is saved. It begins with the cgroup, while the
+    /// bundle is written; where no create follows it takes that away again.
     ///
     /// # Errors
-    /// Where it cannot be started, or does not answer.
-    async fn launch(&self, id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError>;
+    /// Where it cannot be started, does not answer, or cannot begin.
+    async fn launch(&self, id: &ContainerId, cgroup: &str) -> Result<Box<dyn Vacancy>, TaskError>;
 
     /// Finds the shim of a container again; `None` when it has gone.
     ///
@@ -121,13 +122,6 @@ pub trait Tasks: Send + Sync {
 /// A shim that has no container yet. Dropped, it ends.
 #[async_trait]
 pub trait Vacancy: Send + Sync {
-    /// Begins with the cgroup of the container whose record is saved, while its bundle is written.
-    /// Where no create follows the shim takes it away again.
-    ///
-    /// # Errors
-    /// Where the shim cannot begin.
-    async fn prepare(&self, id: &ContainerId, cgroup: &str) -> Result<(), TaskError>;
-
     /// Makes the container up to the point where its program could be executed.
     ///
     /// # Errors
@@ -200,6 +194,8 @@ pub struct CreateOrder {
     pub id: ContainerId,
     /// Its bundle: `config.json`, `rootfs.json`, `rootfs/`.
     pub bundle: PathBuf,
+    /// Its own directory, where its end is recorded.
+    pub directory: PathBuf,
     /// Its log.
     pub log_path: Option<PathBuf>,
     /// Its stdin stays open.
@@ -211,10 +207,10 @@ pub struct CreateOrder {
 }
 
 impl CreateOrder {
-    /// Where a bundle's exit record is.
+    /// Where a container's exit record is, in its own directory.
     #[must_use]
-    pub fn exit_record(bundle: &Path) -> PathBuf {
-        bundle.join("exit.json")
+    pub fn exit_record(directory: &Path) -> PathBuf {
+        directory.join("exit.json")
     }
 }
 

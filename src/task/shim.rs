@@ -72,24 +72,38 @@ impl ShimTasks {
         })
     }
 
-    /// Says hello to a shim that was started.
-    async fn greet(&self, id: &ContainerId, shim: Spawned) -> Result<Vacant, TaskError> {
+    /// Says hello to a shim that was started, and for whom it is.
+    async fn occupy(
+        &self,
+        id: &ContainerId,
+        cgroup: &str,
+        shim: Spawned,
+    ) -> Result<Vacant, TaskError> {
         let Spawned { socket, kill } = shim;
-        let opened = Client::open(socket, id.clone(), self.events.clone());
-        let opened = within(GREETING, "greet the shim", opened).await;
-        let client = match opened {
-            Ok(client) => client,
+        let verb = "prepare the container";
+        let request = Request::Prepare {
+            id: id.as_str().to_owned(),
+            cgroup: cgroup.to_owned(),
+        };
+        let end = (socket, id.clone());
+        let opened = Client::open_with(end, self.events.clone(), verb, request);
+        let prepared = match within(GREETING, verb, opened).await {
+            Ok((client, Reply::Done)) => Ok(client),
+            Ok(_) => Err(TaskError::Protocol { verb }),
+            Err(error) => Err(error),
+        };
+        match prepared {
+            Ok(client) => Ok(Vacant {
+                client,
+                kill,
+                metrics: self.metrics.clone(),
+                _refill: Refill(Arc::clone(&self.starter)),
+            }),
             Err(error) => {
                 kill.kill();
-                return Err(error);
+                Err(error)
             }
-        };
-        Ok(Vacant {
-            client,
-            kill,
-            metrics: self.metrics.clone(),
-            _refill: Refill(Arc::clone(&self.starter)),
-        })
+        }
     }
 
     /// The helpers of this verb that a killed daemon has left.
@@ -161,13 +175,14 @@ impl Tasks for ShimTasks {
         true
     }
 
-    async fn launch(&self, id: &ContainerId) -> Result<Box<dyn Vacancy>, TaskError> {
+    async fn launch(&self, id: &ContainerId, cgroup: &str) -> Result<Box<dyn Vacancy>, TaskError> {
         if let Some(spare) = self.starter.spare(Verb::Run)
-            && let Ok(vacant) = self.greet(id, spare).await
+            && let Ok(vacant) = self.occupy(id, cgroup, spare).await
         {
             return Ok(Box::new(vacant));
         }
-        let vacant = self.greet(id, self.starter.start(id)?).await?;
+        let shim = self.starter.start(id)?;
+        let vacant = self.occupy(id, cgroup, shim).await?;
         Ok(Box::new(vacant))
     }
 
@@ -241,18 +256,6 @@ impl Drop for Refill {
 
 #[async_trait]
 impl Vacancy for Vacant {
-    async fn prepare(&self, id: &ContainerId, cgroup: &str) -> Result<(), TaskError> {
-        let verb = "prepare the container";
-        let request = Request::Prepare {
-            id: id.as_str().to_owned(),
-            cgroup: cgroup.to_owned(),
-        };
-        match within(CREATE, verb, self.client.call(verb, request)).await? {
-            (Reply::Done, _) => Ok(()),
-            _ => Err(TaskError::Protocol { verb }),
-        }
-    }
-
     async fn create(self: Box<Self>, order: CreateOrder) -> Result<Launched, TaskError> {
         let verb = "create the container";
         let Self {
@@ -283,7 +286,7 @@ impl Vacancy for Vacant {
 fn create_request(order: CreateOrder) -> Request {
     Request::Create(CreateRequest {
         id: order.id.as_str().to_owned(),
-        exit_record: CreateOrder::exit_record(&order.bundle),
+        exit_record: CreateOrder::exit_record(&order.directory),
         bundle: order.bundle,
         log_path: order.log_path,
         stdin: order.stdin,

@@ -42,7 +42,7 @@ async fn an_image_that_is_seen_is_held_also_after_a_restart() {
         container.image_volumes[&0].to_string()
     };
     assert_eq!(seen(&bench), bench.image);
-    let bundle = bench.store.container_dir(&id);
+    let bundle = bench.store.bundle_dir(&id);
     let text = std::fs::read(bundle.join("volumes.json")).unwrap();
     let volumes: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let place = bundle.join("volumes/0");

@@ -40,7 +40,7 @@ impl Node {
         let dirs = self.dirs();
         let limit = Duration::from_secs(20);
         Looks::default()
-            .within(limit, move |looker| edits(&config, &dirs, looker))
+            .within(limit, move |looker| edits(&config, &dirs, looker), Ok)
             .await
     }
 
