@@ -421,7 +421,7 @@ pub struct Pins {
     pub pid: Option<PathBuf>,
     /// Where the pod's `/dev/shm` is mounted; `None`: the host's is used.
     pub shm: Option<PathBuf>,
-    /// The process that holds the PID namespace (`corten-shim pause`), once it runs.
+    /// The process that holds the PID namespace or the pod's scope (`corten-shim pause`), once it runs.
     pub holder: Option<ProcessName>,
 }
 
@@ -449,8 +449,12 @@ pub struct PinRequest {
     pub sysctls: Vec<(String, String)>,
     /// The size of `/dev/shm` in bytes.
     pub shm_size: u64,
-    /// The cgroup of shims, where the holder lives; see `corten-shim run --cgroup`.
+    /// The cgroup in which the holder is born: that of shims (see `corten-shim run --cgroup`), or one
+    /// out of which a scope takes it.
     pub cgroup: Option<PathBuf>,
+    /// The pod gets a scope, which ends when it is empty: there is a holder also where no PID
+    /// namespace is shared.
+    pub scoped: bool,
 }
 
 /// What the ids of a user namespace are outside of it.
@@ -483,7 +487,7 @@ pub enum SandboxReply {
     /// network namespace (only where the pod has its own), then the holder's pidfd (only where
     /// there is one).
     Pinned {
-        /// The process that holds the PID namespace.
+        /// The process that holds the PID namespace or the scope.
         holder: Option<ProcessName>,
     },
     /// All that was named is gone.

@@ -1,4 +1,5 @@
-//! `corten-shim pause`: PID 1 of a PID namespace that a pod's containers share.
+//! `corten-shim pause`: PID 1 of a PID namespace that a pod's containers share, or, where they share
+//! none, the process without which systemd would take a pod's scope for done.
 //!
 //! It reaps what falls to it, and does nothing else. Its end ends the namespace, so only those
 //! outside of it may ask for that: a container that sends SIGTERM to PID 1 is not heard.

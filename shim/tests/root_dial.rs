@@ -58,6 +58,7 @@ impl Network {
             sysctls: Vec::new(),
             shm_size: 0,
             cgroup: None,
+            scoped: false,
         }));
         assert_eq!(pinned, SandboxReply::Pinned { holder: None });
         let _dir = dir;

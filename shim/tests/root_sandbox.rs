@@ -76,6 +76,33 @@ fn root_all_kinds_are_pinned_and_nothing_is_left() {
 
 #[test]
 #[ignore = "needs root"]
+fn root_a_pod_that_gets_a_scope_has_a_holder_also_without_a_pid_namespace() {
+    let mut pod = Pod::new();
+    pod.pins.pid = None;
+    assert_eq!(pod.pin(&[]).len(), 1, "the rtnetlink socket alone");
+    assert_eq!(pod.pins.holder, None);
+    pod.unpin();
+    pod.scoped = true;
+    assert_eq!(pod.pin(&[]).len(), 2, "and the holder's pidfd");
+    let name = pod.pins.holder.unwrap();
+    let of = |pid: &str, kind: &str| std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    let pid = name.pid.to_string();
+    assert_eq!(of(&pid, "pid").ino(), of("self", "pid").ino());
+    let network = std::fs::metadata(pod.pins.network.as_ref().unwrap()).unwrap();
+    assert_eq!(
+        of(&pid, "net").ino(),
+        network.ino(),
+        "tools enter by its pid"
+    );
+    let holder = pidfd(name);
+    assert!(is_alive(&holder));
+    pod.unpin();
+    assert!(!is_alive(&holder));
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn root_what_is_not_asked_for_stays_the_hosts() {
     let mut pod = Pod::new();
     pod.pins = Pins {
@@ -160,6 +187,7 @@ fn root_a_pod_without_a_name_has_the_nodes() {
         sysctls: Vec::new(),
         shm_size: 0,
         cgroup: None,
+        scoped: false,
         ids: None,
     }));
     assert!(matches!(reply.0, SandboxReply::Pinned { .. }), "{reply:?}");
@@ -330,6 +358,7 @@ fn root_pins_below_run_netns_are_shared_with_all_who_look_there() {
                 sysctls: Vec::new(),
                 shm_size: 0,
                 cgroup: None,
+                scoped: false,
                 ids: None,
             }))
         };

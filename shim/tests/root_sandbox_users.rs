@@ -88,6 +88,26 @@ fn root_a_pod_with_a_user_namespace_can_keep_the_hosts_network() {
 
 #[test]
 #[ignore = "needs root"]
+fn root_a_scope_of_a_pod_with_a_user_namespace_is_held_by_the_pods_root() {
+    let mut pod = pod_of_users();
+    pod.pins.pid = None;
+    pod.scoped = true;
+    assert_eq!(
+        pod.pin(&[]).len(),
+        2,
+        "the rtnetlink socket and the holder's pidfd"
+    );
+    let holder = pod.pins.holder.unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", holder.pid)).unwrap();
+    assert!(status.contains(&format!("Uid:\t{FIRST}\t")), "{status}");
+    let alive = pidfd(holder);
+    pod.unpin();
+    assert!(!is_alive(&alive));
+    pod.assert_gone();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn root_ids_that_cannot_be_are_refused_by_name() {
     let pod = pod_of_users();
     let SandboxRequest::Pin(request) = pod.request(&[]) else {

@@ -179,6 +179,7 @@ fn pin() -> PinRequest {
         sysctls: vec![("net.core.somaxconn".into(), "9".into())],
         shm_size: 64 << 20,
         cgroup: Some("/corten/shims".into()),
+        scoped: true,
     }
 }
 

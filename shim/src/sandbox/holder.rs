@@ -1,6 +1,6 @@
-//! The process that holds a pod's shared PID namespace: its start and its end.
+//! The process that holds a pod's shared PID namespace, or its scope, or both: its start and its end.
 
-use crate::api::{Failure, FailureKind, ProcessName};
+use crate::api::{Failure, FailureKind, PinRequest, ProcessName};
 use crate::failure::At;
 use crate::packet;
 use crate::parent::pair;
@@ -31,13 +31,25 @@ pub struct Holder {
     pub report: OwnedFd,
 }
 
-/// Starts the holder, as PID 1 of a new PID namespace and in the other namespaces of this process
-/// but for its mounts; in the v2 cgroup of this directory, where one is given.
+/// Starts the holder that a pod is to have, in the namespaces of this process but for its mounts; where
+/// its containers share a PID namespace, as PID 1 of that. It is born in the v2 cgroup of this
+/// directory, where one is given.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start(home: Option<BorrowedFd<'_>>) -> Result<Holder, Failure> {
-    let step = || "start the holder of the PID namespace".to_owned();
+pub fn start(
+    request: &PinRequest,
+    home: Option<BorrowedFd<'_>>,
+) -> Result<Option<Holder>, Failure> {
+    match (&request.pins.pid, request.scoped) {
+        (Some(_), _) => begin(flags::NEWPID, home).map(Some),
+        (None, true) => begin(0, home).map(Some),
+        (None, false) => Ok(None),
+    }
+}
+
+fn begin(flags: u64, home: Option<BorrowedFd<'_>>) -> Result<Holder, Failure> {
+    let step = || "start the pod's holder".to_owned();
     let null = File::options()
         .read(true)
         .write(true)
@@ -46,7 +58,7 @@ pub fn start(home: Option<BorrowedFd<'_>>) -> Result<Holder, Failure> {
     let arguments = [c"corten-shim".to_owned(), c"pause".to_owned()];
     let (arguments, environment) = (Pointers::new(&arguments), Pointers::new(&[]));
     let (report, inner) = pair()?;
-    let child = clone3(flags::NEWPID, home, || {
+    let child = clone3(flags, home, || {
         become_holder(&inner, &null, &arguments, &environment)
     });
     drop(inner);
@@ -65,7 +77,7 @@ impl Holder {
     /// # Errors
     /// Why it could not.
     pub fn wait_until_ready(&self) -> Result<(), Failure> {
-        let step = || "hear from the holder of the PID namespace".to_owned();
+        let step = || "hear from the pod's holder".to_owned();
         let report = packet::receive::<Result<(), Failure>>(&self.report);
         match report.at(FailureKind::System, step)? {
             Some(report) => report.message?,

@@ -127,14 +127,14 @@ fn begin(
     let early = sysctls.write();
     userns::become_root()?;
     early.or_else(|_| sysctls.write())?;
-    let Some(_) = &pins.pid else {
-        return Ok((Begun { holder: None }, fds));
-    };
-    let Holder {
+    let Some(Holder {
         name,
         pidfd,
         report,
-    } = holder::start(None)?;
+    }) = holder::start(request, None)?
+    else {
+        return Ok((Begun { holder: None }, fds));
+    };
     fds.extend([pidfd, report]);
     Ok((Begun { holder: Some(name) }, fds))
 }

@@ -20,7 +20,7 @@ const THERE: &str = "it is there already: it is to be unpinned first";
 /// What the caller gets of a pod whose namespaces are pinned.
 #[derive(Debug)]
 pub struct Pinned {
-    /// The process that holds the PID namespace, where there is one.
+    /// The process that holds the PID namespace or the scope, where there is one.
     pub holder: Option<ProcessName>,
     /// As in [`crate::api::SandboxReply::Pinned`].
     pub fds: Vec<OwnedFd>,
@@ -39,7 +39,7 @@ pub struct Namespaces {
     pub uts: Option<OwnedFd>,
     /// An rtnetlink socket of the network namespace.
     pub route: Option<OwnedFd>,
-    /// What holds the PID namespace.
+    /// What holds the PID namespace or the scope.
     pub holder: Option<Holder>,
 }
 
@@ -52,8 +52,9 @@ pub struct Namespaces {
 pub fn pin(request: &PinRequest) -> Result<Pinned, Failure> {
     let sysctls = Sysctls::check(request)?;
     let pins = &request.pins;
-    let home = match (&request.cgroup, &pins.pid) {
-        (Some(cgroup), Some(_)) => home(cgroup)?,
+    let held = pins.pid.is_some() || request.scoped;
+    let home = match &request.cgroup {
+        Some(cgroup) if held => home(cgroup)?,
         _ => None,
     };
     let mut made = Made::default();
@@ -128,8 +129,8 @@ impl Made {
         }
         sysctls.write()?;
         self.mounts(request, |kind| format!("/proc/self/ns/{kind}"))?;
-        if let Some(path) = &pins.pid {
-            fds.push(self.holder(path, holder::start(home.map(AsFd::as_fd))?)?);
+        if let Some(holder) = holder::start(request, home.map(AsFd::as_fd))? {
+            fds.push(self.holder(pins, holder)?);
         }
         Ok(fds)
     }
@@ -159,8 +160,8 @@ impl Made {
             })
         })?;
         let mut fds: Vec<_> = namespaces.route.into_iter().collect();
-        if let (Some(path), Some(holder)) = (&request.pins.pid, holder) {
-            fds.push(self.holder(path, holder)?);
+        if let Some(holder) = holder {
+            fds.push(self.holder(&request.pins, holder)?);
         }
         Ok(fds)
     }
@@ -187,13 +188,15 @@ impl Made {
         Ok(())
     }
 
-    /// Pins the PID namespace of a holder; its pidfd.
-    fn holder(&mut self, path: &Path, holder: Holder) -> Result<OwnedFd, Failure> {
+    /// Waits for a holder, and pins its PID namespace where that is to be shared; its pidfd.
+    fn holder(&mut self, pins: &Pins, holder: Holder) -> Result<OwnedFd, Failure> {
         self.0.holder = Some(holder.name);
         // Before anybody can get into its namespace.
         holder.wait_until_ready()?;
-        let namespace = format!("/proc/{}/ns/pid", holder.name.pid);
-        bind(&namespace, path, &mut self.0.pid)?;
+        if let Some(path) = &pins.pid {
+            let namespace = format!("/proc/{}/ns/pid", holder.name.pid);
+            bind(&namespace, path, &mut self.0.pid)?;
+        }
         Ok(holder.pidfd)
     }
 

@@ -150,6 +150,7 @@ mod tests {
             sysctls: vec![(name.to_owned(), "1".to_owned())],
             shm_size: 0,
             cgroup: None,
+            scoped: false,
             ids: None,
         })
     }

@@ -34,6 +34,7 @@ pub fn ask(request: &SandboxRequest) -> (SandboxReply, Vec<OwnedFd>) {
 pub struct Pod {
     pub dir: TempDir,
     pub pins: Pins,
+    pub scoped: bool,
 }
 
 impl Pod {
@@ -49,7 +50,11 @@ impl Pod {
             user: None,
             holder: None,
         };
-        Self { dir, pins }
+        Self {
+            dir,
+            pins,
+            scoped: false,
+        }
     }
 
     pub fn request(&self, sysctls: &[(&str, &str)]) -> SandboxRequest {
@@ -60,6 +65,7 @@ impl Pod {
             sysctls: sysctls.iter().map(own).collect(),
             shm_size: 1 << 20,
             cgroup: None,
+            scoped: self.scoped,
             ids: self.pins.user.as_ref().map(|_| ids()),
         })
     }
