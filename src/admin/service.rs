@@ -96,13 +96,14 @@ impl Admin for Service {
         Ok(Response::new(v1::StatusResponse {
             daemon: Some(self.daemon()),
             cgroup: Some(encode::cgroup(
-                config.cgroup_driver,
+                self.about.engine.cgroup_driver(),
                 self.about.host.cgroups,
             )),
             host: encode::host(&self.about.host),
             conditions: vec![
                 encode::condition("RuntimeReady", &node.runtime),
                 encode::condition("NetworkReady", &node.network),
+                encode::condition("CgroupDriverMatches", &node.cgroup_driver),
             ],
             counts: Some(self.counts()?),
             config_files: config

@@ -1,7 +1,8 @@
 //! Cgroups that are only remembered.
 
-use super::{CgroupError, Cgroups, below_root};
+use super::{CgroupError, Cgroups, HOLDER, ScopeError, ScopeOrder, Scopes, below_root};
 use crate::model::stats::CgroupUsage;
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -67,6 +68,10 @@ impl Cgroups for HostCgroups {
         }
     }
 
+    fn hold(&self, cgroup: &str, _pid: i32) -> Result<(), CgroupError> {
+        self.ensure(&format!("{cgroup}/{HOLDER}"))
+    }
+
     fn kill_all(&self, cgroup: &str) -> Result<(), CgroupError> {
         below_root(cgroup)?;
         if let Some(usage) = self.all().get_mut(cgroup) {
@@ -79,6 +84,51 @@ impl Cgroups for HostCgroups {
         let prefix = format!("/{}/", below_root(cgroup)?);
         self.all()
             .retain(|path, _| path != cgroup && !path.starts_with(&prefix));
+        Ok(())
+    }
+}
+
+/// Scopes that are only remembered, by a systemd that can be told to refuse.
+#[derive(Debug, Default)]
+pub struct SystemdScopes {
+    scopes: Mutex<BTreeMap<String, ScopeOrder>>,
+    refuses: Mutex<bool>,
+}
+
+impl SystemdScopes {
+    /// The scopes that there are.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<ScopeOrder> {
+        self.all().values().cloned().collect()
+    }
+
+    /// From now on nothing is started.
+    pub fn refuse(&self) {
+        *self.refuses.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, ScopeOrder>> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Scopes for SystemdScopes {
+    async fn start(&self, order: &ScopeOrder) -> Result<(), ScopeError> {
+        // Half done, as a job that fails would leave it.
+        self.all().insert(order.unit.clone(), order.clone());
+        match *self.refuses.lock().unwrap_or_else(PoisonError::into_inner) {
+            false => Ok(()),
+            true => Err(ScopeError::Job {
+                operation: "start scope",
+                unit: order.unit.clone(),
+                result: "failed".to_owned(),
+            }),
+        }
+    }
+
+    async fn stop(&self, unit: &str) -> Result<(), ScopeError> {
+        self.all().remove(unit);
         Ok(())
     }
 }

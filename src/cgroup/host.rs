@@ -1,6 +1,6 @@
 //! The real adapter: the hierarchies of this node, found once.
 
-use super::{CgroupError, Cgroups, below_root, kill, remove, usage};
+use super::{CgroupError, Cgroups, HOLDER, below_root, kill, remove, usage};
 use crate::model::hierarchies::Hierarchies;
 use crate::model::stats::CgroupUsage;
 use corten_shim::cgroup::Cgroup;
@@ -76,6 +76,23 @@ impl Cgroups for HostCgroups {
             .map(|root| root.join(path).join("cgroup.procs"))
             // 0 is the process that writes.
             .try_for_each(|procs| fs::write(&procs, "0").map_err(CgroupError::io("enter", &procs)))
+    }
+
+    fn hold(&self, cgroup: &str, pid: i32) -> Result<(), CgroupError> {
+        let leaf = format!("{cgroup}/{HOLDER}");
+        let homes = self.everywhere(&leaf)?;
+        for home in &homes {
+            fs::create_dir_all(home).map_err(CgroupError::io("make cgroup", home))?;
+        }
+        if let Some(root) = self.at.legacy("cpuset") {
+            inherit_cpuset(root, below_root(&leaf)?)?;
+        }
+        homes
+            .iter()
+            .map(|home| home.join("cgroup.procs"))
+            .try_for_each(|procs| {
+                fs::write(&procs, pid.to_string()).map_err(CgroupError::io("move into", &procs))
+            })
     }
 
     fn kill_all(&self, cgroup: &str) -> Result<(), CgroupError> {
@@ -163,6 +180,22 @@ mod tests {
         hybrid(root.path()).ensure("/corten").unwrap();
         let kept = fs::read_to_string(cpuset.join("corten/cpuset.cpus")).unwrap();
         assert_eq!(kept, "1");
+    }
+
+    #[test]
+    fn a_holder_is_moved_into_its_leaf_of_every_hierarchy() {
+        let root = tempfile::tempdir().unwrap();
+        let cpuset = root.path().join("cpuset");
+        fs::create_dir(&cpuset).unwrap();
+        fs::write(cpuset.join("cpuset.cpus"), "0-1\n").unwrap();
+        hybrid(root.path()).hold("/a.slice/b.scope", 77).unwrap();
+        for name in ["cpuset", "memory", "systemd", "unified"] {
+            let leaf = root.path().join(name).join("a.slice/b.scope/holder");
+            let moved = fs::read_to_string(leaf.join("cgroup.procs")).unwrap();
+            assert_eq!(moved, "77", "{name}");
+        }
+        let cpus = cpuset.join("a.slice/b.scope/holder/cpuset.cpus");
+        assert_eq!(fs::read_to_string(cpus).unwrap(), "0-1");
     }
 
     #[test]

@@ -78,10 +78,11 @@ fn set_freezer(directories: &[PathBuf], state: &str) -> Result<(), CgroupError> 
 
 fn write_if_there(file: &Path, text: &str) -> Result<(), CgroupError> {
     match fs::OpenOptions::new().write(true).open(file) {
-        Ok(mut open) => {
-            io::Write::write_all(&mut open, text.as_bytes()).map_err(CgroupError::io("write", file))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(mut open) => match io::Write::write_all(&mut open, text.as_bytes()) {
+            Err(error) if is_gone(&error) => Ok(()),
+            other => other.map_err(CgroupError::io("write", file)),
+        },
+        Err(error) if is_gone(&error) => Ok(()),
         Err(error) => Err(CgroupError::io("open", file)(error)),
     }
 }

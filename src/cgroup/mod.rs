@@ -1,7 +1,7 @@
 //! The port to the node's cgroups, as far as the daemon itself needs them: what a cgroup uses, its
 //! end, the homes of the daemon and of the shims, and the limits of a pod whose cgroup is Corten's
 //! own. Limits and device rules of containers are written by their shims, whose code writes those
-//! of pods as well.
+//! of pods as well. Scopes, which are systemd's to make, are the port [`Scopes`].
 //!
 //! The crate cgroups-rs was weighed and serves none of this. It reads a cgroup through a dozen
 //! boxed controllers (every file of each, most of which nobody asks for), knows a v1 layout or a
@@ -16,9 +16,13 @@ pub mod fakes;
 mod host;
 mod kill;
 mod remove;
+mod scope;
+mod systemd;
 mod usage;
 
 pub use host::HostCgroups;
+pub use scope::{ScopeError, ScopeOrder, Scopes};
+pub use systemd::{SOCKET as SYSTEMD_SOCKET, SystemdScopes};
 
 use crate::error::{Error, Kind};
 use crate::model::stats::CgroupUsage;
@@ -55,6 +59,13 @@ pub trait Cgroups: Send + Sync {
     /// Where the kernel refuses, or it is not there.
     fn enter(&self, cgroup: &str) -> Result<(), CgroupError>;
 
+    /// Moves a process into the leaf [`HOLDER`] below the cgroup, in every hierarchy: so the cgroup has
+    /// no process of its own, and lets controllers through to its leaves.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    fn hold(&self, cgroup: &str, pid: i32) -> Result<(), CgroupError>;
+
     /// Kills every process of the cgroup and of those below it, and waits until none is left.
     ///
     /// # Errors
@@ -67,6 +78,9 @@ pub trait Cgroups: Send + Sync {
     /// [`CgroupError::Alive`] where processes are left in it.
     fn remove(&self, cgroup: &str) -> Result<(), CgroupError>;
 }
+
+/// The leaf of a pod's scope in which its holder is.
+pub const HOLDER: &str = "holder";
 
 /// Why a cgroup could not be read or changed.
 #[derive(Debug, thiserror::Error)]

@@ -71,7 +71,11 @@ pub fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
     };
     let mut found = Vec::new();
     for entry in entries {
-        let entry = entry?;
+        let entry = match entry {
+            // Removed since it was opened: systemd removes its scopes by itself.
+            Err(error) if error.kind() == ErrorKind::NotFound => break,
+            other => other?,
+        };
         if entry.file_type()?.is_dir() {
             found.push(entry.path());
         }

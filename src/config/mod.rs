@@ -14,6 +14,7 @@ pub mod raw;
 mod registry;
 pub mod show;
 mod streaming;
+pub mod systemd;
 
 pub use crate::model::host::CgroupDriver;
 pub use images::{ImagesConfig, VerifiersConfig};
@@ -24,6 +25,7 @@ use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 pub use streaming::{StreamingConfig, TlsFiles};
+use systemd::DriverChoice;
 
 /// The file that is read where none is named. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/corten/corten.toml";
@@ -54,7 +56,7 @@ pub struct Config {
     /// Where vendors describe their devices (CDI).
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// Who makes cgroups.
-    pub cgroup_driver: CgroupDriver,
+    pub cgroup_driver: DriverChoice,
     /// Images.
     pub images: ImagesConfig,
     /// The server of exec, attach and port-forward.
@@ -238,14 +240,16 @@ fn log_filter(raw: &RawConfig) -> Result<String, ConfigError> {
     }
 }
 
-/// `auto` is cgroupfs: it works with and without systemd as long as the kubelet says the same, and
-/// the kubelet asks the runtime.
-fn cgroup_driver(raw: &RawConfig) -> Result<CgroupDriver, ConfigError> {
-    let refuse = |why| Err(raw.refuse(&raw::CGROUP_DRIVER, why));
+/// What `auto` becomes the host decides, at the start: this file may be checked on another one.
+fn cgroup_driver(raw: &RawConfig) -> Result<DriverChoice, ConfigError> {
     match raw.text(&raw::CGROUP_DRIVER).unwrap_or_default().as_str() {
-        "auto" | "cgroupfs" => Ok(CgroupDriver::Cgroupfs),
-        "systemd" => refuse("the systemd driver is not in this build; use \"cgroupfs\""),
-        _ => refuse("must be \"auto\" or \"cgroupfs\""),
+        "auto" => Ok(DriverChoice::Auto),
+        "cgroupfs" => Ok(DriverChoice::Fixed(CgroupDriver::Cgroupfs)),
+        "systemd" => Ok(DriverChoice::Fixed(CgroupDriver::Systemd)),
+        _ => Err(raw.refuse(
+            &raw::CGROUP_DRIVER,
+            "must be \"auto\", \"cgroupfs\" or \"systemd\"",
+        )),
     }
 }
 
@@ -282,7 +286,7 @@ mod tests {
         let config = load("").unwrap();
         assert_eq!(config.endpoint, Path::new("/run/corten/corten.sock"));
         assert_eq!(config.root, Path::new("/var/lib/corten"));
-        assert_eq!(config.cgroup_driver, CgroupDriver::Cgroupfs);
+        assert_eq!(config.cgroup_driver, DriverChoice::Auto);
         assert_eq!(config.cni.conf_template, None);
         assert_eq!(config.registry.config_path.len(), 4);
         assert!(config.images.pinned.is_empty());
@@ -331,9 +335,24 @@ mod tests {
             refusal("\nroot = 'a'").contains("corten.toml:2: `root` = \"a\": must be absolute")
         );
         assert!(refusal("log = 'corten=loud'").contains("`log`"));
-        assert!(refusal("[cgroup]\ndriver = 'systemd'").contains("not in this build"));
         assert!(refusal("[metrics]\naddress = 'here'").contains("`metrics.address`"));
         assert!(refusal("[cgroup]\ndriver = 'x'").contains("must be \"auto\""));
+    }
+
+    #[test]
+    fn a_cgroup_driver_is_chosen_or_left_to_the_host() {
+        let driver = |name: &str| {
+            let text = format!("[cgroup]\ndriver = '{name}'");
+            load(&text).unwrap().cgroup_driver
+        };
+        assert_eq!(driver("auto"), DriverChoice::Auto);
+        let fixed = [
+            ("cgroupfs", CgroupDriver::Cgroupfs),
+            ("systemd", CgroupDriver::Systemd),
+        ];
+        for (name, wanted) in fixed {
+            assert_eq!(driver(name), DriverChoice::Fixed(wanted));
+        }
     }
 
     #[test]

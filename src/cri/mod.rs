@@ -17,7 +17,6 @@ pub mod trace;
 pub use tonic::service::Routes;
 
 use crate::engine::Engine;
-use crate::model::host::CgroupDriver;
 use corten_proto::runtime::v1::image_service_server::ImageServiceServer;
 use corten_proto::runtime::v1::runtime_service_server::RuntimeServiceServer;
 use image_service::ImagesOf;
@@ -27,8 +26,8 @@ use std::sync::Arc;
 
 /// Both services of the CRI over an engine.
 #[must_use]
-pub fn routes(engine: &Arc<Engine>, cgroups: CgroupDriver) -> Routes {
-    let runtime = RuntimeServiceServer::new(Runtime::new(Arc::clone(engine), cgroups))
+pub fn routes(engine: &Arc<Engine>) -> Routes {
+    let runtime = RuntimeServiceServer::new(Runtime::new(Arc::clone(engine)))
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
     let images = ImageServiceServer::new(ImagesOf::new(Arc::clone(engine)))

@@ -11,7 +11,6 @@ use super::response::node;
 use super::trace::{Object, about};
 use crate::engine::Engine;
 use crate::model::container::ContainerFilter;
-use crate::model::host::CgroupDriver;
 use crate::model::sandbox::SandboxFilter;
 use corten_proto::runtime::v1;
 use std::sync::Arc;
@@ -25,16 +24,15 @@ const KUBE_API_VERSION: &str = "0.1.0";
 #[derive(Clone)]
 pub struct Runtime {
     engine: Arc<Engine>,
-    cgroups: CgroupDriver,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Runtime {
-    /// Over this engine, telling the kubelet who makes cgroups.
+    /// Over this engine.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, cgroups: CgroupDriver) -> Self {
-        Self { engine, cgroups }
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
     }
 
     fn sandboxes(
@@ -473,7 +471,7 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
         &self,
         _: Request<v1::RuntimeConfigRequest>,
     ) -> Answer<v1::RuntimeConfigResponse> {
-        let cgroup_driver = node::cgroup_driver(self.cgroups).into();
+        let cgroup_driver = node::cgroup_driver(self.engine.cgroup_driver()).into();
         Ok(Response::new(v1::RuntimeConfigResponse {
             linux: Some(v1::LinuxRuntimeConfiguration { cgroup_driver }),
         }))

@@ -1,13 +1,15 @@
 //! The adapters, joined to an engine.
 
 use super::home;
-use crate::cgroup::HostCgroups;
-use crate::config::{Config, host};
+use crate::cgroup::{HostCgroups, SYSTEMD_SOCKET, SystemdScopes};
+use crate::config::systemd::DriverChoice;
+use crate::config::{Config, host, systemd};
 use crate::content::Content;
 use crate::engine::{ConfTemplate, Engine, ImagePolicy, Images, Node, Ports};
 use crate::error::{Context, Error, Kind, Result};
 use crate::metrics::Metrics;
-use crate::model::host::HostFacts;
+use crate::model::host::{CgroupDriver, HostFacts};
+use crate::model::pod_cgroup::{PodCgroups, SystemdTree};
 use crate::network::CniNetworks;
 use crate::registry::{HttpRegistry, Settings};
 use crate::snapshot::{Layers, Overlay, Projects};
@@ -30,10 +32,13 @@ pub struct Built {
 ///
 /// # Errors
 /// Which part of the node is not as it must be.
-pub async fn engine(config: &Config, node: Node, metrics: &Metrics) -> Result<Built> {
+pub async fn engine(config: &Config, mut node: Node, metrics: &Metrics) -> Result<Built> {
     has_shim(&config.shim)?;
     let cgroups = HostCgroups::discover()?;
     let shims = home::settle(&cgroups)?;
+    if let PodCgroups::Systemd(tree) = &mut node.cgroups {
+        tree.cradles = home::cradles(&shims);
+    }
     let (sender, events) = mpsc::unbounded_channel();
     let program = Program::sealed(&config.shim).await;
     let containers = metrics.containers();
@@ -47,6 +52,7 @@ pub async fn engine(config: &Config, node: Node, metrics: &Metrics) -> Result<Bu
         tasks: Arc::new(tasks.context(Kind::Internal, || in_state(config))?),
         networks: Arc::new(networks(config)),
         cgroups: Arc::new(cgroups),
+        scopes: Arc::new(SystemdScopes::default()),
         health: metrics.health(),
         apparmor: apparmor::Profiles::default(),
         snapshots: Arc::new(Overlay::new(Arc::clone(&layers), projects)),
@@ -60,7 +66,7 @@ pub async fn engine(config: &Config, node: Node, metrics: &Metrics) -> Result<Bu
 /// What the use cases know of this node.
 ///
 /// # Errors
-/// Where this boot has no id.
+/// Where this boot has no id, or systemd is to make cgroups and has not booted this host.
 pub fn node(config: &Config) -> Result<Node> {
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
     let boot_id = std::fs::read_to_string(BOOT_ID);
@@ -70,6 +76,7 @@ pub fn node(config: &Config) -> Result<Node> {
         state: config.state.clone(),
         host: with_profile(host::probe()),
         boot_id: boot_id.trim().to_owned(),
+        cgroups: pod_cgroups(config.cgroup_driver)?,
         conf_template: template.map(|template| ConfTemplate {
             template,
             conf_dir: config.cni.conf_dir.clone(),
@@ -77,6 +84,26 @@ pub fn node(config: &Config) -> Result<Node> {
         cdi_dirs: config.cdi_spec_dirs.clone(),
         image_healthchecks: config.image_healthchecks,
     })
+}
+
+/// Who makes the cgroups of new pods: with `auto` systemd, where it is process 1.
+fn pod_cgroups(choice: DriverChoice) -> Result<PodCgroups> {
+    if choice == DriverChoice::Fixed(CgroupDriver::Cgroupfs) {
+        return Ok(PodCgroups::Cgroupfs);
+    }
+    match systemd::root(Path::new(SYSTEMD_SOCKET)) {
+        Ok(root) => Ok(PodCgroups::Systemd(SystemdTree {
+            root,
+            cradles: String::new(),
+        })),
+        Err(why) if choice == DriverChoice::Auto => {
+            tracing::debug!(why, "the cgroup driver is cgroupfs");
+            Ok(PodCgroups::Cgroupfs)
+        }
+        Err(why) => Err(Error::precondition(format!(
+            "`cgroup.driver` is \"systemd\", and {why}: write \"cgroupfs\" or \"auto\" for it into the configuration (/etc/corten/corten.toml)"
+        ))),
+    }
 }
 
 /// Loads the profile that Corten brings, where AppArmor is on. A node without it still runs pods:

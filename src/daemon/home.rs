@@ -1,16 +1,17 @@
 //! The daemon's place among the cgroups.
 //!
 //! ```text
-//! as a unit of systemd   .../corten.service/daemon   this process
-//!                        .../corten.service/shims    shims, which outlive it
-//! otherwise              /corten/shims               shims; this process stays where it was started
+//! as a unit of systemd   .../corten.service/daemon        this process
+//!                        .../corten.service/shims         shims, which outlive it
+//!                        .../corten.service/holders/POD   a holder, until its pod's scope takes it
+//! otherwise              /corten/shims, /corten/holders   the same; this process stays where it was started
 //! ```
 //!
 //! Invariant: no shim is in a pod's cgroup, and no limit is on either leaf.
 
 use crate::cgroup::Cgroups;
 use crate::error::{Context, Kind, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const ELSEWHERE: &str = "/corten";
 
@@ -32,6 +33,12 @@ pub fn settle(cgroups: &dyn Cgroups) -> Result<PathBuf> {
     Ok(PathBuf::from(shims))
 }
 
+/// Where the cradles of pods' holders are: beside the cgroup of shims.
+#[must_use]
+pub fn cradles(shims: &Path) -> String {
+    shims.with_file_name("holders").display().to_string()
+}
+
 /// The cgroup of the systemd unit that this process is the service of, from the text of
 /// `/proc/self/cgroup`. A shell that a person started a daemon in is in a scope, not in a service.
 fn unit(own: &str) -> Option<&str> {
@@ -43,6 +50,12 @@ fn unit(own: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn holders_are_born_beside_the_shims() {
+        let shims = Path::new("/system.slice/corten.service/shims");
+        assert_eq!(cradles(shims), "/system.slice/corten.service/holders");
+    }
 
     #[test]
     fn only_a_unit_of_its_own_is_a_home() {

@@ -18,7 +18,7 @@ mod streaming;
 mod telling;
 
 use crate::admin;
-use crate::config::{Config, Live};
+use crate::config::Live;
 use crate::cri;
 use crate::error::{Context, Error, Kind, Result};
 use crate::log::LogFilter;
@@ -89,7 +89,7 @@ impl Daemon {
         let streaming = Streaming::begin(&config.streaming, engine, self.telling.metrics()).await;
         let listener = cri::server::listen(&config.endpoint)?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(cri::server::serve(listener, self.routes(&config), async {
+        let served = tokio::spawn(cri::server::serve(listener, self.routes(), async {
             let _ = stopped.await;
         }));
         let watchdog = tokio::spawn(notify::watchdog(config.endpoint.clone()));
@@ -110,7 +110,7 @@ impl Daemon {
         tokio::join!(drain(served), sessions).0
     }
 
-    fn routes(&self, config: &Config) -> cri::Routes {
+    fn routes(&self) -> cri::Routes {
         let engine = &self.built.engine;
         let admin = admin::Service::new(admin::About {
             engine: Arc::clone(engine),
@@ -118,7 +118,7 @@ impl Daemon {
             log: Arc::clone(&self.log),
             host: self.host.clone(),
         });
-        admin.beside(cri::routes(engine, config.cgroup_driver))
+        admin.beside(cri::routes(engine))
     }
 
     /// Waits for the signal to end, and reloads at each SIGHUP on the way.

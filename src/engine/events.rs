@@ -47,7 +47,8 @@ fn take_in(engine: &Arc<Engine>, cell: Arc<ContainerCell>, kind: TaskEventKind) 
     }
 }
 
-/// Without PID 1 no process can be made in the pod any more: the kubelet is to make it anew.
+/// Without PID 1 no process can be made in the pod any more, and an empty scope ends: the kubelet is to
+/// make it anew.
 fn holder_ended(engine: &Arc<Engine>, id: &SandboxId) {
     let Ok(Some(cell)) = engine.objects.sandbox(id.as_str()) else {
         return;
@@ -57,7 +58,7 @@ fn holder_ended(engine: &Arc<Engine>, id: &SandboxId) {
         if cell.record().state != SandboxState::Ready {
             return;
         }
-        tracing::warn!(sandbox.id = %cell.record().id, "the process that holds the pod's PID namespace was killed; the pod is not ready any more");
+        tracing::warn!(sandbox.id = %cell.record().id, "the process that holds the pod was killed; the pod is not ready any more");
         engine.close_sandbox(&cell, Release::Held).await;
     });
 }

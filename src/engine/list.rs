@@ -75,6 +75,7 @@ impl Engine {
         let info = json!({
             "pid": sandbox.namespaces.holder.map_or(0, |(pid, _)| pid),
             "netns": sandbox.namespaces.network,
+            "scope": sandbox.scope.as_ref().map(|scope| &scope.cgroup),
             "namespaces": sandbox.namespaces,
             "runtimeHandler": sandbox.handler,
             "runtimeSpec": runtime_spec(&sandbox.namespaces),

@@ -15,6 +15,7 @@
 
 mod backoff;
 mod bundle;
+mod cgroup_driver;
 mod check_images;
 mod claim;
 mod create_container;
@@ -49,6 +50,7 @@ mod remove_pod_sandbox;
 mod reopen_container_log;
 mod repair_images;
 mod run_pod_sandbox;
+mod scope;
 pub mod session;
 mod settle_images;
 mod start_container;
@@ -79,18 +81,20 @@ pub use run_pod_sandbox::known_handler;
 pub use status::{Condition, Handler, NodeStatus};
 pub use update_runtime_config::ConfTemplate;
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, Scopes};
 use crate::error::{Context, Kind, Result};
 use crate::id::{ContainerId, SandboxId};
 use crate::metrics::HealthMetrics;
 use crate::model::container::Container;
-use crate::model::host::HostFacts;
+use crate::model::host::{CgroupDriver, HostFacts};
+use crate::model::pod_cgroup::PodCgroups;
 use crate::model::sandbox::Sandbox;
 use crate::network::Networks;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 use crate::task::{TaskEvent, Tasks};
 use crate::task::{apparmor, seccomp};
+use cgroup_driver::Drivers;
 use claim::Claims;
 use looks::Looks;
 use objects::Objects;
@@ -120,6 +124,8 @@ pub struct Ports {
     pub apparmor: apparmor::Profiles,
     /// The node's cgroups.
     pub cgroups: Arc<dyn Cgroups>,
+    /// Who makes scopes, under the driver `systemd`.
+    pub scopes: Arc<dyn Scopes>,
     /// What is counted of checks of health.
     pub health: HealthMetrics,
 }
@@ -133,6 +139,8 @@ pub struct Node {
     pub host: HostFacts,
     /// This boot's id.
     pub boot_id: String,
+    /// Who makes the cgroups of new pods.
+    pub cgroups: PodCgroups,
     /// What becomes the pod network's configuration once the node's pod CIDR is known.
     pub conf_template: Option<ConfTemplate>,
     /// Where vendors describe their devices; a later directory goes before an earlier one.
@@ -152,6 +160,7 @@ pub struct Engine {
     looks: Looks,
     measuring: Measuring,
     streaming: Streaming,
+    drivers: Drivers,
 }
 
 impl Engine {
@@ -174,10 +183,17 @@ impl Engine {
             looks: Looks::default(),
             measuring: Measuring::default(),
             streaming: Streaming::default(),
+            drivers: Drivers::default(),
         });
         engine.recover().await?;
         tokio::spawn(events::follow(Arc::clone(&engine), events));
         Ok(engine)
+    }
+
+    /// Who makes the cgroups of new pods.
+    #[must_use]
+    pub fn cgroup_driver(&self) -> CgroupDriver {
+        self.node.cgroups.driver()
     }
 
     /// The images of the node.

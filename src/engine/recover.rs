@@ -119,7 +119,7 @@ impl Engine {
         if let (Some(holder), SandboxState::Ready) = (sandbox.namespaces.holder, sandbox.state)
             && !self.ports.tasks.watch_holder(&sandbox.id, holder)
         {
-            tracing::warn!(sandbox.id = %sandbox.id, "the process that held the pod's PID namespace has gone");
+            tracing::warn!(sandbox.id = %sandbox.id, "the process that held the pod has gone");
             sandbox.state = SandboxState::NotReady;
         }
         let cell = SandboxCell::new(sandbox);

@@ -70,6 +70,7 @@ fn nameless_sandbox(state: &Path, id: SandboxId, network: Option<NetworkIntent>)
         network,
         release: Release::default(),
         ips: Vec::new(),
+        scope: None,
         selinux_level: None,
     }
 }

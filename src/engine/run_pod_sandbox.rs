@@ -1,4 +1,4 @@
-//! RunPodSandbox: `claim → save(Creating) → pin namespaces → network → save(Ready)`.
+//! RunPodSandbox: `claim → save(Creating) → pin namespaces → network, scope → save(Ready)`.
 
 use super::objects::SandboxCell;
 use super::stop_pod_sandbox::NETWORK_TAKES;
@@ -9,6 +9,7 @@ use crate::model::host::HostFacts;
 use crate::model::sandbox::{
     NamespaceMode, Namespaces, Release, Sandbox, SandboxConfig, SandboxState,
 };
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +31,7 @@ impl Engine {
         handler: String,
     ) -> Result<SandboxId> {
         can_be_made(&config, &handler, &self.node.host)?;
+        self.goes_with_driver(&config.cgroup_parent)?;
         let engine = Arc::clone(self);
         let key = config.key();
         let made = async move { engine.find_or_make(config, handler).await };
@@ -44,6 +46,7 @@ impl Engine {
 
     fn draft_sandbox(&self, config: SandboxConfig, handler: String) -> Result<Sandbox> {
         let id = SandboxId::random();
+        let scope = self.node.cgroups.scope(&id, &config.cgroup_parent)?;
         let namespaces = namespaces(&self.node.state, &id, &config);
         let mut sandbox = Sandbox {
             id,
@@ -56,6 +59,7 @@ impl Engine {
             network: None,
             release: Release::default(),
             ips: Vec::new(),
+            scope,
             selinux_level: self.selinux_level(),
         };
         if sandbox.namespaces.network.is_some() {
@@ -134,6 +138,7 @@ impl Engine {
         self.save_sandbox(Arc::clone(draft)).await?;
         crate::failpoint!("run_pod_sandbox/recorded");
         let mut sandbox = Sandbox::clone(draft);
+        self.make_cradle(draft).await?;
         let pinned = self.ports.tasks.pin(draft).await;
         sandbox.namespaces.holder =
             pinned.map_err(|e| Error::from(e).during("make the pod's namespaces"))?;
@@ -142,9 +147,10 @@ impl Engine {
             // A kill from here on must find the holder in the record.
             self.save_sandbox(Arc::new(sandbox.clone())).await?;
         }
-        if let Some(intent) = &draft.network {
-            sandbox.ips = self.ports.networks.add(draft, intent).await?;
-        }
+        // Neither asks for the other; both come to their ends, so that what they made can be undone.
+        let (scoped, added) = tokio::join!(self.start_scope(&sandbox), self.add_network(draft));
+        scoped?;
+        sandbox.ips = added?;
         crate::failpoint!("run_pod_sandbox/networked");
         sandbox.state = SandboxState::Ready;
         self.write_pod_files(&sandbox).await?;
@@ -152,6 +158,13 @@ impl Engine {
         self.save_sandbox(Arc::new(sandbox.clone())).await?;
         crate::failpoint!("run_pod_sandbox/ready-recorded");
         Ok(sandbox)
+    }
+
+    async fn add_network(&self, draft: &Sandbox) -> Result<Vec<IpAddr>> {
+        match &draft.network {
+            Some(intent) => self.ports.networks.add(draft, intent).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn write_pod_files(&self, sandbox: &Sandbox) -> Result<()> {
@@ -179,9 +192,7 @@ pub fn known_handler(handler: &str) -> Result<()> {
 }
 
 fn holder_gone() -> Error {
-    Error::internal(
-        "the process that holds the pod's PID namespace was killed while the pod was made",
-    )
+    Error::internal("the process that holds the pod was killed while the pod was made")
 }
 
 /// Nothing that was asked for is left out in silence.

@@ -34,6 +34,9 @@ pub struct NodeStatus {
     pub runtime: Condition,
     /// Pods can be given a network.
     pub network: Condition,
+    /// The kubelet names pods' cgroups as this node's cgroup driver needs them. Where it does not, pods
+    /// are refused; the node is not unready for that, or none would come that shows the mend.
+    pub cgroup_driver: Condition,
     /// The handlers.
     pub handlers: Vec<Handler>,
     /// The policy for supplementary groups is obeyed.
@@ -43,7 +46,7 @@ pub struct NodeStatus {
 }
 
 impl Condition {
-    fn of(ready: Result<(), String>, reason: &str) -> Self {
+    pub(super) fn of(ready: Result<(), String>, reason: &str) -> Self {
         let ok = ready.is_ok();
         let reason = if ok { "" } else { reason };
         Self {
@@ -72,6 +75,7 @@ impl Engine {
         NodeStatus {
             runtime: Condition::of(tasks, "ShimNotReady"),
             network: Condition::of(networks, "NetworkPluginNotReady"),
+            cgroup_driver: self.driver_condition(),
             handlers: HANDLERS.iter().map(handler).collect(),
             supplemental_groups_policy: true,
             info: BTreeMap::from([("config".to_owned(), info.to_string())]),

@@ -158,6 +158,7 @@ impl Teardown {
         crate::failpoint!("stop_pod_sandbox/disconnected");
         engine.ports.tasks.unpin(&sandbox.namespaces).await?;
         crate::failpoint!("stop_pod_sandbox/unpinned");
+        engine.end_scope(&sandbox).await?;
         engine.remove_own_cgroup(&sandbox).await?;
         self.finish().await
     }
@@ -216,6 +217,7 @@ impl Teardown {
             let released = self.cell.change(|sandbox| {
                 sandbox.network = None;
                 sandbox.namespaces = Namespaces::default();
+                sandbox.scope = None;
             });
             self.engine.save_sandbox(released).await?;
         }

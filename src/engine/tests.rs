@@ -6,13 +6,14 @@ mod info;
 mod lost_shims;
 mod pods;
 mod resources;
+mod scopes;
 mod sessions;
 mod teardown;
 mod torn_records;
 mod verified;
 
 use super::{Engine, Images, Node, Ports};
-use crate::cgroup::fakes::HostCgroups;
+use crate::cgroup::fakes::{HostCgroups, SystemdScopes};
 use crate::content::Content;
 use crate::error::Kind;
 use crate::id::{ContainerId, Digest, ImageId, SandboxId};
@@ -22,6 +23,7 @@ use crate::model::container::{
 };
 use crate::model::host::{CgroupMode, HostFacts};
 use crate::model::image::ImageRecord;
+use crate::model::pod_cgroup::PodCgroups;
 use crate::model::sandbox::{
     PodMetadata, SandboxConfig, SandboxFilter, SandboxState, UserNamespace,
 };
@@ -47,6 +49,7 @@ struct Bench {
     tasks: ShimTasks,
     networks: Arc<CniNetworks>,
     cgroups: Arc<HostCgroups>,
+    scopes: Arc<SystemdScopes>,
     /// The id of the one image, which has no layers.
     image: String,
     dir: tempfile::TempDir,
@@ -54,22 +57,35 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::under(PodCgroups::Cgroupfs, Arc::default()).await
+    }
+
+    /// Under this cgroup driver.
+    async fn under(driver: PodCgroups, scopes: Arc<SystemdScopes>) -> Self {
+        let driver = (driver, scopes);
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(FileStore::at(dir.path()));
         let (events, _) = mpsc::unbounded_channel();
-        Self::with(dir, store, ShimTasks::new(events), Arc::default()).await
+        let (tasks, networks) = (ShimTasks::new(events), Arc::default());
+        Self::with(dir, store, (tasks, networks), driver).await
     }
 
     /// The same world under a daemon that was started anew.
     async fn restart(self) -> Self {
-        Self::with(self.dir, self.store, self.tasks, self.networks).await
+        self.restart_under(PodCgroups::Cgroupfs).await
+    }
+
+    /// The same under another cgroup driver.
+    async fn restart_under(self, driver: PodCgroups) -> Self {
+        let (outside, driver) = ((self.tasks, self.networks), (driver, self.scopes));
+        Self::with(self.dir, self.store, outside, driver).await
     }
 
     async fn with(
         dir: tempfile::TempDir,
         store: Arc<FileStore>,
-        tasks: ShimTasks,
-        networks: Arc<CniNetworks>,
+        (tasks, networks): (ShimTasks, Arc<CniNetworks>),
+        (driver, scopes): (PodCgroups, Arc<SystemdScopes>),
     ) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let tasks = tasks.report_to(sender);
@@ -79,6 +95,7 @@ impl Bench {
             tasks: Arc::new(tasks.clone()),
             networks: Arc::clone(&networks) as _,
             cgroups: Arc::clone(&cgroups) as _,
+            scopes: Arc::clone(&scopes) as _,
             health: HealthMetrics::default(),
             snapshots: Arc::new(Overlay::default()),
             images: images(dir.path()),
@@ -90,6 +107,7 @@ impl Bench {
             state: dir.path().to_owned(),
             host: host(),
             boot_id: "boot".to_owned(),
+            cgroups: driver,
             conf_template: None,
             cdi_dirs: Vec::new(),
             image_healthchecks: false,
@@ -101,6 +119,7 @@ impl Bench {
             tasks,
             networks,
             cgroups,
+            scopes,
             image,
             dir,
         }
@@ -122,6 +141,7 @@ impl Bench {
         assert_eq!(self.store.load().unwrap().sandboxes, vec![], "records");
         assert_eq!(self.tasks.pinned(), 0, "pinned namespaces");
         assert_eq!(self.networks.given(), 0, "addresses");
+        assert_eq!(self.scopes.scopes(), vec![], "scopes");
         let files = self.dir.path().join("sandboxes");
         let left = std::fs::read_dir(files)
             .map(Iterator::count)

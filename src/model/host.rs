@@ -19,7 +19,7 @@ pub enum CgroupMode {
 pub enum CgroupDriver {
     /// The daemon, below the pod's cgroup.
     Cgroupfs,
-    /// systemd, as slices and scopes. Not in this build: the configuration refuses it.
+    /// systemd, as slices and scopes.
     Systemd,
 }
 

@@ -6,6 +6,7 @@
 //! what it holds:  Held ────────────stop──────────▶ Wanted ──remove──▶ Removed ──all given back──▶ (gone)
 //! ```
 
+use super::pod_cgroup::Scope;
 use super::resources::Resources;
 use crate::id::SandboxId;
 use serde::{Deserialize, Serialize};
@@ -228,7 +229,8 @@ pub struct Namespaces {
     pub pid: Option<PathBuf>,
     /// The pod's `/dev/shm`; `None`: the node's.
     pub shm: Option<PathBuf>,
-    /// The holder's pid and start time in clock ticks since boot.
+    /// The pid and start time, in clock ticks since boot, of the process that holds the PID namespace
+    /// or the pod's scope.
     pub holder: Option<(i32, u64)>,
 }
 
@@ -290,6 +292,10 @@ pub struct Sandbox {
     pub release: Release,
     /// Its addresses, the first one first.
     pub ips: Vec<IpAddr>,
+    /// The scope that systemd made for it; `None`: its cgroup is as the driver `cgroupfs` has it, or
+    /// the scope was given back.
+    #[serde(default)]
+    pub scope: Option<Scope>,
     /// The SELinux level of its containers unless they name one; `None`: SELinux is off.
     #[serde(default)]
     pub selinux_level: Option<String>,

@@ -140,6 +140,7 @@ pub fn a_sandbox(name: &str) -> Sandbox {
         network: None,
         release: Release::default(),
         ips: Vec::new(),
+        scope: None,
         selinux_level: None,
     }
 }

@@ -23,6 +23,9 @@ use tokio::sync::{mpsc, oneshot};
 /// SIGTERM and SIGKILL end a fake container; anything else it ignores.
 const DEADLY: [i32; 2] = [15, 9];
 
+/// The pid and start time of a holder.
+pub const HOLDER: (i32, u64) = (3_999_999, 1);
+
 /// What is there, and what was asked.
 #[derive(Debug, Default)]
 struct World {
@@ -304,7 +307,7 @@ impl Tasks for ShimTasks {
         self.world()
             .pinned
             .extend(sandbox.namespaces.network.clone());
-        Ok(None)
+        Ok(sandbox.scope.as_ref().map(|_| HOLDER))
     }
 
     async fn end_strays(&self) {

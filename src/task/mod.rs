@@ -68,7 +68,7 @@ pub trait Tasks: Send + Sync {
     /// The pod's network namespace is pinned; also true for one that has none of its own.
     fn is_pinned(&self, namespaces: &Namespaces) -> bool;
 
-    /// Tells in the news when the holder of a sandbox's PID namespace, a pid and its start time,
+    /// Tells in the news when the holder of a sandbox, a pid and its start time,
     /// ends; false where it has ended already.
     fn watch_holder(&self, sandbox: &SandboxId, holder: (i32, u64)) -> bool;
 
@@ -279,7 +279,7 @@ pub enum TaskEvent {
         /// What.
         kind: TaskEventKind,
     },
-    /// The process that held a sandbox's PID namespace has ended, and all in it with it.
+    /// The process that held a sandbox's PID namespace or scope has ended; all in that namespace with it.
     HolderEnded(SandboxId),
 }
 

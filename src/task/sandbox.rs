@@ -11,7 +11,7 @@ use corten_shim::api::{
 };
 use corten_shim::packet::Received;
 use rustix::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,11 @@ pub async fn pin(starter: &Arc<Starter>, pod: &Sandbox) -> Result<Option<(i32, u
         hostname: pod.config.hostname.clone(),
         sysctls: pod.sysctls().into_iter().collect(),
         shm_size: SHM_SIZE,
-        cgroup: Some(starter.cgroup().to_owned()),
+        cgroup: Some(match &pod.scope {
+            Some(scope) => PathBuf::from(&scope.cradle),
+            None => starter.cgroup().to_owned(),
+        }),
+        scoped: pod.scope.is_some(),
         ids: pod.config.security.namespaces.user.as_ref().map(ids),
     });
     match ask(starter, verb, &request).await? {

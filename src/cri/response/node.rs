@@ -10,6 +10,8 @@ pub fn status(node: NodeStatus, verbose: bool) -> v1::StatusResponse {
     let conditions = vec![
         condition("RuntimeReady", &node.runtime),
         condition("NetworkReady", &node.network),
+        // Of Corten's own: the kubelet shows it and goes on.
+        condition("CgroupDriverMatches", &node.cgroup_driver),
     ];
     let user_namespaces = node.handlers.iter().any(|handler| handler.user_namespaces);
     v1::StatusResponse {

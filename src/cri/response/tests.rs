@@ -85,6 +85,7 @@ fn sandbox(config: v1::PodSandboxConfig, ips: &[&str]) -> Sandbox {
         network: None,
         release: Release::default(),
         ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        scope: None,
         selinux_level: None,
     }
 }

@@ -205,15 +205,16 @@ impl Pod {
         })
     }
 
-    /// Of the cgroup above its containers', so that what ended ones used is counted too. A pod
-    /// that never had a container has none, and has used nothing.
+    /// Of its scope, or of the cgroup above its containers', so that what ended ones used is counted
+    /// too. A pod that never had a container may have neither, and has used nothing.
     fn usage(&self, cgroups: &dyn Cgroups) -> Result<CgroupUsage, CgroupError> {
         let above = |cell: &Arc<ContainerCell>| {
             let container = cell.record();
             let (above, _) = container.cgroup.rsplit_once('/')?;
             (!above.is_empty()).then(|| above.to_owned())
         };
-        match self.containers.iter().find_map(above) {
+        let scope = self.cell.record().scope.clone().map(|scope| scope.cgroup);
+        match scope.or_else(|| self.containers.iter().find_map(above)) {
             None => Ok(CgroupUsage::default()),
             Some(path) => match cgroups.usage(&path) {
                 Err(CgroupError::Missing(_)) => Ok(CgroupUsage::default()),

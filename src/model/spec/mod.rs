@@ -111,8 +111,9 @@ pub fn build(inputs: &SpecInputs<'_>) -> Result<Spec> {
     Ok(spec)
 }
 
-/// The path of a container's cgroup below every hierarchy's root; it ends in the container's id.
-/// A pod without a cgroup of its own gets one below `/corten/pods`.
+/// The path of a container's cgroup below every hierarchy's root; it ends in the container's id. It is
+/// in the pod's scope where systemd made one. Else a pod without a cgroup of its own gets one below
+/// `/corten/pods`.
 ///
 /// # Errors
 /// `InvalidArgument` where the pod's `cgroup_parent` could lead elsewhere.
@@ -123,20 +124,23 @@ pub fn cgroup_path(sandbox: &Sandbox, id: &ContainerId) -> Result<String> {
             "linux.cgroup_parent {given:?} must not contain . or .."
         )));
     }
-    Ok(match own_cgroup(sandbox) {
-        Some(own) => format!("{own}/{id}"),
-        None => format!("/{given}/{id}"),
+    Ok(match (own_cgroup(sandbox), &sandbox.scope) {
+        (Some(own), _) => format!("{own}/{id}"),
+        (None, Some(scope)) => format!("{}/{id}", scope.cgroup),
+        (None, None) => format!("/{given}/{id}"),
     })
 }
 
-/// The cgroup that a pod without one of the kubelet's gets; it is made with the first container
-/// and goes with the sandbox.
+/// The cgroup that a pod without one of the kubelet's gets, and whose limits are Corten's to set; it is
+/// made with the first container and goes with the sandbox. In a scope it is below the scope itself, whose
+/// limits are systemd's: a `daemon-reload` writes them anew.
 #[must_use]
 pub fn own_cgroup(sandbox: &Sandbox) -> Option<String> {
     let given = sandbox.config.cgroup_parent.trim_matches('/');
-    given
-        .is_empty()
-        .then(|| format!("/corten/pods/{}", sandbox.id))
+    given.is_empty().then(|| match &sandbox.scope {
+        Some(scope) => format!("{}/pod", scope.cgroup),
+        None => format!("/corten/pods/{}", sandbox.id),
+    })
 }
 
 fn check(inputs: &SpecInputs<'_>) -> Result<()> {

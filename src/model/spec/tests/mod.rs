@@ -78,6 +78,7 @@ pub fn sandbox() -> Sandbox {
         network: None,
         release: Release::default(),
         ips: Vec::new(),
+        scope: None,
         selinux_level: None,
     }
 }

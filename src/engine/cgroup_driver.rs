@@ -1,0 +1,42 @@
+//! Whether the kubelet names its pods' cgroups as Corten's cgroup driver needs them.
+//!
+//! The two can differ where a kubelet older than 1.34 has a driver in its own configuration. Then all of
+//! its pods fail, and the node's owner has one line to write: each refusal has it, and Status until a pod
+//! comes that goes with the driver.
+
+use super::Engine;
+use super::status::Condition;
+use crate::error::{Error, Result};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What the last pod has shown.
+#[derive(Debug, Default)]
+pub(super) struct Drivers(Mutex<Option<String>>);
+
+impl Drivers {
+    fn last(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// The pod's cgroup is named in this driver's way.
+    ///
+    /// # Errors
+    /// `FailedPrecondition`, with the line that is to be changed.
+    pub(super) fn goes_with_driver(&self, parent: &str) -> Result<()> {
+        if parent.is_empty() {
+            // Goes with both: it is from no kubelet.
+            return Ok(());
+        }
+        let mismatch = self.node.cgroups.mismatch(parent);
+        self.drivers.last().clone_from(&mismatch);
+        mismatch.map_or(Ok(()), |told| Err(Error::precondition(told)))
+    }
+
+    /// What Status says of it.
+    pub(super) fn driver_condition(&self) -> Condition {
+        let mismatch = self.drivers.last().clone();
+        Condition::of(mismatch.map_or(Ok(()), Err), "CgroupDriverMismatch")
+    }
+}
