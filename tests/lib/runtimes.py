@@ -91,11 +91,14 @@ class Runtime:
 
     def install(self) -> Service:
         """Writes the configuration of the runtime and of its network, and starts it."""
+        return Service(self.name, self.command(self.configure()))
+
+    def configure(self) -> pathlib.Path:
         config = pathlib.Path(f"/etc/{self.name}/{self.config_name}")
         CNI_CONF.mkdir(parents=True, exist_ok=True)
         (CNI_CONF / "10-tests.conflist").write_text(json.dumps(CONFLIST, indent=1))
         config.write_text(self.config(self.mirrors))
-        return Service(self.name, self.command(config))
+        return config
 
     def await_ready(self) -> None:
         try:
