@@ -22,6 +22,7 @@ pub use live::Live;
 use raw::{ConfigError, KEYS, Key, RawConfig, Takes};
 pub use registry::RegistryConfig;
 use std::env;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 pub use streaming::{StreamingConfig, TlsFiles};
@@ -33,8 +34,12 @@ pub const DEFAULT_FILE: &str = "/etc/corten/corten.toml";
 /// The kernel's limit of a socket's path, without the final zero (`unix(7)`).
 const SOCKET_PATH_LIMIT: usize = 107;
 
-/// Where the shim is installed when it is not beside the daemon.
-const LIBEXEC: &str = "/usr/local/libexec/corten";
+/// Where the shim is below the prefix that the daemon is installed in: `deploy/run` has it below
+/// /usr/local, the package below /usr.
+const LIBEXEC: &str = "libexec/corten";
+
+/// The prefix of a daemon that cannot tell where it is itself.
+const PREFIX: &str = "/usr/local";
 
 /// All that a file can decide, decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -253,20 +258,31 @@ fn cgroup_driver(raw: &RawConfig) -> Result<DriverChoice, ConfigError> {
     }
 }
 
-/// Beside this program, in the place where it is installed, or in PATH. The place where it is
-/// installed is also the answer when it is nowhere: starting a container will say so.
+/// In the first place that has it. The place where it is installed is also the answer when it is
+/// nowhere: starting a container will say so.
 fn find_shim() -> PathBuf {
-    let beside = env::current_exe().ok();
-    let beside = beside.as_deref().and_then(Path::parent).map(PathBuf::from);
+    let own = env::current_exe().unwrap_or_default();
     let search = env::var_os("PATH").unwrap_or_default();
-    let installed = PathBuf::from(LIBEXEC);
-    beside
-        .into_iter()
-        .chain([installed.clone()])
-        .chain(env::split_paths(&search))
-        .map(|directory| directory.join("corten-shim"))
-        .find(|program| program.is_file())
-        .unwrap_or_else(|| installed.join("corten-shim"))
+    let places = program_places(&own, &search);
+    let programs = places.into_iter().map(|place| place.join("corten-shim"));
+    let found = programs.clone().find(|program| program.is_file());
+    found.unwrap_or_else(|| installed(&own).join("corten-shim"))
+}
+
+/// Where programs of Corten's are looked for: beside this one, where they are installed together
+/// with it, then in PATH. No other prefix goes before PATH: a daemon of /usr does not take up the
+/// shim that another installation has left below /usr/local.
+fn program_places(own: &Path, search: &OsStr) -> Vec<PathBuf> {
+    let beside = own.parent().map(PathBuf::from);
+    let places = beside.into_iter().chain([installed(own)]);
+    places.chain(env::split_paths(search)).collect()
+}
+
+/// `PREFIX/libexec/corten` for a daemon in `PREFIX/bin`.
+fn installed(own: &Path) -> PathBuf {
+    let bin = own.parent().filter(|parent| parent.ends_with("bin"));
+    let prefix = bin.and_then(Path::parent);
+    prefix.unwrap_or(Path::new(PREFIX)).join(LIBEXEC)
 }
 
 #[cfg(test)]
@@ -291,6 +307,18 @@ mod tests {
         assert_eq!(config.registry.config_path.len(), 4);
         assert!(config.images.pinned.is_empty());
         assert_eq!(config.metrics, None);
+    }
+
+    #[test]
+    fn a_daemon_takes_the_programs_of_its_own_installation() {
+        let places = |own: &str| program_places(Path::new(own), OsStr::new("/a:/b"));
+        let packaged = ["/usr/bin", "/usr/libexec/corten", "/a", "/b"].map(PathBuf::from);
+        assert_eq!(places("/usr/bin/corten"), packaged);
+        let local = ["/usr/local/bin", "/usr/local/libexec/corten", "/a", "/b"].map(PathBuf::from);
+        assert_eq!(places("/usr/local/bin/corten"), local);
+        let built =
+            ["/c/target/release", "/usr/local/libexec/corten", "/a", "/b"].map(PathBuf::from);
+        assert_eq!(places("/c/target/release/corten"), built);
     }
 
     #[test]
