@@ -42,13 +42,11 @@ impl Engine {
         let started = self.ports.scopes.start(&order).await;
         started.map_err(|e| Error::from(e).during("make the pod's scope"))?;
         crate::failpoint!("systemd_scope/started");
+        let holding = Arc::clone(&self.ports.cgroups);
+        blocking(move || Ok(holding.hold(&scope.cgroup, pid)?)).await?;
+        crate::failpoint!("systemd_scope/held");
         let cgroups = Arc::clone(&self.ports.cgroups);
-        blocking(move || {
-            cgroups.hold(&scope.cgroup, pid)?;
-            crate::failpoint!("systemd_scope/held");
-            Ok(cgroups.remove(&scope.cradle)?)
-        })
-        .await
+        blocking(move || Ok(cgroups.remove(&scope.cradle)?)).await
     }
 
     /// Ends the scope and whoever is in it. A boot ends scopes by itself.

@@ -133,8 +133,7 @@ impl Writer {
 /// A call of a method of systemd's manager.
 #[must_use]
 pub fn call(serial: u32, member: &str, signature: &str, body: &Writer) -> Vec<u8> {
-    let mut message = Writer::default();
-    message.0 = vec![BYTE_ORDER, MessageKind::Call as u8, 0, 1];
+    let mut message = Writer(vec![BYTE_ORDER, MessageKind::Call as u8, 0, 1]);
     message.number(u32::try_from(body.0.len()).unwrap_or(u32::MAX));
     message.number(serial);
     message.array(8, |fields| {
@@ -293,8 +292,7 @@ pub mod tests {
 
     /// What a fake systemd says: an answer to a call, or a signal.
     pub fn said(kind: MessageKind, answers: u32, name: &str, body: &Writer) -> Vec<u8> {
-        let mut message = Writer::default();
-        message.0 = vec![BYTE_ORDER, kind as u8, 0, 1];
+        let mut message = Writer(vec![BYTE_ORDER, kind as u8, 0, 1]);
         message.number(u32::try_from(body.0.len()).unwrap());
         message.number(7);
         message.array(8, |fields| {
