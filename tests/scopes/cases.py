@@ -29,7 +29,7 @@ SLICE_PATH = f"lane.slice/lane-besteffort.slice/{SLICE}"
 SUITES_SLICE = "test.slice"
 CORTEN = pathlib.Path(shutil.which("corten") or "/usr/local/bin/corten")
 UNIFIED = (ROOT / "cgroup.controllers").exists()
-HIERARCHIES = [ROOT] if UNIFIED else sorted(path for path in ROOT.iterdir() if not path.is_symlink())
+HIERARCHIES = [ROOT] if UNIFIED else sorted(path for path in ROOT.iterdir() if path.is_mount() and not path.is_symlink())
 # What a limit of the CPU's time and one of the memory are called, and where.
 CPU, MEMORY = (("", "cpu.max"), ("", "memory.max")) if UNIFIED else (("cpu", "cpu.cfs_quota_us"), ("memory", "memory.limit_in_bytes"))
 FAILPOINTS = pathlib.Path(os.environ["CORTEN_NODE"], "failpoints")
@@ -145,9 +145,9 @@ class Scopes(unittest.TestCase):
     LIMITS = ["50000", str(64 << 20)]
 
     def test_a_auto_is_systemd_and_the_kubelet_is_told(self):
-        self.assertEqual(self.runtime.status()["cgroup"]["driver"], "systemd")
-        asked = json.loads(self.runtime.crictl("runtime-config"))
-        self.assertIn("SYSTEMD", json.dumps(asked))
+        told = subprocess.check_output([CORTEN, "status", "--output", "json"], text=True)
+        self.assertEqual(json.loads(told)["cgroup"]["driver"], "systemd")
+        self.assertIn("SYSTEMD", self.runtime.crictl("runtime-config"))
 
     def test_b_leaves_are_where_they_should_be(self):
         holder = self.pod.inspect()["info"]["pid"]
@@ -205,7 +205,10 @@ class Scopes(unittest.TestCase):
 
     def test_h_exec_update_and_stats(self):
         within = self.runtime.crictl("exec", "-s", self.plain, "cat", "/proc/self/cgroup").split()
-        self.assertEqual({line.split(":")[2] for line in within}, {"/" if UNIFIED else f"/{self.scope}/{self.plain}"})
+        leaf = "/" if UNIFIED else f"/{self.scope}/{self.plain}"
+        # Where it can be told apart it has a leaf of its own, by which it is killed.
+        elsewhere = [line for line in within if not f"{line.split(':')[2]}/".startswith(leaf)]
+        self.assertEqual((len(within) > 0, elsewhere), (True, []))
         self.runtime.crictl("update", "--cpu-quota", "20000", "--cpu-period", "50000", self.limited)
         self.addCleanup(self.runtime.crictl, "update", "--cpu-quota", "50000", "--cpu-period", "100000", self.limited)
         self.assertEqual(self.limits()[0], "20000")
