@@ -1,6 +1,7 @@
 //! Cgroups that are only remembered.
 
 use super::{CgroupError, Cgroups, HOLDER, ScopeError, ScopeOrder, Scopes, below_root};
+use crate::model::cgroup_detail::CgroupDetail;
 use crate::model::stats::CgroupUsage;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -9,14 +10,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Cgroups by path, with what each of them is said to use.
 #[derive(Debug, Default)]
 pub struct HostCgroups {
-    cgroups: Mutex<BTreeMap<String, CgroupUsage>>,
+    cgroups: Mutex<BTreeMap<String, CgroupDetail>>,
     limits: Mutex<Vec<(String, String)>>,
 }
 
 impl HostCgroups {
     /// Lets a cgroup exist and use this.
     pub fn set(&self, cgroup: &str, usage: CgroupUsage) {
-        self.all().insert(cgroup.to_owned(), usage);
+        self.all().entry(cgroup.to_owned()).or_default().usage = usage;
+    }
+
+    /// Lets a cgroup exist and have all this.
+    pub fn set_detail(&self, cgroup: &str, detail: CgroupDetail) {
+        self.all().insert(cgroup.to_owned(), detail);
     }
 
     /// The cgroup exists.
@@ -32,7 +38,7 @@ impl HostCgroups {
         limits.clone()
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, CgroupUsage>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, CgroupDetail>> {
         self.cgroups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,6 +49,10 @@ impl HostCgroups {
 
 impl Cgroups for HostCgroups {
     fn usage(&self, cgroup: &str) -> Result<CgroupUsage, CgroupError> {
+        Ok(self.detail(cgroup)?.usage)
+    }
+
+    fn detail(&self, cgroup: &str) -> Result<CgroupDetail, CgroupError> {
         below_root(cgroup)?;
         let found = self.all().get(cgroup).cloned();
         found.ok_or_else(|| Self::missing(cgroup))
@@ -74,8 +84,8 @@ impl Cgroups for HostCgroups {
 
     fn kill_all(&self, cgroup: &str) -> Result<(), CgroupError> {
         below_root(cgroup)?;
-        if let Some(usage) = self.all().get_mut(cgroup) {
-            usage.pids = Some(0);
+        if let Some(detail) = self.all().get_mut(cgroup) {
+            detail.usage.pids = Some(0);
         }
         Ok(())
     }

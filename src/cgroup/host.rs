@@ -1,6 +1,7 @@
 //! The real adapter: the hierarchies of this node, found once.
 
-use super::{CgroupError, Cgroups, HOLDER, below_root, kill, remove, usage};
+use super::{CgroupError, Cgroups, HOLDER, below_root, detail, kill, remove, usage};
+use crate::model::cgroup_detail::CgroupDetail;
 use crate::model::hierarchies::Hierarchies;
 use crate::model::stats::CgroupUsage;
 use corten_shim::cgroup::Cgroup;
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct HostCgroups {
     at: Hierarchies,
+    /// The sizes of this node's huge pages, as cgroups name them.
+    page_sizes: Vec<String>,
 }
 
 impl HostCgroups {
@@ -22,10 +25,14 @@ impl HostCgroups {
     pub fn discover() -> Result<Self, CgroupError> {
         const MOUNTINFO: &str = "/proc/self/mountinfo";
         let text = fs::read_to_string(MOUNTINFO).map_err(CgroupError::io("read", MOUNTINFO))?;
-        Self::new(Hierarchies::parse(&text))
+        let found = Self::new(Hierarchies::parse(&text))?;
+        Ok(Self {
+            page_sizes: page_sizes(Path::new("/sys/kernel/mm/hugepages")),
+            ..found
+        })
     }
 
-    /// Of known hierarchies.
+    /// Of known hierarchies, on a node without huge pages.
     ///
     /// # Errors
     /// Where there is none.
@@ -33,7 +40,10 @@ impl HostCgroups {
         if at.roots().next().is_none() {
             return Err(CgroupError::NoHierarchy);
         }
-        Ok(Self { at })
+        Ok(Self {
+            at,
+            page_sizes: Vec::new(),
+        })
     }
 
     /// Where the cgroup is in each hierarchy, those without controllers included.
@@ -46,6 +56,10 @@ impl HostCgroups {
 impl Cgroups for HostCgroups {
     fn usage(&self, cgroup: &str) -> Result<CgroupUsage, CgroupError> {
         usage::read(&self.at, cgroup)
+    }
+
+    fn detail(&self, cgroup: &str) -> Result<CgroupDetail, CgroupError> {
+        detail::read(&self.at, &self.page_sizes, cgroup)
     }
 
     fn ensure(&self, cgroup: &str) -> Result<(), CgroupError> {
@@ -101,6 +115,30 @@ impl Cgroups for HostCgroups {
 
     fn remove(&self, cgroup: &str) -> Result<(), CgroupError> {
         remove::everywhere(cgroup, &self.everywhere(cgroup)?)
+    }
+}
+
+/// The sizes of huge pages as cgroups name them: the directory has `hugepages-2048kB` for `2MB`. None where
+/// the kernel has none.
+fn page_sizes(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut sizes: Vec<u64> = names
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let size = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+            size.parse().ok()
+        })
+        .collect();
+    sizes.sort_unstable();
+    sizes.into_iter().map(page_size).collect()
+}
+
+/// Of a number of KiB, in the largest unit that is not above it.
+fn page_size(kibibytes: u64) -> String {
+    match kibibytes {
+        0..1024 => format!("{kibibytes}KB"),
+        1024..1_048_576 => format!("{}MB", kibibytes >> 10),
+        _ => format!("{}GB", kibibytes >> 20),
     }
 }
 
@@ -168,6 +206,21 @@ mod tests {
         for cpus in ["corten/cpuset.cpus", "corten/shims/cpuset.cpus"] {
             assert_eq!(fs::read_to_string(cpuset.join(cpus)).unwrap(), "0-1");
         }
+    }
+
+    #[test]
+    fn huge_pages_have_the_names_of_their_cgroup_files() {
+        let sysfs = tempfile::tempdir().unwrap();
+        for name in [
+            "hugepages-1048576kB",
+            "hugepages-2048kB",
+            "hugepages-64kB",
+            "other",
+        ] {
+            fs::create_dir(sysfs.path().join(name)).unwrap();
+        }
+        assert_eq!(page_sizes(sysfs.path()), ["64KB", "2MB", "1GB"]);
+        assert!(page_sizes(&sysfs.path().join("absent")).is_empty());
     }
 
     #[test]

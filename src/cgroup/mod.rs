@@ -11,13 +11,16 @@
 //! Invariant: no descriptor outlives a call (a node has 20,000 of them, and nine hierarchies times
 //! 1,000 containers), and no path leads to the root of a hierarchy or out of it.
 
+mod detail;
 #[cfg(test)]
 pub mod fakes;
+mod files;
 mod host;
 mod kill;
 mod remove;
 mod scope;
 mod systemd;
+mod traffic;
 mod usage;
 
 pub use host::HostCgroups;
@@ -25,6 +28,7 @@ pub use scope::{ScopeError, ScopeOrder, Scopes};
 pub use systemd::{SOCKET as SYSTEMD_SOCKET, SystemdScopes};
 
 use crate::error::{Error, Kind};
+use crate::model::cgroup_detail::CgroupDetail;
 use crate::model::stats::CgroupUsage;
 use corten_shim::api::{Failure, FailureKind};
 use std::io;
@@ -39,6 +43,13 @@ pub trait Cgroups: Send + Sync {
     /// # Errors
     /// [`CgroupError::Missing`] where it is not there.
     fn usage(&self, cgroup: &str) -> Result<CgroupUsage, CgroupError>;
+
+    /// All that the kernel accounts for the cgroup, and the limits in force. Reads some thirty files,
+    /// which takes a few tenths of a millisecond.
+    ///
+    /// # Errors
+    /// [`CgroupError::Missing`] where it is not there.
+    fn detail(&self, cgroup: &str) -> Result<CgroupDetail, CgroupError>;
 
     /// Makes the cgroup in every hierarchy; one that is there is left as it is.
     ///

@@ -2,27 +2,21 @@
 //!
 //! Sources: the kernel's cgroup-v1/memory, cgroup-v1/cpuacct, cgroup-v1/pids and cgroup-v2 pages.
 
-use super::{CgroupError, below_root};
+use super::CgroupError;
+use super::files::{Directory, Place, Table, if_there, limit, number, text};
 use crate::model::hierarchies::Hierarchies;
 use crate::model::stats::{CgroupUsage, Memory, Pressure, Stall, Swap};
-use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Reads the cgroup at this path below every root.
 pub fn read(at: &Hierarchies, cgroup: &str) -> Result<CgroupUsage, CgroupError> {
-    let place = Place {
-        at,
-        path: below_root(cgroup)?,
-    };
-    all(&place).map_err(|error| match place.exists() {
-        true => error,
-        false => CgroupError::Missing(cgroup.to_owned()),
-    })
+    Place::reading(at, cgroup, |place| all(place, &memory_stat(place)?))
 }
 
-fn all(place: &Place<'_>) -> Result<CgroupUsage, CgroupError> {
-    let (memory, swap, oom_kills) = memory(place)?;
+/// What the cgroup uses, with what its `memory.stat` says: no other file takes the kernel as long.
+pub(super) fn all(place: &Place<'_>, stat: &Table) -> Result<CgroupUsage, CgroupError> {
+    let (memory, swap, oom_kills) = memory(place, stat)?;
     Ok(CgroupUsage {
         cpu_ns: cpu(place)?,
         memory,
@@ -31,33 +25,6 @@ fn all(place: &Place<'_>) -> Result<CgroupUsage, CgroupError> {
         oom_kills,
         pressure: pressure(place)?,
     })
-}
-
-/// A cgroup, and where the hierarchies are.
-struct Place<'a> {
-    at: &'a Hierarchies,
-    path: &'a str,
-}
-
-/// A cgroup's directory in the hierarchy of one controller.
-enum Directory {
-    Legacy(PathBuf),
-    Unified(PathBuf),
-}
-
-impl Place<'_> {
-    /// Version 1 where the controller is there, else version 2.
-    fn of(&self, controller: &str) -> Result<Directory, CgroupError> {
-        if let Some(root) = self.at.legacy(controller) {
-            return Ok(Directory::Legacy(root.join(self.path)));
-        }
-        let root = self.at.unified.as_ref().ok_or(CgroupError::NoHierarchy)?;
-        Ok(Directory::Unified(root.join(self.path)))
-    }
-
-    fn exists(&self) -> bool {
-        self.at.roots().any(|root| root.join(self.path).is_dir())
-    }
 }
 
 fn cpu(place: &Place<'_>) -> Result<u64, CgroupError> {
@@ -104,15 +71,21 @@ fn pids(place: &Place<'_>) -> Result<Option<u64>, CgroupError> {
     }
 }
 
-fn memory(place: &Place<'_>) -> Result<(Memory, Option<Swap>, u64), CgroupError> {
+/// The cgroup's `memory.stat`.
+pub(super) fn memory_stat(place: &Place<'_>) -> Result<Table, CgroupError> {
     match place.of("memory")? {
-        Directory::Legacy(at) => legacy_memory(&at),
-        Directory::Unified(at) => unified_memory(&at),
+        Directory::Legacy(at) | Directory::Unified(at) => Table::read(at.join("memory.stat")),
     }
 }
 
-fn legacy_memory(at: &Path) -> Result<(Memory, Option<Swap>, u64), CgroupError> {
-    let stat = Table::read(at.join("memory.stat"))?;
+fn memory(place: &Place<'_>, stat: &Table) -> Result<(Memory, Option<Swap>, u64), CgroupError> {
+    match place.of("memory")? {
+        Directory::Legacy(at) => legacy_memory(&at, stat),
+        Directory::Unified(at) => unified_memory(&at, stat),
+    }
+}
+
+fn legacy_memory(at: &Path, stat: &Table) -> Result<(Memory, Option<Swap>, u64), CgroupError> {
     let limit = limit(&at.join("memory.limit_in_bytes"))?;
     let memory = Memory {
         usage: number(&at.join("memory.usage_in_bytes"))?,
@@ -143,8 +116,7 @@ fn legacy_swap(at: &Path, memory: u64, limit: Option<u64>) -> Result<Option<Swap
     }))
 }
 
-fn unified_memory(at: &Path) -> Result<(Memory, Option<Swap>, u64), CgroupError> {
-    let stat = Table::read(at.join("memory.stat"))?;
+fn unified_memory(at: &Path, stat: &Table) -> Result<(Memory, Option<Swap>, u64), CgroupError> {
     let memory = Memory {
         usage: number(&at.join("memory.current"))?,
         rss: stat.get("anon")?,
@@ -168,65 +140,11 @@ fn unified_swap(at: &Path) -> Result<Option<Swap>, CgroupError> {
     }))
 }
 
-// === files ===
-
-/// A file of lines that are a word, a blank and a number.
-struct Table {
-    path: PathBuf,
-    text: String,
-}
-
-impl Table {
-    fn read(path: PathBuf) -> Result<Self, CgroupError> {
-        let text = text(&path)?;
-        Ok(Self { path, text })
-    }
-
-    fn get(&self, key: &str) -> Result<u64, CgroupError> {
-        let value = self.text.lines().find_map(|line| {
-            let (word, value) = line.split_once(' ')?;
-            (word == key).then_some(value)
-        });
-        parse(&self.path, value.unwrap_or_default())
-    }
-}
-
-fn text(path: &Path) -> Result<String, CgroupError> {
-    fs::read_to_string(path).map_err(CgroupError::io("read", path))
-}
-
-fn number(path: &Path) -> Result<u64, CgroupError> {
-    parse(path, text(path)?.trim())
-}
-
-fn parse(path: &Path, text: &str) -> Result<u64, CgroupError> {
-    text.parse().map_err(|_| CgroupError::Format {
-        path: path.to_owned(),
-        text: text.to_owned(),
-    })
-}
-
-/// A limit: version 2 says `max` where there is none, version 1 a number no machine has.
-fn limit(path: &Path) -> Result<Option<u64>, CgroupError> {
-    const NO_MACHINE_HAS: u64 = 1 << 62;
-    match text(path)?.trim() {
-        "max" => Ok(None),
-        text => Ok(Some(parse(path, text)?).filter(|limit| *limit < NO_MACHINE_HAS)),
-    }
-}
-
-fn if_there<T>(result: Result<T, CgroupError>) -> Result<Option<T>, CgroupError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(CgroupError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::hierarchies::LegacyHierarchy;
+    use std::fs;
 
     fn write(root: &Path, files: &[(&str, &str)]) {
         for (path, text) in files {

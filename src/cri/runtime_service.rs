@@ -11,6 +11,7 @@ use super::response::node;
 use super::trace::{Object, about};
 use crate::engine::Engine;
 use crate::model::container::ContainerFilter;
+use crate::model::pod_metrics::families;
 use crate::model::sandbox::SandboxFilter;
 use corten_proto::runtime::v1;
 use std::sync::Arc;
@@ -74,6 +75,11 @@ impl Runtime {
     ) -> Result<Vec<v1::PodSandboxStats>, Status> {
         let filter = filter.unwrap_or_default().into();
         let found = self.engine.list_pod_sandbox_stats(&filter).await?;
+        Ok(found.iter().map(Into::into).collect())
+    }
+
+    async fn metrics_of_sandboxes(&self) -> Result<Vec<v1::PodSandboxMetrics>, Status> {
+        let found = self.engine.list_pod_sandbox_metrics().await?;
         Ok(found.iter().map(Into::into).collect())
     }
 }
@@ -448,14 +454,20 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
         &self,
         _: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Answer<v1::ListMetricDescriptorsResponse> {
-        Err(missing("pod metrics (stats work)"))
+        let descriptors = families::ALL.iter().map(|&family| family.into()).collect();
+        Ok(Response::new(v1::ListMetricDescriptorsResponse {
+            descriptors,
+        }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Answer<v1::ListPodSandboxMetricsResponse> {
-        Err(missing("pod metrics (stats work)"))
+        let pod_metrics = self.metrics_of_sandboxes().await?;
+        Ok(Response::new(v1::ListPodSandboxMetricsResponse {
+            pod_metrics,
+        }))
     }
 
     type StreamPodSandboxMetricsStream = Parts<v1::StreamPodSandboxMetricsResponse>;
@@ -464,7 +476,12 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        Err(missing("pod metrics (stats work)"))
+        let items = self.metrics_of_sandboxes().await?;
+        Ok(in_parts(items, |pod_sandbox_metrics| {
+            v1::StreamPodSandboxMetricsResponse {
+                pod_sandbox_metrics,
+            }
+        }))
     }
 
     async fn runtime_config(

@@ -99,7 +99,7 @@ use claim::Claims;
 use looks::Looks;
 use objects::Objects;
 use session::Streaming;
-use stats::Measuring;
+use stats::{Measuring, Turn};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -159,6 +159,7 @@ pub struct Engine {
     teardowns: Teardowns,
     looks: Looks,
     measuring: Measuring,
+    metrics_turn: Turn,
     streaming: Streaming,
     drivers: Drivers,
 }
@@ -182,6 +183,7 @@ impl Engine {
             teardowns: Teardowns::default(),
             looks: Looks::default(),
             measuring: Measuring::default(),
+            metrics_turn: Turn::default(),
             streaming: Streaming::default(),
             drivers: Drivers::default(),
         });

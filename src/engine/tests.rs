@@ -4,6 +4,7 @@ mod healthchecks;
 mod image_volumes;
 mod info;
 mod lost_shims;
+mod pod_metrics;
 mod pods;
 mod resources;
 mod scopes;

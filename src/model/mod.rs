@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod cdi;
+pub mod cgroup_detail;
 pub mod container;
 pub mod credentials;
 pub mod health;
@@ -13,6 +14,7 @@ pub mod host;
 pub mod image;
 pub mod image_policy;
 pub mod pod_cgroup;
+pub mod pod_metrics;
 pub mod resources;
 pub mod sandbox;
 pub mod signal;

@@ -230,17 +230,25 @@ pub struct InterfaceUsage {
     pub name: String,
     /// Bytes received.
     pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
     /// Packets received with an error.
     pub rx_errors: u64,
+    /// Packets dropped that were received.
+    pub rx_dropped: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
     /// Packets not sent for an error.
     pub tx_errors: u64,
+    /// Packets dropped that were to be sent.
+    pub tx_dropped: u64,
 }
 
 impl InterfaceUsage {
     /// A line of `/proc/PID/net/dev` (proc_pid_net(5)): a name, eight counters of what was received
-    /// and eight of what was sent, of which bytes are the first and errors the third.
+    /// and eight of what was sent, which begin with bytes, packets, errors and drops.
     fn parse(line: &str) -> Option<Self> {
         let (name, counters) = line.split_once(':')?;
         let counters: Vec<u64> = counters
@@ -251,9 +259,13 @@ impl InterfaceUsage {
         Some(Self {
             name: name.trim().to_owned(),
             rx_bytes: at(0)?,
+            rx_packets: at(1)?,
             rx_errors: at(2)?,
+            rx_dropped: at(3)?,
             tx_bytes: at(8)?,
+            tx_packets: at(9)?,
             tx_errors: at(10)?,
+            tx_dropped: at(11)?,
         })
     }
 }
@@ -388,15 +400,19 @@ Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
     lo:     100       2    0    0    0     0          0         0      100       2    0    0    0     0       0          0
   net1:      11       1    1    0    0     0          0         0       12       1    2    0    0     0       0          0
-  eth0:    1000      10    3    0    0     0          0         0     2000      20    4    0    0     0       0          0
+  eth0:    1000      10    3    5    0     0          0         0     2000      20    4    6    0     0       0          0
 ";
         let usage = NetworkUsage::parse(text, 5).unwrap();
         let eth0 = InterfaceUsage {
             name: "eth0".into(),
             rx_bytes: 1000,
+            rx_packets: 10,
             rx_errors: 3,
+            rx_dropped: 5,
             tx_bytes: 2000,
+            tx_packets: 20,
             tx_errors: 4,
+            tx_dropped: 6,
         };
         assert_eq!((usage.default, usage.timestamp), (eth0, 5));
         assert_eq!(usage.others.len(), 1);

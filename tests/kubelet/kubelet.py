@@ -12,6 +12,7 @@ from wait import until
 
 MANIFESTS = pathlib.Path("/etc/kubernetes/manifests")
 CONFIG_FILE = pathlib.Path("/var/lib/kubelet/config.yaml")
+DROP_INS = pathlib.Path("/var/lib/kubelet/config.d")
 POD_LOGS = pathlib.Path("/var/log/pods")
 NODE = "node1"
 API = "https://127.0.0.1:10250"
@@ -50,11 +51,12 @@ class Kubelet:
     """Starts the kubelet on a runtime and speaks to its API."""
 
     def __init__(self, endpoint: str) -> None:
-        MANIFESTS.mkdir(parents=True, exist_ok=True)
+        for folder in (MANIFESTS, DROP_INS):
+            folder.mkdir(parents=True, exist_ok=True)
         self.endpoint = endpoint
         self._configure()
         self.service = Service("kubelet", [
-            "kubelet", "--config", CONFIG_FILE, "--hostname-override", NODE, "--cert-dir", "/var/lib/kubelet/pki", "--v", "2",
+            "kubelet", "--config", CONFIG_FILE, "--config-dir", DROP_INS, "--hostname-override", NODE, "--cert-dir", "/var/lib/kubelet/pki", "--v", "2",
         ])
         until(self.healthy, 60, "the kubelet is healthy")
 
@@ -121,6 +123,13 @@ class Kubelet:
     def pods(self) -> list[dict]:
         """All of them, each with its status."""
         return json.loads(self.get("/pods"))["items"] or []
+
+    def summary(self, name: str) -> dict:
+        """What the kubelet's summary says of the static pod; LookupError while it does not have it."""
+        for one in json.loads(self.get("/stats/summary"))["pods"]:
+            if one["podRef"]["name"] == f"{name}-{NODE}":
+                return one
+        raise LookupError(f"no {name} in the summary")
 
     def stop(self) -> None:
         self.service.stop()

@@ -14,6 +14,7 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "kubelet")]
 import cases  # noqa: E402
 import ends  # noqa: E402
+import gates  # noqa: E402
 import leftovers  # noqa: E402
 import pods  # noqa: E402
 import registry  # noqa: E402
@@ -32,9 +33,9 @@ from wait import Late, until  # noqa: E402
 
 # The kubelet collects dead sandboxes, then their logs, once a minute each; a kill may fall on one of them.
 COLLECTION = 210
-# In the order of their cases. The restarts look at what those before have left, and are not the last: the kubelet's
-# minute begins with its start, and at the end of all it is waited for.
-ROOMS = (starts, security, volumes, ends, rotation, restarts, cases)
+# In the order of their cases. The restarts look at what those before have left, and are not the last, nor are the
+# gates: the kubelet's minute begins with its start, and at the end of all it is waited for.
+ROOMS = (starts, security, volumes, ends, rotation, gates, restarts, cases)
 
 
 def main() -> int:

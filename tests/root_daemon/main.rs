@@ -48,6 +48,7 @@ mod life;
 mod limits;
 mod lists;
 mod logs;
+mod metrics;
 mod namespaces;
 mod network_stays;
 mod pod_network;

@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod image;
+pub mod metrics;
 pub mod node;
 pub mod resources;
 pub mod sandbox;

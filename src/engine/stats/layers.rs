@@ -162,6 +162,16 @@ impl Counting {
             cell.layer.count(&*self.snapshots, &directory);
         }
     }
+
+    /// Measures those of which nothing is known yet, until this time is over.
+    pub(super) fn measure_unknown(&self, cells: &[&Arc<ContainerCell>], limit: Duration) {
+        let start = Instant::now();
+        let unknown = cells.iter().filter(|cell| cell.layer.usage().is_none());
+        for cell in unknown.take_while(|_| start.elapsed() < limit) {
+            let directory = self.store.container_dir(&cell.record().id);
+            cell.layer.measure(&*self.snapshots, &directory);
+        }
+    }
 }
 
 impl Engine {

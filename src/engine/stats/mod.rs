@@ -7,14 +7,18 @@
 //! Invariant: a list holds what could be read. A container that ends while it is asked about is
 //! left out, and is no error.
 
+mod disk;
 mod layers;
+mod metrics;
 mod network;
+mod processes;
 #[cfg(test)]
 mod tests;
 
 pub use layers::{Layer, Measuring};
+pub use metrics::Turn;
 
-use super::objects::{ContainerCell, SandboxCell};
+use super::objects::{ContainerCell, Objects, SandboxCell};
 use super::{Engine, blocking, now};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::error::{Error, Result, chain};
@@ -94,13 +98,8 @@ impl Engine {
     }
 
     async fn read_pods(&self, cells: Vec<Arc<SandboxCell>>) -> Result<Vec<PodStats>> {
-        let pods: Vec<Pod> = cells
-            .into_iter()
-            .map(|cell| Pod {
-                containers: self.objects.containers_of(&cell.record().id),
-                cell,
-            })
-            .collect();
+        let of = |cell| Pod::of(&self.objects, cell);
+        let pods: Vec<Pod> = cells.into_iter().map(of).collect();
         let all = pods.iter().flat_map(|pod| pod.containers.clone());
         self.measure_layers(all.collect());
         let (cgroups, counting) = (Arc::clone(&self.ports.cgroups), self.counting());
@@ -119,6 +118,13 @@ fn lives(container: &Container) -> bool {
         container.state,
         ContainerState::Created | ContainerState::Running
     )
+}
+
+/// The cgroup above a container's: its pod's.
+fn above(cell: &Arc<ContainerCell>) -> Option<String> {
+    let container = cell.record();
+    let (above, _) = container.cgroup.rsplit_once('/')?;
+    (!above.is_empty()).then(|| above.to_owned())
 }
 
 fn read_containers(cells: &[Arc<ContainerCell>], cgroups: &dyn Cgroups) -> Vec<ContainerStats> {
@@ -175,6 +181,11 @@ struct Pod {
 }
 
 impl Pod {
+    fn of(objects: &Objects, cell: Arc<SandboxCell>) -> Self {
+        let containers = objects.containers_of(&cell.record().id);
+        Self { cell, containers }
+    }
+
     /// What could be read; what could not is logged.
     fn told(&self, cgroups: &dyn Cgroups) -> Option<PodStats> {
         let told = |error: &CgroupError| {
@@ -208,13 +219,7 @@ impl Pod {
     /// Of its scope, or of the cgroup above its containers', so that what ended ones used is counted
     /// too. A pod that never had a container may have neither, and has used nothing.
     fn usage(&self, cgroups: &dyn Cgroups) -> Result<CgroupUsage, CgroupError> {
-        let above = |cell: &Arc<ContainerCell>| {
-            let container = cell.record();
-            let (above, _) = container.cgroup.rsplit_once('/')?;
-            (!above.is_empty()).then(|| above.to_owned())
-        };
-        let scope = self.cell.record().scope.clone().map(|scope| scope.cgroup);
-        match scope.or_else(|| self.containers.iter().find_map(above)) {
+        match self.cgroup() {
             None => Ok(CgroupUsage::default()),
             Some(path) => match cgroups.usage(&path) {
                 Err(CgroupError::Missing(_)) => Ok(CgroupUsage::default()),
