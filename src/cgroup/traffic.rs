@@ -48,12 +48,14 @@ fn legacy(at: &Path) -> Result<Vec<DeviceTraffic>, CgroupError> {
     Ok(found.list())
 }
 
-/// `8:0 rbytes=90 wbytes=0 rios=2 wios=0 dbytes=0 dios=0`
+/// `8:0 rbytes=90 wbytes=0 rios=2 wios=0 dbytes=0 dios=0`. Some kernels leave the line of a device
+/// without figures unended: then the last one before the figures is theirs.
 fn unified(stat: &str) -> Vec<DeviceTraffic> {
     let mut found = Devices::default();
     for line in stat.lines() {
-        let mut words = line.split_whitespace();
-        let Some(device) = words.next().and_then(numbers) else {
+        let words = line.split_whitespace();
+        let named = words.clone().take_while(|word| !word.contains('='));
+        let Some(device) = named.filter_map(numbers).last() else {
             continue;
         };
         for (key, value) in words.filter_map(|word| word.split_once('=')) {
@@ -133,6 +135,13 @@ mod tests {
             disk.operations,
             pairs(&[("Read", 192), ("Write", 353), ("Discard", 0)])
         );
+    }
+
+    #[test]
+    fn figures_are_of_the_device_before_them() {
+        let found = unified("7:7 7:6 8:0 rbytes=90 wbytes=0\n7:5\n");
+        let devices: Vec<_> = found.iter().map(|one| (one.major, one.minor)).collect();
+        assert_eq!(devices, [(8, 0)]);
     }
 
     #[test]

@@ -46,6 +46,8 @@ fn root_of(first: &str) -> Option<String> {
         line.strip_prefix("0::")
             .or_else(|| Some(line.split_once(":name=systemd:")?.1))
             .and_then(|path| path.strip_suffix(INIT))
+            // Above this process's own root there is nothing to be made.
+            .filter(|path| !path.split('/').any(|part| part == ".."))
             .map(str::to_owned)
     };
     first.lines().find_map(own)
@@ -58,6 +60,7 @@ mod tests {
     #[test]
     fn systemds_root_is_where_process_1_is() {
         assert_eq!(root_of("0::/init.scope\n").unwrap(), "");
+        assert_eq!(root_of("0::/../../init.scope\n"), None);
         assert_eq!(root_of("0::/machine/a/init.scope\n").unwrap(), "/machine/a");
         let v1 = "12:memory:/\n1:name=systemd:/init.scope\n0::/init.scope\n";
         assert_eq!(root_of(v1).unwrap(), "");

@@ -1,7 +1,7 @@
 //! The adapters, joined to an engine.
 
 use super::home;
-use crate::cgroup::{HostCgroups, SYSTEMD_SOCKET, SystemdScopes};
+use crate::cgroup::{Cgroups, HostCgroups, SYSTEMD_SOCKET, SystemdScopes};
 use crate::config::systemd::DriverChoice;
 use crate::config::{Config, host, systemd};
 use crate::content::Content;
@@ -38,6 +38,10 @@ pub async fn engine(config: &Config, mut node: Node, metrics: &Metrics) -> Resul
     let shims = home::settle(&cgroups)?;
     if let PodCgroups::Systemd(tree) = &mut node.cgroups {
         tree.cradles = home::cradles(&shims);
+        let failed = || format!("make the cgroup {}", tree.cradles);
+        cgroups
+            .ensure(&tree.cradles)
+            .context(Kind::Internal, failed)?;
     }
     let (sender, events) = mpsc::unbounded_channel();
     let program = Program::sealed(&config.shim).await;
@@ -95,6 +99,7 @@ fn pod_cgroups(choice: DriverChoice) -> Result<PodCgroups> {
         Ok(root) => Ok(PodCgroups::Systemd(SystemdTree {
             root,
             cradles: String::new(),
+            asked_for: choice != DriverChoice::Auto,
         })),
         Err(why) if choice == DriverChoice::Auto => {
             tracing::debug!(why, "the cgroup driver is cgroupfs");

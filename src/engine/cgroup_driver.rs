@@ -1,8 +1,9 @@
 //! Whether the kubelet names its pods' cgroups as Corten's cgroup driver needs them.
 //!
-//! The two can differ where a kubelet older than 1.34 has a driver in its own configuration. Then all of
-//! its pods fail, and the node's owner has one line to write: each refusal has it, and Status until a pod
-//! comes that goes with the driver.
+//! The two can differ where a kubelet older than 1.34 has a driver in its own configuration, and until a
+//! kubelet that asks is started again. Where the owner has asked for a driver all of its pods fail, and
+//! the owner has one line to write: each refusal has it, and Status until a pod comes that goes with the
+//! driver. Where systemd was only found here the pods are made in the kubelet's way, and Status tells.
 
 use super::Engine;
 use super::status::Condition;
@@ -31,7 +32,14 @@ impl Engine {
         }
         let mismatch = self.node.cgroups.mismatch(parent);
         self.drivers.last().clone_from(&mismatch);
-        mismatch.map_or(Ok(()), |told| Err(Error::precondition(told)))
+        match mismatch {
+            Some(told) if self.node.cgroups.insists() => Err(Error::precondition(told)),
+            Some(told) => {
+                tracing::warn!(told, "a pod has the cgroup of another driver");
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// What Status says of it.

@@ -199,6 +199,10 @@ impl Engine {
             Some(launched) => {
                 tracing::info!(container.id = %container.id, "a container's shim is found again");
                 take_up(cell, launched);
+                // That it ran had not been written down.
+                if container.state == ContainerState::Created && cell.record().started_at > 0 {
+                    self.save_container(cell.record()).await?;
+                }
             }
             None => self.end_lost(cell).await,
         }

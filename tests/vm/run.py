@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots a node like most production nodes in emulation, and runs this lane's tests in it.
 
-Usage: vm/run.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--driver DRIVER] [--only SUBSTRING] [--show]
+Usage: vm/run.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--only SUBSTRING] [--show]
 
 The node is Debian 13: systemd is PID 1, cgroup v2 only, AppArmor on. Corten is installed in it as an operator would.
 Inside, `inside.py` does the work; here the disks are made, and what the node says is passed on.

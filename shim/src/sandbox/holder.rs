@@ -96,6 +96,8 @@ fn become_holder(
     arguments: &Pointers<'_>,
     environment: &Pointers<'_>,
 ) -> i32 {
+    // What a terminal tells a daemon that was started by hand is not for the pods.
+    let _ = rustix::process::setsid();
     let silent = rustix::process::chdir("/")
         .and_then(|()| rustix::stdio::dup2_stdin(report))
         .and_then(|()| rustix::stdio::dup2_stdout(null))

@@ -18,7 +18,8 @@ use crate::model::container::Container;
 use crate::model::pod_metrics::{
     BaseLabels, DiskPart, PodMetrics, Samples, of_container, of_disk, of_network, of_pod,
 };
-use crate::model::sandbox::SandboxState;
+use crate::model::sandbox::{Sandbox, SandboxState};
+use crate::model::spec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ impl Pass<'_> {
     fn pod(&self, pod: &Pod) -> PodMetrics {
         let sandbox = pod.cell.record();
         let labels = BaseLabels {
-            id: pod.cgroup().unwrap_or_default(),
+            id: pod.limited(&sandbox).unwrap_or_default(),
             namespace: sandbox.config.metadata.namespace.clone(),
             pod: sandbox.config.metadata.name.clone(),
             ..BaseLabels::default()
@@ -190,6 +191,16 @@ fn image(container: &Container) -> String {
 }
 
 impl Pod {
+    /// The cgroup that has the pod's limits: above its scope the kubelet's slice, or in it the one that is
+    /// Corten's own.
+    fn limited(&self, sandbox: &Sandbox) -> Option<String> {
+        match &sandbox.scope {
+            Some(_) if sandbox.config.cgroup_parent.is_empty() => spec::own_cgroup(sandbox),
+            Some(scope) => Some(scope.cgroup.rsplit_once('/')?.0.to_owned()),
+            None => self.cgroup(),
+        }
+    }
+
     /// Its scope, or the cgroup above its containers'; `None` before it has one.
     pub(super) fn cgroup(&self) -> Option<String> {
         let scope = self.cell.record().scope.clone();

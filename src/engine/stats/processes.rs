@@ -6,18 +6,20 @@ use crate::model::cgroup_detail::ProcessUsage;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What these processes hold; `init` is the one whose limits are told, if it is among them.
+/// How many descriptors of a container are looked at: it has as many as it likes, and all pods wait.
+const MOST_DESCRIPTORS: usize = 10_000;
+
+/// What these processes hold, of their descriptors no more than are looked at; `init` is the one whose limits are told, if it is among them.
 pub fn of(pids: &[i32], init: i32) -> ProcessUsage {
     let mut usage = ProcessUsage {
         processes: u64::try_from(pids.len()).unwrap_or(0),
         ..ProcessUsage::default()
     };
-    for pid in pids {
-        let open = fs::read_dir(process(*pid).join("fd"));
-        for descriptor in open.into_iter().flatten().flatten() {
-            usage.descriptors += 1;
-            usage.sockets += u64::from(is_socket(&descriptor.path()));
-        }
+    let open = |pid: &i32| fs::read_dir(process(*pid).join("fd"));
+    let all = pids.iter().flat_map(open).flatten().flatten();
+    for descriptor in all.take(MOST_DESCRIPTORS) {
+        usage.descriptors += 1;
+        usage.sockets += u64::from(is_socket(&descriptor.path()));
     }
     // The number of one that has ended may have become another process's.
     if pids.contains(&init) {

@@ -10,6 +10,7 @@ fn systemd() -> PodCgroups {
     PodCgroups::Systemd(SystemdTree {
         root: String::new(),
         cradles: "/corten/holders".to_owned(),
+        asked_for: true,
     })
 }
 

@@ -96,11 +96,14 @@ pub fn of_disk(disk: &DiskPart) -> Vec<Sample> {
     told
 }
 
+/// A pod may make as many interfaces as it likes, and all pods' figures go to the kubelet in one message.
+const MOST_INTERFACES: usize = 32;
+
 /// Of a pod's interfaces.
 #[must_use]
 pub fn of_network(network: &NetworkUsage) -> Vec<Sample> {
     let all = std::iter::once(&network.default).chain(&network.others);
-    all.flat_map(interface).collect()
+    all.take(MOST_INTERFACES).flat_map(interface).collect()
 }
 
 fn interface(of: &InterfaceUsage) -> [Sample; 8] {
