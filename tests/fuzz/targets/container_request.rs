@@ -232,6 +232,7 @@ fn sandbox() -> Sandbox {
         release: Release::default(),
         ips: Vec::new(),
         selinux_level: None,
+        scope: None,
     }
 }
 
