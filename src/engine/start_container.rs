@@ -2,7 +2,6 @@
 
 use super::objects::ContainerCell;
 use super::stop_container::KILL;
-use super::undo::persist;
 use super::{Engine, detached};
 use crate::error::{Error, Kind, Result};
 use crate::model::container::{Container, ContainerState};
@@ -31,7 +30,7 @@ impl Engine {
         .await
     }
 
-    async fn execute(self: &Arc<Self>, cell: &Arc<ContainerCell>) -> Result<()> {
+    async fn execute(&self, cell: &Arc<ContainerCell>) -> Result<()> {
         let _alone = cell.gate.lock().await;
         let container = cell.record();
         if container.state != ContainerState::Created {
@@ -52,23 +51,16 @@ impl Engine {
                 return Err(Error::from(error).during(format!("start container {name}")));
             }
         };
-        cell.change(|container| {
+        let running = cell.change(|container| {
             container.state = ContainerState::Running;
             container.started_at = started_at;
         });
         tracing::info!(container.id = %container.id, pid = container.pid, "container runs");
         crate::failpoint!("start_container/started");
-        // The shim knows, and a restart asks it; a boot goes by what was written down.
-        let (engine, cell) = (Arc::clone(self), Arc::clone(cell));
-        persist(
-            "its start is not written down",
-            container.id.to_string(),
-            move || {
-                let (engine, cell) = (Arc::clone(&engine), Arc::clone(&cell));
-                async move { engine.save_container(cell.record()).await }
-            },
-        )
-        .await;
+        if let Err(error) = self.save_container(running).await {
+            // The shim knows, and a restart asks it.
+            tracing::warn!(container.id = %container.id, error = error.chain(), "that a container runs could not be written");
+        }
         Ok(())
     }
 }

@@ -57,7 +57,7 @@ impl Engine {
     pub(super) async fn undo_container(self: &Arc<Self>, container: &Container) {
         let (engine, container) = (Arc::clone(self), Arc::new(container.clone()));
         let id = container.id.to_string();
-        persist("not undone", id, move || {
+        persist(id, move || {
             let (engine, container) = (Arc::clone(&engine), Arc::clone(&container));
             async move {
                 engine.discard_container(&container).await?;
@@ -99,28 +99,24 @@ impl Engine {
     }
 }
 
-/// Tries once; where that fails, says what is not so yet and goes on trying in the background, ever more
-/// rarely.
-pub(super) async fn persist<F>(
-    what: &'static str,
-    id: String,
-    attempt: impl Fn() -> F + Send + 'static,
-) where
+/// Tries once; where that fails, goes on trying in the background, ever more rarely.
+async fn persist<F>(id: String, attempt: impl Fn() -> F + Send + 'static)
+where
     F: Future<Output = Result<()>> + Send,
 {
     let Err(error) = attempt().await else { return };
     tracing::warn!(
         id,
         error = error.chain(),
-        "{what}; it is tried again until it is"
+        "not undone; it is tried again until it is"
     );
     tokio::spawn(async move {
         let mut backoff = Backoff::default();
         loop {
             tokio::time::sleep(backoff.pause()).await;
             match attempt().await {
-                Ok(()) => return tracing::info!(id, "no longer {what}"),
-                Err(error) => tracing::debug!(id, error = error.chain(), "still {what}"),
+                Ok(()) => return tracing::info!(id, "undone at last"),
+                Err(error) => tracing::debug!(id, error = error.chain(), "still not undone"),
             }
         }
     });
