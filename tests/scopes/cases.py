@@ -25,8 +25,6 @@ ROOT = pathlib.Path("/sys/fs/cgroup")
 DROP_IN = pathlib.Path("/etc/corten/corten.toml.d/50-driver.toml")
 SLICE = "lane-besteffort-pod0a_1b.slice"
 SLICE_PATH = f"lane.slice/lane-besteffort.slice/{SLICE}"
-# What the suite's pods are in, under this driver.
-SUITES_SLICE = "test.slice"
 CORTEN = pathlib.Path(shutil.which("corten") or "/usr/local/bin/corten")
 UNIFIED = (ROOT / "cgroup.controllers").exists()
 HIERARCHIES = [ROOT] if UNIFIED else sorted(path for path in ROOT.iterdir() if path.is_mount() and not path.is_symlink())

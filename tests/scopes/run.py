@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Pods under the systemd cgroup driver, in a node whose process 1 is a systemd: on a host with cgroup v1, what the `vm` tier
-plays on v2.
+"""Pods under the systemd cgroup driver, in a node whose process 1 is a systemd, on the cgroups that the
+host has.
 
 Usage: scopes/run.py [--only SUBSTRING]
 """
