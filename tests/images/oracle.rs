@@ -544,6 +544,9 @@ fn by_umoci(oracle: &Oracle) {
 }
 
 /// An image as buildah makes it, with its layers and a file of each kind that it keeps.
+///
+/// What it copies over another file has another length: buildah takes two files of one length and
+/// one second for the same, and its layer would be empty or not with the time of day.
 fn by_buildah(oracle: &Oracle) {
     let (root, run_root) = (oracle.text("buildah-root"), oracle.text("buildah-run"));
     let buildah = |arguments: &[&str]| {
@@ -561,9 +564,9 @@ fn by_buildah(oracle: &Oracle) {
     let context = oracle.place("context");
     fs::create_dir_all(&context).unwrap();
     let at = context.display().to_string();
-    let script = "mkdir -p tree/d; echo a >tree/d/a; ln tree/d/a tree/d/b; ln -s a tree/d/l; chmod 2750 tree/d; echo c >c";
+    let script = "mkdir -p tree/d; echo a >tree/d/a; ln tree/d/a tree/d/b; ln -s a tree/d/l; chmod 2750 tree/d; echo e >tree/d/e; echo other >c";
     run("sh", &["-ec", &format!("cd {at}; {script}")]);
-    let file = "FROM scratch\nCOPY tree /tree\nCOPY --chown=1000:1001 c /opt/app/c\nCOPY c /tree/d/a\nENTRYPOINT [\"/c\"]\n";
+    let file = "FROM scratch\nCOPY tree /tree\nCOPY --chown=1000:1001 c /opt/app/c\nCOPY c /tree/d/e\nENTRYPOINT [\"/c\"]\n";
     fs::write(context.join("Containerfile"), file).unwrap();
     buildah(&[
         "build",
