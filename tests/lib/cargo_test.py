@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs `cargo test` with the given arguments and records each of its tests.
+"""Runs `cargo test` with the given arguments and records each of its tests, a failed one with what it said.
 
 cargo's own "test result:" lines are the count that holds: a test's line may be torn by what another one prints,
 so tests without a readable line are recorded by number.
@@ -14,6 +14,8 @@ from results import record
 TARGET = re.compile(r"^\s+(?:Running .*/(?P<program>\S+)-[0-9a-f]+\)|Doc-tests (?P<doc>\S+))")
 TEST = re.compile(r"^test (?P<name>.+?)(?: - should panic)? \.\.\. (?P<verdict>ok|FAILED|ignored)(?:, (?P<reason>.*))?$")
 RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;")
+SAID = re.compile(r"^---- (?P<name>.+?) stdout ----$")
+SAID_END = re.compile(r"^(stack backtrace:|note: run with|failures:)")
 STATUS = {"ok": "pass", "FAILED": "fail", "ignored": "skip"}
 ORDER = ("pass", "fail", "skip")
 
@@ -24,14 +26,33 @@ class Target:
     def __init__(self, name: str) -> None:
         self.name = name
         self.seen = dict.fromkeys(ORDER, 0)
+        self.said: dict[str, list[str]] = {}
+        self.speaker: str | None = None
 
     def test(self, match: re.Match) -> None:
         status = STATUS[match["verdict"]]
         self.seen[status] += 1
-        reasons = {"pass": "", "fail": "see the log", "skip": match["reason"] or "marked #[ignore]"}
-        record(status, f"{self.name} {match['name']}", reasons[status])
+        if status == "fail":
+            self.said[match["name"]] = []
+        else:
+            record(status, f"{self.name} {match['name']}", (match["reason"] or "marked #[ignore]") if status == "skip" else "")
+
+    def words(self, line: str) -> None:
+        """Takes what a failed test said, which comes after all tests' lines."""
+        if match := SAID.match(line):
+            self.speaker = match["name"]
+        elif SAID_END.match(line):
+            self.speaker = None
+        elif self.speaker in self.said and line.strip():
+            self.said[self.speaker].append(line.strip())
+
+    def record_failures(self) -> None:
+        for name, lines in self.said.items():
+            record("fail", f"{self.name} {name}", " | ".join(lines) or "see the log")
+        self.said.clear()
 
     def finish(self, counts: list[int]) -> None:
+        self.record_failures()
         for status, count in zip(ORDER, counts):
             for number in range(self.seen[status] + 1, count + 1):
                 record(status, f"{self.name} (test {number} without a readable line)", "see the log")
@@ -43,6 +64,8 @@ def follow(output) -> bool:
     for line in output:
         print(line, end="", flush=True)
         if match := TARGET.match(line):
+            # One that was killed gives no result of its own.
+            target.record_failures()
             target = Target(match["program"] or f"doc {match['doc']}")
         elif match := TEST.match(line):
             target.test(match)
@@ -50,6 +73,9 @@ def follow(output) -> bool:
             counts = [int(count) for count in match.groups()]
             target.finish(counts)
             failed = failed or counts[1] > 0
+        else:
+            target.words(line)
+    target.record_failures()
     return failed
 
 
