@@ -302,10 +302,7 @@ mod tests {
         let config = load("").unwrap();
         assert_eq!(config.endpoint, Path::new("/run/corten/corten.sock"));
         assert_eq!(config.root, Path::new("/var/lib/corten"));
-        assert_eq!(
-            config.cgroup_driver,
-            DriverChoice::Fixed(CgroupDriver::Cgroupfs)
-        );
+        assert_eq!(config.cgroup_driver, DriverChoice::Auto);
         assert_eq!(config.cni.conf_template, None);
         assert_eq!(config.registry.config_path.len(), 4);
         assert!(config.images.pinned.is_empty());

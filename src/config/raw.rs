@@ -82,7 +82,7 @@ keys! {
     CNI_CACHE_DIR = "cni.cache_dir" Text AtStart ["/var/lib/cni"];
     CNI_CONF_TEMPLATE = "cni.conf_template" Text AtStart [];
     CDI_SPEC_DIRS = "cdi.spec_dirs" List AtStart ["/etc/cdi", "/var/run/cdi"];
-    CGROUP_DRIVER = "cgroup.driver" Text AtStart ["cgroupfs"];
+    CGROUP_DRIVER = "cgroup.driver" Text AtStart ["auto"];
     IMAGES_PINNED = "images.pinned" List AtReload [];
     IMAGES_MAX_DECOMPRESSION_RATIO = "images.max_decompression_ratio" Count AtReload ["200"];
     IMAGES_KEEP_BLOBS = "images.keep_blobs" Flag AtReload ["false"];
