@@ -87,18 +87,24 @@ class Storage(unittest.TestCase):
     """The installed daemon with its root there, for as long as these tests run."""
 
     runtime: InstalledCorten
+    root = ROOT
 
     @classmethod
     def setUpClass(cls):
         MOUNTED.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "ext4", "-o", "prjquota", DISK, MOUNTED], check=True)
         cls.addClassCleanup(subprocess.run, ["umount", MOUNTED], check=True)
+        cls.mount()
         DROP_IN.parent.mkdir(exist_ok=True)
-        DROP_IN.write_text(f'root = "{ROOT}"\n[images]\nfs_verity = true\n')
+        DROP_IN.write_text(f'root = "{cls.root}"\n[images]\nfs_verity = true\n')
         cls.addClassCleanup(cls.as_before)
         cls.runtime.service.restart()
         cls.runtime.await_ready()
         cls.runtime.crictl("pull", leftovers.IMAGE)
+
+    @classmethod
+    def mount(cls):
+        """What else is to be mounted."""
 
     @classmethod
     def as_before(cls):
@@ -218,4 +224,32 @@ class Verity(Storage):
         until(lambda: not self.files(), PATIENCE, "sealed layers are removed")
 
 
-CASES = (ProjectQuota, Verity)
+class SplitRoot(Storage):
+    """Writable layers on a file system of their own, which counts them."""
+
+    root = pathlib.Path("/var/lib/corten-apart")
+
+    @classmethod
+    def mount(cls):
+        """The images stay on the node's own disk."""
+        inner, place = MOUNTED / "containers", cls.root / "containers"
+        for folder in (inner, place):
+            folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", inner, place], check=True)
+        cls.addClassCleanup(subprocess.run, ["umount", place], check=True)
+
+    def test_writable_layers_are_told_apart_from_images(self):
+        pod = Pod(self.runtime, "apart", {})
+        self.addCleanup(pod.remove)
+        folder = self.root / "containers" / pod.container
+        pod.inside("sh", "-c", "dd if=/dev/zero of=/big bs=1M count=7 2>/dev/null; sync")
+        wanted = counted(project_of(folder / "upper"))
+        self.assertGreater(wanted[0], 7 * MB)
+        status = json.loads(self.runtime.crictl("imagefsinfo", "-o", "json"))["status"]
+        (images,), (containers,) = status["imageFilesystems"], status["containerFilesystems"]
+        self.assertEqual(tuple(int(containers[name]["value"]) for name in ("usedBytes", "inodesUsed")), wanted)
+        self.assertEqual(pathlib.Path(containers["fsId"]["mountpoint"]), self.root / "containers")
+        self.assertTrue(pathlib.Path(images["fsId"]["mountpoint"]).is_relative_to(self.root))
+
+
+CASES = (ProjectQuota, Verity, SplitRoot)
