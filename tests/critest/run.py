@@ -48,7 +48,8 @@ def main() -> int:
 
 
 def validate(runtime: Runtime, images: pathlib.Path, options: argparse.Namespace) -> None:
-    """Runs the suite, or those specs that `options.focus` matches, and records or shows what each of them did."""
+    """Runs the suite, or those specs that `options.focus` matches, and records or shows what each of them did.
+    A name's end, `options.suffix`, tells runs apart."""
     suite = patched(images)
     focus = [options.focus] if options.focus else []
     specs = report.read(run_suite(runtime, suite, options.parallel, Run("critest", focus, [])))
@@ -64,8 +65,8 @@ def validate(runtime: Runtime, images: pathlib.Path, options: argparse.Namespace
         return
     listed = expectations.read(TESTS / "critest" / f"expected.{runtime.name}")
     known = {text: entry for text, entry in listed.items() if re.search(options.focus, text)}
-    for verdict in expectations.judge(chosen, known):
-        record(*verdict)
+    for status, name, *reason in expectations.judge(chosen, known):
+        record(status, name + options.suffix, *reason)
 
 
 def arguments() -> argparse.Namespace:
@@ -74,6 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--focus", default="")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="so many processes of the suite at once")
+    parser.set_defaults(suffix="")
     return parser.parse_args()
 
 

@@ -25,7 +25,6 @@ ROOT = pathlib.Path("/sys/fs/cgroup")
 DROP_IN = pathlib.Path("/etc/corten/corten.toml.d/50-driver.toml")
 SLICE = "lane-besteffort-pod0a_1b.slice"
 SLICE_PATH = f"lane.slice/lane-besteffort.slice/{SLICE}"
-CORTEN = pathlib.Path(shutil.which("corten") or "/usr/local/bin/corten")
 UNIFIED = (ROOT / "cgroup.controllers").exists()
 HIERARCHIES = [ROOT] if UNIFIED else sorted(path for path in ROOT.iterdir() if path.is_mount() and not path.is_symlink())
 # What a limit of the CPU's time and one of the memory are called, and where.
@@ -41,6 +40,13 @@ def set_driver(runtime: InstalledCorten, driver: str) -> None:
     DROP_IN.write_text(f'[cgroup]\ndriver = "{driver}"\n')
     runtime.service.restart()
     until(runtime.ready, SERVED, "the daemon is ready")
+
+
+def program() -> pathlib.Path:
+    """The daemon's, once it is installed."""
+    found = shutil.which("corten")
+    assert found, "corten is not in PATH"
+    return pathlib.Path(found)
 
 
 class Pod:
@@ -143,7 +149,7 @@ class Scopes(unittest.TestCase):
     LIMITS = ["50000", str(64 << 20)]
 
     def test_a_the_driver_is_told_to_the_kubelet(self):
-        told = subprocess.check_output([CORTEN, "status", "--output", "json"], text=True)
+        told = subprocess.check_output([program(), "status", "--output", "json"], text=True)
         self.assertEqual(json.loads(told)["cgroup"]["driver"], "systemd")
         self.assertIn("SYSTEMD", self.runtime.crictl("runtime-config"))
 
@@ -316,7 +322,7 @@ class Scopes(unittest.TestCase):
 
     def test_p_a_kill_at_each_point_leaves_nothing(self):
         """Where the programs have failpoints."""
-        if b"systemd_scope/held" not in CORTEN.read_bytes():
+        if b"systemd_scope/held" not in program().read_bytes():
             self.skipTest("the programs have no failpoints: CORTEN_PREBUILT=FOLDER of a build with them plays this")
         points = ("run_pod_sandbox/recorded", "run_pod_sandbox/pinned", "systemd_scope/started", "systemd_scope/held",
                   "run_pod_sandbox/networked", "run_pod_sandbox/files-written", "run_pod_sandbox/ready-recorded",

@@ -12,7 +12,7 @@ import sys
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 # Its own folder first: the VM has cases, too.
-sys.path[:0] = [str(TESTS / "scopes"), str(TESTS / "lib"), str(TESTS / "vm")]
+sys.path[:0] = [str(TESTS / "scopes"), str(TESTS / "lib"), str(TESTS / "vm"), str(TESTS / "package")]
 import cases  # noqa: E402
 import leftovers  # noqa: E402
 import registry  # noqa: E402

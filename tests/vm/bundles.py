@@ -4,10 +4,12 @@ Invariant: nothing of Corten but the shim has a part in it; the machine's daemon
 """
 
 import os
+import pathlib
 import subprocess
 
-from installed import PAYLOAD, PLACES
+from installed import SHIM
 
+PAYLOAD = pathlib.Path("/tests")
 PROGRAMS = PAYLOAD / "bin"
 # Debian's crun; runc as the tests have built it, which is most of the time. Each with the list of what it may do otherwise.
 PEERS = (("crun", "differences.crun", "crun"), ("runc", "differences", str(PROGRAMS / "runc")))
@@ -24,5 +26,5 @@ def run(options: list[str], peers: tuple = PEERS) -> None:
     for peer in peers:
         command += ["--peer", *peer]
     # /tmp has no devices here, which would hide how they are made.
-    environment = {**os.environ, "CORTEN_SHIM": PLACES["bin/corten-shim"], "TMPDIR": "/var/tmp"}
+    environment = {**os.environ, "CORTEN_SHIM": SHIM, "TMPDIR": "/var/tmp"}
     subprocess.run([*command, *options], env=environment, check=True)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm")]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm"), str(TESTS / "package")]
 from machine import Machine, MachineEnded  # noqa: E402
 from results import record  # noqa: E402
 from run import distribution, strip  # noqa: E402

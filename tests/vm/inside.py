@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What runs in the machine: the lane's own cases, then the CRI validation suite, with AppArmor and cgroup v2, then the
-oracle's bundles.
+oracle's bundles, and at last the package's upgrade, removal and purge while containers run.
 
-Usage: vm/inside.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--only SUBSTRING] [--show]
+Usage: vm/inside.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--driver DRIVER] [--only SUBSTRING] [--show]
 Without an option the suite is run in its short form: the specs whose outcome can depend on such a node (SHORT), and of
 the bundles a part. `--bundles` runs some of the bundles and nothing else, `--focus` and `--no-suite` none of them.
 """
@@ -14,12 +14,14 @@ import sys
 import tempfile
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm"), str(TESTS / "critest")]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm"), str(TESTS / "critest"), str(TESTS / "package"), str(TESTS)]
 os.environ["CORTEN_NODE"] = tempfile.mkdtemp(prefix="lane-")
 import bundles  # noqa: E402
 import cases  # noqa: E402
 import leftovers  # noqa: E402
+import life  # noqa: E402
 import registry  # noqa: E402
+import scopes.cases as scopes  # noqa: E402
 import storage  # noqa: E402
 from installed import InstalledCorten, UNIT, journal, systemctl  # noqa: E402
 from recorder import run_cases  # noqa: E402
@@ -28,6 +30,8 @@ from service import log_folder  # noqa: E402
 # critest's own program, by its file's name: there is a run.py in each folder of a tier.
 from importlib.util import module_from_spec, spec_from_file_location  # noqa: E402
 
+# What the suite's pods are in, under the systemd driver.
+SUITES_SLICE = "test.slice"
 SHORT = r"AppArmor|Security Context|OOM|Container runtime should support (basic|adding|mount)|PodSandbox"
 
 
@@ -36,12 +40,15 @@ def main() -> int:
     keep_a_quota()
     images = pathlib.Path(os.environ["CORTEN_IMAGES"])
     registry.start(images)
-    runtime = InstalledCorten()
+    life.Life.before = leftovers.holdings()
+    life.Life.runtime = runtime = InstalledCorten()
     try:
         if options.bundles is None:
             validate_node(runtime, images, options)
         runtime.stop()
         run_bundles(options)
+        if options.bundles is None:
+            live(runtime, options)
     finally:
         write_logs()
     return 0
@@ -55,14 +62,36 @@ def keep_a_quota() -> None:
 
 def validate_node(runtime: InstalledCorten, images: pathlib.Path, options: argparse.Namespace) -> None:
     """What is asked of the daemon, and that nothing of it is left."""
-    leftovers.warm_up(runtime)
+    # Each driver leaves a cgroup of Corten's own behind its first pod.
+    for driver in ("systemd", "cgroupfs"):
+        scopes.set_driver(runtime, driver)
+        leftovers.warm_up(runtime)
     before = leftovers.holdings(runtime.state_folders)
-    for case in (*cases.CASES, *storage.CASES):
+    for case in (*cases.CASES, *scopes.CASES, *storage.CASES):
         case.runtime = runtime
         run_cases(case, options.only)
-    if options.suite:
+    for driver in drivers(options):
+        scopes.set_driver(runtime, driver)
+        options.suffix = f" ({driver})"
         suite().validate(runtime, images, options)
+    scopes.drop_slice(SUITES_SLICE)
     leftovers.check("the lane's pods", before, runtime.state_folders)
+
+
+def drivers(options: argparse.Namespace) -> list[str]:
+    """Those that the suite is run with; "auto" is systemd's here."""
+    if not options.suite:
+        return []
+    both = ["auto", "cgroupfs"]
+    return [options.driver] if options.driver else both[: 2 if options.focus == "" else 1]
+
+
+def live(runtime: InstalledCorten, options: argparse.Namespace) -> None:
+    """The package's life, as it is configured by itself."""
+    scopes.DROP_IN.unlink()
+    scopes.DROP_IN.parent.rmdir()
+    runtime.service.start()
+    run_cases(life.Life, options.only)
 
 
 def run_bundles(options: argparse.Namespace) -> None:
@@ -82,6 +111,7 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--focus")
     which.add_argument("--no-suite", dest="suite", action="store_false")
     which.add_argument("--bundles", metavar="REGEX")
+    parser.add_argument("--driver", choices=("auto", "cgroupfs", "systemd"), help="the cgroup driver of the suite; --full: both")
     parser.add_argument("--only", default="")
     parser.add_argument("--show", action="store_true")
     parser.set_defaults(focus=SHORT, parallel=1)

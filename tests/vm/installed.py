@@ -1,21 +1,13 @@
-"""Corten as an operator installs it: its own files in the places of deploy/, run by systemd."""
+"""Corten as an operator installs it: its Debian package, run by systemd."""
 
 import json
-import pathlib
-import shutil
 import subprocess
 
+import life
 from runtimes import Corten
 
-PAYLOAD = pathlib.Path("/tests")
 UNIT = "corten.service"
-PLACES = {
-    "bin/corten": "/usr/local/bin/corten",
-    "bin/corten-shim": "/usr/local/libexec/corten/corten-shim",
-    "deploy/corten.toml": "/etc/corten/corten.toml",
-    "deploy/10-corten.conflist": "/etc/cni/net.d/10-corten.conflist",
-    "deploy/corten.service": "/etc/systemd/system/corten.service",
-}
+SHIM = "/usr/libexec/corten/corten-shim"
 
 
 class Unit:
@@ -23,8 +15,6 @@ class Unit:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        systemctl("daemon-reload")
-        systemctl("enable", "--quiet", "--now", name)
 
     @property
     def pid(self) -> int:
@@ -58,10 +48,19 @@ class InstalledCorten(Corten):
     """Corten as the machine's own service."""
 
     def install(self) -> Unit:
-        for source, target in PLACES.items():
-            pathlib.Path(target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PAYLOAD / source, target)
+        """The package enables and starts it; the pods' network is chosen by the operator."""
+        life.dpkg("--install", life.package("one"))
+        subprocess.run(["install", "-Dm", "0644", "-t", life.CONFLIST.parent, life.EXAMPLE], check=True)
         return Unit(UNIT)
+
+    def inspect(self, container: str) -> dict:
+        return json.loads(self.crictl("inspect", container))
+
+    def start_after_install(self) -> None:
+        """The package does."""
+
+    def stop_before_removal(self) -> None:
+        """The package does."""
 
     def status(self) -> dict:
         """What the command line says of the daemon and its node."""

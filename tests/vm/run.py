@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Boots a node like most production nodes in emulation, and runs this lane's tests in it.
 
-Usage: vm/run.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--only SUBSTRING] [--show]
+Usage: vm/run.py [--full | --focus PATTERN | --no-suite | --bundles REGEX] [--driver DRIVER] [--only SUBSTRING] [--show]
 
-The node is Debian 13: systemd is PID 1, cgroup v2 only, AppArmor on. Corten is installed in it as an operator would.
+The node is Debian 13: systemd is PID 1, cgroup v2 only, AppArmor on. Corten is installed in it as an operator would, by its package.
 Inside, `inside.py` does the work; here the disks are made, and what the node says is passed on.
 """
 
@@ -19,14 +19,14 @@ import tempfile
 import time
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm")]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "vm"), str(TESTS / "package")]
 from machine import Machine, MachineEnded  # noqa: E402
 from results import record  # noqa: E402
 from service import log_folder  # noqa: E402
 from storage import make_disk  # noqa: E402
 
-# From power on to the end of the command.
-PATIENCE = 60 * 60
+# From power on to the end of the command, in its long form.
+PATIENCE = 150 * 60
 # What the tests in the node recorded: not named as this tier's own file, beside which it is unpacked.
 RECORDED = "recorded"
 
@@ -61,16 +61,16 @@ def assemble(folder: pathlib.Path, words: list[str]) -> None:
     """All that the node is given: Corten and what installs it, the suites, their images, and what to run."""
     folder.mkdir()
     shutil.copytree(TESTS, folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(TESTS.parent / "deploy", folder / "deploy")
+    shutil.copytree(os.environ["CORTEN_PACKAGES"], folder / "packages")
     shutil.copytree(os.environ["CORTEN_IMAGES"], folder / "images")
     (folder / "bin").mkdir()
-    for program in (*distribution(), *map(found, ("critest", "crictl", "runc"))):
+    for program in map(found, ("critest", "crictl", "runc")):
         strip(program, folder / "bin" / program.name)
     strip(pathlib.Path(os.environ["ORACLE_RUNTIME"]), folder / "bin" / "oci-runtime")
     strip(pathlib.Path(os.environ["ORACLE_PROBE"]), folder / "bin" / "probe")
     start = folder / "run"
     start.write_text(
-        "#!/bin/sh\nexport PATH=/tests/bin:$PATH CORTEN_IMAGES=/tests/images PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8\n"
+        "#!/bin/sh\nexport PATH=/tests/bin:$PATH CORTEN_IMAGES=/tests/images CORTEN_PACKAGES=/tests/packages PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8\n"
         f"export CORTEN_TIER_LOGS=/lane/out CORTEN_RESULTS=/lane/out/{RECORDED}\n"
         f"exec python3 -u /tests/tests/vm/inside.py {shlex.join(words)}\n"
     )
