@@ -47,18 +47,19 @@ class Layer:
                 self.directory(inside)
             links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
             for name in sorted(files + links):
-                self._copy(os.path.join(folder, name), os.path.normpath(os.path.join(inside, name)))
+                self.copy(os.path.join(folder, name), os.path.normpath(os.path.join(inside, name)))
+
+    def copy(self, host_path: str, name: str) -> None:
+        """Adds one of the host's files or links as it is."""
+        if os.path.islink(host_path):
+            self.symlink(name, os.readlink(host_path))
+        elif os.path.isfile(host_path):
+            self.program(name, host_path, os.stat(host_path).st_mode & 0o7777)
 
     def done(self, level: int = 6) -> "Blob":
         self._tar.close()
         raw = self._bytes.getvalue()
         return Blob(digest(raw), gzip.compress(raw, level, mtime=0))
-
-    def _copy(self, host_path: str, name: str) -> None:
-        if os.path.islink(host_path):
-            self.symlink(name, os.readlink(host_path))
-        elif os.path.isfile(host_path):
-            self.program(name, host_path, os.stat(host_path).st_mode & 0o7777)
 
     def _add(self, name: str, kind: bytes, mode: int, content: bytes = b"", target: str = "") -> None:
         name = name.strip("/")

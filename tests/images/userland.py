@@ -1,5 +1,6 @@
 """The layers that the test images are made of."""
 
+import glob
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ nogroup:x:65534:
 """
 FOLDERS = {"tmp": 0o1777, "var/run": 0o755, "var/log": 0o755, "root": 0o700, "home": 0o755,
            "proc": 0o555, "sys": 0o555, "dev": 0o755}
+IPTABLES = "/usr/sbin/xtables-nft-multi"
 NGINX_CONF = """user root;
 pid /var/run/nginx.pid;
 worker_processes 1;
@@ -74,6 +76,22 @@ def nginx(work: str, port: int) -> Blob:
     layer.file("usr/share/nginx/html/index.html", b"<html><body>welcome</body></html>\n")
     layer.directory("var/lib/nginx")
     layer.directory("var/log/nginx")
+    return layer.done()
+
+
+def iptables() -> Blob:
+    """Debian's iptables for nf_tables under each of its names, with its plugins and the libraries of all of them:
+    without libm the plugin for Services with several endpoints is not found."""
+    layer = Layer()
+    plugins = sorted(glob.glob("/usr/lib/*/xtables/*.so"))
+    needed = {library for path in [IPTABLES, *plugins] for library in _libraries(path)}
+    for path in [IPTABLES, *sorted(needed)]:
+        layer.program(path, path)
+    for path in plugins:
+        layer.copy(path, path)
+    for family in ("iptables", "ip6tables"):
+        for action in ("", "-save", "-restore"):
+            layer.symlink(f"usr/sbin/{family}{action}", IPTABLES)
     return layer.done()
 
 
