@@ -49,7 +49,7 @@ def main() -> int:
     leftovers.warm_up(runtime)
     kubelet = Kubelet(runtime.endpoint)
     before = leftovers.holdings(runtime.state_folders)
-    before["cgroup"] |= kubelet_cgroups()
+    before["cgroup"] |= leftovers.kubelet_cgroups()
     OnKubelet.kubelet, OnKubelet.runtime = kubelet, runtime
     killer = OnKubelet.killer = Killer(runtime, options.kill_daemon) if options.kill_daemon else None
     run(runtime, options.only)
@@ -86,12 +86,6 @@ def clear(kubelet: Kubelet, runtime: Runtime) -> None:
         record("fail", "all pods go when their manifests are taken away", str(late))
     else:
         record("pass", "all pods go when their manifests are taken away")
-
-
-def kubelet_cgroups() -> set[str]:
-    """The kubelet's own parents of all pods; it makes some of them with the first pod."""
-    roots = ["/sys/fs/cgroup", *(str(path) for path in pathlib.Path("/sys/fs/cgroup").iterdir() if path.is_dir())]
-    return {root + parent for root in roots for parent in ("/kubepods", "/kubepods/burstable", "/kubepods/besteffort")}
 
 
 if __name__ == "__main__":

@@ -81,6 +81,12 @@ def warm_up(runtime: Runtime) -> None:
         runtime.crictl("rmp", sandbox)
 
 
+def kubelet_cgroups() -> set[str]:
+    """The kubelet's own parents of all pods; it makes some of them with the first pod."""
+    roots = ["/sys/fs/cgroup", *(str(path) for path in pathlib.Path("/sys/fs/cgroup").iterdir() if path.is_dir())]
+    return {root + parent for root in roots for parent in ("/kubepods", "/kubepods/burstable", "/kubepods/besteffort")}
+
+
 def _more(before: Holdings, now: Holdings) -> list[str]:
     return [f"{kind} {one}" for kind in now for one in sorted(now[kind] - before[kind])]
 

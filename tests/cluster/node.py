@@ -1,0 +1,147 @@
+"""A Kubernetes node as kubeadm makes it on a runtime: init, the kubelet beside it, kubectl, reset."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import string
+import subprocess
+import time
+
+from runtimes import POD_SUBNET, Runtime
+from service import Service
+from wait import until
+
+HERE = pathlib.Path(__file__).resolve().parent
+ADMIN = pathlib.Path("/etc/kubernetes/admin.conf")
+CONFIG = pathlib.Path("/var/lib/kubelet/config.yaml")
+FLAGS = pathlib.Path("/var/lib/kubelet/kubeadm-flags.env")
+# Where those who use them put Corten's drop-ins for the kubelet, and kubeadm's flags say so.
+DROP_INS = pathlib.Path("/etc/kubernetes/kubelet.conf.d")
+DEPLOYED = pathlib.Path(os.environ["CORTEN_CHECKOUT"], "deploy", "kubelet.conf.d")
+NODE = "node1"
+# What a host of the tests cannot offer: it has no init system to start a kubelet, and cgroups of version 1.
+KNOWN = "SystemVerification,Swap,Service-kubelet"
+PATIENCE = 600
+CALLS = re.compile(r'^kubelet_runtime_operations_duration_seconds_sum\{operation_type="(\w+)"\} (\S+)$', re.MULTILINE)
+CHANGES = {f"{verb}_{what}" for verb in ("run", "stop", "remove") for what in ("podsandbox", "container")} | {
+    "create_container", "start_container", "pull_image"}
+
+
+class Failed(AssertionError):
+    """A command ended with another status than 0."""
+
+
+class Node:
+    """One node with its control plane. Nothing runs before `init`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.address = os.environ["CORTEN_NODE_IP"]
+        self.kubelet: Service | None = None
+
+    def init(self) -> tuple[float, float]:
+        """kubeadm init: after how many seconds it had looked at the node and pulled its images, and had ended."""
+        config = self._config()
+        self._put_drop_ins()
+        started = time.monotonic()
+        kubeadm = Service("kubeadm", ["kubeadm", "init", "--config", config, "--skip-token-print",
+                                      f"--ignore-preflight-errors={KNOWN}"])
+        until(lambda: self._goes_on(kubeadm), PATIENCE, "kubeadm init has its images")
+        pulled = time.monotonic() - started
+        until(lambda: self._kept_running(kubeadm), PATIENCE, "kubeadm init ends")
+        if kubeadm.ended(1) != 0:
+            raise SystemExit(f"kubeadm init failed:\n{kubeadm.tail(60)}")
+        return pulled, time.monotonic() - started
+
+    def _config(self) -> pathlib.Path:
+        text = string.Template((HERE / "kubeadm.yaml").read_text())
+        path = pathlib.Path(os.environ["CORTEN_NODE"], "kubeadm.yaml")
+        path.write_text(text.substitute(address=self.address, endpoint=self.runtime.endpoint, pods=POD_SUBNET,
+                                        drop_ins=DROP_INS))
+        return path
+
+    def _put_drop_ins(self) -> None:
+        """Those that come with the runtime: the kubelet knows the peer's containers without."""
+        DROP_INS.mkdir()
+        if self.runtime.name == "corten":
+            shutil.copytree(DEPLOYED, DROP_INS, dirs_exist_ok=True)
+
+    @staticmethod
+    def _goes_on(kubeadm: Service) -> bool:
+        """Has kubeadm come to what follows its look at the node and the pull of its images?"""
+        return "[certs]" in kubeadm.tail() or not kubeadm.running()
+
+    def _kept_running(self, kubeadm: Service) -> bool:
+        """Has kubeadm ended? Meanwhile the kubelet is started, again and again, as its unit would be."""
+        if CONFIG.exists() and FLAGS.exists() and not (self.kubelet and self.kubelet.running()):
+            self.start_kubelet()
+        return not kubeadm.running()
+
+    def start_kubelet(self) -> None:
+        """With the flags of kubeadm's drop-in for systemd."""
+        if self.kubelet is not None:
+            self.kubelet.restart()
+            return
+        flags = FLAGS.read_text().strip().partition("=")[2].strip('"').split()
+        self.kubelet = Service("kubelet", [
+            "kubelet", "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf",
+            "--kubeconfig=/etc/kubernetes/kubelet.conf", f"--config={CONFIG}", *flags, "--v=2",
+        ])
+
+    def restart_kubelet(self) -> None:
+        self.kubelet.stop()
+        self.kubelet.restart()
+
+    def reset(self) -> str:
+        """kubeadm reset, as one would do it on a host: the kubelet is stopped first. What it said."""
+        self.kubelet.stop()
+        return run(["kubeadm", "reset", "--force", f"--cri-socket={self.runtime.endpoint}"])
+
+    def kubectl(self, *words: str, given: str = "", seconds: float = PATIENCE) -> str:
+        return run(["kubectl", f"--kubeconfig={ADMIN}", *words], given, seconds)
+
+    def get(self, *words: str) -> dict:
+        """One object, or a list of them, as kubectl gives it."""
+        return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+    def apply(self, manifest: str) -> None:
+        self.kubectl("apply", "-f", str(HERE / "manifests" / manifest))
+
+    def roll_out(self, namespace: str, what: str) -> None:
+        self.kubectl("-n", namespace, "rollout", "status", what, f"--timeout={PATIENCE}s")
+
+    def waited_for_runtime(self) -> float:
+        """How many seconds the kubelet has waited in all for the runtime to make, start, stop or remove something.
+
+        As the kubelet counts it itself, since it was started: calls at the same time count each.
+        """
+        lines = CALLS.findall(self.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics"))
+        return sum(float(seconds) for operation, seconds in lines if operation in CHANGES)
+
+    def dns_runs(self) -> bool:
+        """Its readiness comes with a probe every 10 s, whenever it began to run."""
+        pods = self.get("pods", "-n", "kube-system", "-l", "k8s-app=kube-dns")["items"]
+        return bool(pods) and all(pod["status"]["phase"] == "Running" for pod in pods)
+
+    def is_ready(self) -> bool:
+        conditions = self.get("node", NODE)["status"]["conditions"]
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def cover_programs() -> None:
+    """An overlay over the host's /usr: the control plane's pods mount folders of it, and what is not there is made."""
+    folder = pathlib.Path(os.environ["CORTEN_NODE"], "cover-usr")
+    upper, work = folder / "upper", folder / "work"
+    upper.mkdir(parents=True)
+    work.mkdir()
+    run(["mount", "-t", "overlay", "-o", f"lowerdir=/usr,upperdir={upper},workdir={work}", "overlay", "/usr"])
+
+
+def run(command: list[str], given: str = "", seconds: float = PATIENCE) -> str:
+    """What a command says; Failed with its words and its status where that is not 0."""
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=seconds)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(command)}: status {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return done.stdout

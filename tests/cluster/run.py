@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Makes a whole Kubernetes node with kubeadm on a runtime, inside a node of the tests, uses it, and resets it.
+
+Usage: cluster/run.py [--runtime corten|containerd] [--only SUBSTRING | --times]
+`--times` makes, times and resets the cluster, without a case in between.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+import time
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "cluster")]
+import leftovers  # noqa: E402
+import pods  # noqa: E402
+import registry  # noqa: E402
+import restarts  # noqa: E402
+import sessions  # noqa: E402
+import upkeep  # noqa: E402
+import workloads  # noqa: E402
+from figures import Figures, table  # noqa: E402
+from node import Failed, Node, cover_programs  # noqa: E402
+from on_cluster import OnCluster  # noqa: E402
+from recorder import run_cases  # noqa: E402
+from results import record  # noqa: E402
+from runtimes import RUNTIMES  # noqa: E402
+from wait import Late, until  # noqa: E402
+
+# In the order of their cases: what was drained is empty of the pods that the rooms before look at.
+ROOMS = (pods, sessions, workloads, restarts, upkeep)
+MANIFESTS = ("metrics-server.yaml", workloads.MANIFEST, pods.MANIFEST)
+# What kubeadm makes and resets.
+FOLDERS = ("/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/etcd", "/var/lib/kubelet")
+# The kubelet makes a cgroup for each pod, and it is stopped when kubeadm resets the node.
+POD_CGROUP = re.compile(r"/kubepods(/burstable|/besteffort)?/pod[0-9a-f-]+$")
+PATIENCE = 300
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runtime", choices=RUNTIMES, default="corten")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--times", action="store_true")
+    options = parser.parse_args()
+    cover_programs()
+    registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
+    runtime = RUNTIMES[options.runtime]()
+    leftovers.warm_up(runtime)
+    folders = (*runtime.state_folders, *FOLDERS)
+    before = leftovers.holdings(folders)
+    before["cgroup"] |= leftovers.kubelet_cgroups()
+    node = OnCluster.node = Node(runtime)
+    figures = Figures(options.runtime, node.waited_for_runtime)
+    begin(node, figures)
+    if not options.times:
+        use(node, figures, options.only)
+    end(node, figures)
+    before["cgroup"] |= {path for path in leftovers.holdings()["cgroup"] if POD_CGROUP.search(path)}
+    leftovers.check("the cluster after kubeadm reset", before, folders)
+    runtime.stop()
+    figures.keep()
+    print(table(), flush=True)
+    return 0
+
+
+def begin(node: Node, figures: Figures) -> None:
+    """From nothing to a cluster that resolves names, and a namespace that comes and goes in it."""
+    started = time.monotonic()
+    pulled, seconds = node.init()
+    figures.add("kubeadm init: until its images are there", pulled)
+    figures.add("kubeadm init", seconds)
+    until(node.is_ready, PATIENCE, "the node is ready")
+    figures.add("node ready, from the beginning of kubeadm init", time.monotonic() - started)
+    node.roll_out("kube-system", "ds/kube-proxy")
+    until(node.dns_runs, PATIENCE, "CoreDNS runs")
+    figures.add("CoreDNS running, from the beginning of kubeadm init", time.monotonic() - started)
+    node.roll_out("kube-system", "deploy/coredns")
+    figures.add("CoreDNS ready, from the beginning of kubeadm init", time.monotonic() - started)
+    figures.add("CoreDNS ready: calls of the runtime, added up", node.waited_for_runtime())
+    with figures.timed_with_calls("12 pods of a Deployment available"):
+        node.apply("twelve.yaml")
+        node.roll_out("twelve", "deploy/twelve")
+    with figures.timed_with_calls("namespace with 12 pods deleted"):
+        node.kubectl("delete", "namespace", "twelve")
+
+
+def use(node: Node, figures: Figures, only: str) -> None:
+    """All cases, and the end of what they have made."""
+    for manifest in MANIFESTS:
+        node.apply(manifest)
+    for room in ROOMS:
+        for case in room.CASES:
+            run_cases(case, only)
+    try:
+        with figures.timed_with_calls("namespaces of the cases deleted"):
+            node.kubectl("delete", "namespace", "work", "pods")
+    except Failed as error:
+        record("fail", "the namespaces of the cases are deleted", str(error))
+
+
+def end(node: Node, figures: Figures) -> None:
+    """The whole cluster is taken back."""
+    name = "kubeadm reset ends, and the runtime has no sandbox"
+    try:
+        with figures.timed("kubeadm reset"):
+            print(node.reset(), flush=True)
+        until(lambda: not node.runtime.crictl("pods", "-q").split(), PATIENCE, "the runtime has no sandbox")
+    except (Failed, Late) as error:
+        record("fail", name, str(error))
+    else:
+        record("pass", name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
