@@ -4,6 +4,7 @@
 //! such type goes further in. Nothing is decided here.
 
 mod deadline;
+mod followed;
 pub mod health;
 mod image_service;
 mod parts;

@@ -3,6 +3,7 @@
 //! Invariant: nothing is decided here. What this build does not have answers Unimplemented and
 //! says what is missing.
 
+use super::followed::{Events, events};
 use super::parts::{Parts, in_parts};
 use super::request::check::{id, refuse, required, texts};
 use super::request::node::pod_cidr;
@@ -439,15 +440,13 @@ impl v1::runtime_service_server::RuntimeService for Runtime {
         Err(missing("checkpoints of pods, so there is none to restore"))
     }
 
-    type GetContainerEventsStream = Parts<v1::ContainerEventResponse>;
+    type GetContainerEventsStream = Events;
 
     async fn get_container_events(
         &self,
         _: Request<v1::GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        Err(missing(
-            "stream of container events; lists and statuses are exact",
-        ))
+        Ok(Response::new(events(self.engine.follow_events())))
     }
 
     async fn list_metric_descriptors(

@@ -58,6 +58,7 @@ pub async fn engine(config: &Config, mut node: Node, metrics: &Metrics) -> Resul
         cgroups: Arc::new(cgroups),
         scopes: Arc::new(SystemdScopes::default()),
         health: metrics.health(),
+        events: metrics.events(),
         apparmor: apparmor::Profiles::default(),
         snapshots: Arc::new(Overlay::new(Arc::clone(&layers), projects)),
         images: images(config, layers, registry.clone())?,

@@ -100,6 +100,7 @@ impl Daemon {
         notify::tell(&[NotifyState::Stopping]);
         self.telling.metrics().set_ready(false);
         watchdog.abort();
+        self.built.engine.end_following();
         let _ = stop.send(());
         let time = self.live.get().streaming.drain;
         let sessions = async {

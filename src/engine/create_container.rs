@@ -234,7 +234,7 @@ impl Engine {
         let launched = shim?.create(order?).await?;
         crate::failpoint!("create_container/launched");
         cell.set_task(Some(launched.task));
-        let created = cell.change(|container| {
+        let created = self.objects.change_container(cell, |container| {
             container.state = ContainerState::Created;
             container.pid = launched.pid;
             container.start_time = launched.start_time;

@@ -35,8 +35,12 @@ pub async fn follow(engine: Arc<Engine>, mut events: mpsc::UnboundedReceiver<Tas
 
 fn take_in(engine: &Arc<Engine>, cell: Arc<ContainerCell>, kind: TaskEventKind) {
     match kind {
-        TaskEventKind::Exited { exit, seq } => {
-            exited(&cell, exit);
+        TaskEventKind::Exited {
+            exit,
+            started_at,
+            seq,
+        } => {
+            engine.exited(&cell, exit, started_at);
             acknowledge(&cell, seq);
         }
         TaskEventKind::OutOfMemory { seq } => {
@@ -63,12 +67,6 @@ fn holder_ended(engine: &Arc<Engine>, id: &SandboxId) {
     });
 }
 
-fn exited(cell: &ContainerCell, exit: Exit) {
-    let (code, reason) = (exit.code, exit.reason.clone());
-    let container = cell.change(|container| container.state = ContainerState::Exited(exit));
-    tracing::info!(container.id = %container.id, code, reason, "container has exited");
-}
-
 /// The answer is not waited for: the next piece of news may be urgent.
 fn acknowledge(cell: &ContainerCell, seq: u64) {
     if let Some(task) = cell.task() {
@@ -90,13 +88,23 @@ pub(super) fn shim_lost(engine: &Arc<Engine>, cell: Arc<ContainerCell>) {
 }
 
 impl Engine {
+    /// The news of an end may come before the answer to the start, so it says when that was.
+    fn exited(&self, cell: &ContainerCell, exit: Exit, started_at: i64) {
+        let (code, reason) = (exit.code, exit.reason.clone());
+        let container = self.objects.change_container(cell, |container| {
+            container.state = ContainerState::Exited(exit);
+            container.started_at = container.started_at.max(started_at);
+        });
+        tracing::info!(container.id = %container.id, code, reason, "container has exited");
+    }
+
     /// Ends a container whose shim has gone; one that has ended stays as it is.
     pub(super) async fn end_lost(&self, cell: &Arc<ContainerCell>) {
         let _alone = cell.last_rites.lock().await;
         let container = cell.record();
         if !container.has_exited() {
             let exit = self.exit_without_shim(&container).await;
-            exited(cell, exit);
+            self.exited(cell, exit, container.started_at);
         }
     }
 

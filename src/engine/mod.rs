@@ -24,6 +24,7 @@ mod exec_sync;
 mod export_image;
 mod fetch_layer;
 mod flights;
+mod follow_events;
 mod health;
 mod image_archive;
 mod image_fs_info;
@@ -33,6 +34,7 @@ mod image_policy;
 mod images;
 mod import_image;
 mod inspect_image;
+mod journal;
 mod keep_blobs;
 mod list;
 mod list_images;
@@ -70,6 +72,7 @@ pub use crate::registry::Route;
 pub use check_images::{CheckReport, Fault, Finding, FindingSink};
 pub use exec_sync::ExecOutput;
 pub use export_image::{ArchiveForm, Export, ExportStep};
+pub use follow_events::{ContainerEvent, Following};
 pub use image_fs_info::ImageFsInfo;
 pub use image_layers::ProgressSink;
 pub use image_policy::ImagePolicy;
@@ -84,7 +87,7 @@ pub use update_runtime_config::ConfTemplate;
 use crate::cgroup::{Cgroups, Scopes};
 use crate::error::{Context, Kind, Result};
 use crate::id::{ContainerId, SandboxId};
-use crate::metrics::HealthMetrics;
+use crate::metrics::{EventMetrics, HealthMetrics};
 use crate::model::container::Container;
 use crate::model::host::{CgroupDriver, HostFacts};
 use crate::model::pod_cgroup::PodCgroups;
@@ -128,6 +131,8 @@ pub struct Ports {
     pub scopes: Arc<dyn Scopes>,
     /// What is counted of checks of health.
     pub health: HealthMetrics,
+    /// What is counted of those who follow events.
+    pub events: EventMetrics,
 }
 
 /// What the use cases know of the node.
@@ -175,9 +180,9 @@ impl Engine {
         events: mpsc::UnboundedReceiver<TaskEvent>,
     ) -> Result<Arc<Self>> {
         let engine = Arc::new(Self {
+            objects: Objects::new(ports.events.clone()),
             ports,
             node,
-            objects: Objects::default(),
             sandbox_claims: Claims::default(),
             container_claims: Claims::default(),
             teardowns: Teardowns::default(),

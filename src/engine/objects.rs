@@ -1,11 +1,18 @@
 //! What exists, in memory: one cell an object.
 //!
 //! A cell's record is replaced whole, so whoever reads it holds a picture that does not change.
+//!
+//! Invariant: what follows of a change of state is entered in the journal before anything else changes its
+//! state, so who follows is told in the order in which lists have changed.
 
+use super::journal::{Entry, Journal, Page};
+use super::now;
 use super::stats::Layer;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, SandboxId};
+use crate::metrics::EventMetrics;
 use crate::model::container::{Container, ContainerState};
+use crate::model::event::{self, EventKind};
 use crate::model::health::Health;
 use crate::model::sandbox::{Sandbox, SandboxState};
 use crate::model::stats::CpuHistory;
@@ -168,15 +175,102 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// All cells.
-#[derive(Default)]
 pub struct Objects {
     sandboxes: RwLock<BTreeMap<String, Arc<SandboxCell>>>,
     containers: RwLock<BTreeMap<String, Arc<ContainerCell>>>,
+    journal: Journal,
 }
 
 impl Objects {
-    /// Enters a sandbox.
-    pub fn add_sandbox(&self, cell: Arc<SandboxCell>) {
+    /// None yet; those who follow what happens are counted.
+    pub fn new(metrics: EventMetrics) -> Self {
+        Self {
+            sandboxes: RwLock::default(),
+            containers: RwLock::default(),
+            journal: Journal::new(metrics, now()),
+        }
+    }
+
+    /// What happened, for those who follow it.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Enters a sandbox, of whom others know this state, or who is new to them: `Creating`.
+    pub fn announce_sandbox(&self, cell: Arc<SandboxCell>, known: SandboxState) {
+        let mut page = self.journal.open();
+        let sandbox = cell.record();
+        self.add_sandbox(cell);
+        for kind in event::of_sandbox(known, sandbox.state) {
+            self.enter(&mut page, *kind, sandbox.id.as_str(), &sandbox);
+        }
+    }
+
+    /// Changes a sandbox's record, and gives the new one.
+    pub fn change_sandbox(
+        &self,
+        cell: &SandboxCell,
+        change: impl FnOnce(&mut Sandbox),
+    ) -> Arc<Sandbox> {
+        let mut page = self.journal.open();
+        let before = cell.record().state;
+        let after = cell.change(change);
+        for kind in event::of_sandbox(before, after.state) {
+            self.enter(&mut page, *kind, after.id.as_str(), &after);
+        }
+        after
+    }
+
+    /// Changes a container's record, and gives the new one.
+    pub fn change_container(
+        &self,
+        cell: &ContainerCell,
+        change: impl FnOnce(&mut Container),
+    ) -> Arc<Container> {
+        let mut page = self.journal.open();
+        let before = cell.record();
+        let after = cell.change(change);
+        for kind in event::of_container(&before, &after) {
+            self.enter_container(&mut page, kind, &after);
+        }
+        after
+    }
+
+    fn enter_container(&self, page: &mut Page<'_>, kind: EventKind, container: &Container) {
+        // A container without a sandbox is being undone.
+        if let Ok(Some(sandbox)) = self.sandbox(container.sandbox_id.as_str()) {
+            self.enter(page, kind, container.id.as_str(), &sandbox.record());
+        }
+    }
+
+    fn enter(&self, page: &mut Page<'_>, kind: EventKind, subject: &str, sandbox: &Arc<Sandbox>) {
+        // Taken before anything is read: all that happened until then is told.
+        let now = now();
+        if !page.is_wanted(now) {
+            return;
+        }
+        let at = page.time(now);
+        let containers = page.is_followed();
+        page.enter(Entry {
+            kind,
+            subject: subject.to_owned(),
+            at,
+            sandbox: Arc::clone(sandbox),
+            containers: containers.then(|| self.told_containers_of(&sandbox.id)),
+        });
+    }
+
+    /// The containers of a sandbox that are not still being made, as they are now, the oldest first.
+    pub fn told_containers_of(&self, id: &SandboxId) -> Vec<Arc<Container>> {
+        let cells = self.containers_of(id);
+        let mut told: Vec<_> = cells.iter().map(|cell| cell.record()).collect();
+        told.retain(|container| container.state != ContainerState::Creating);
+        told.sort_by_key(|container| container.created_at);
+        told
+    }
+
+    /// Enters a sandbox, and tells nobody.
+    fn add_sandbox(&self, cell: Arc<SandboxCell>) {
         let id = cell.record().id.as_str().to_owned();
         self.sandboxes
             .write()
@@ -195,18 +289,30 @@ impl Objects {
 
     /// Strikes a sandbox out.
     pub fn remove_sandbox(&self, id: &SandboxId) {
-        self.sandboxes
+        let mut page = self.journal.open();
+        let removed = self
+            .sandboxes
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(id.as_str());
+        if let Some(cell) = removed {
+            self.enter(&mut page, EventKind::Deleted, id.as_str(), &cell.record());
+        }
     }
 
     /// Strikes a container out.
     pub fn remove_container(&self, id: &ContainerId) {
-        self.containers
+        let mut page = self.journal.open();
+        let removed = self
+            .containers
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(id.as_str());
+        let told = removed.map(|cell| cell.record());
+        // Nobody was told of one that was still being made.
+        if let Some(container) = told.filter(|one| one.state != ContainerState::Creating) {
+            self.enter_container(&mut page, EventKind::Deleted, &container);
+        }
     }
 
     /// The sandbox of this id, or of the only id that begins so.
@@ -293,7 +399,7 @@ mod tests {
 
     #[test]
     fn an_object_is_found_by_the_only_beginning() {
-        let objects = Objects::default();
+        let objects = Objects::new(EventMetrics::default());
         let cell = Arc::new(SandboxCell::new(a_sandbox("a")));
         let id = cell.record().id.clone();
         objects.add_sandbox(cell);

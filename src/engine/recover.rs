@@ -104,6 +104,7 @@ impl Engine {
             tokio::spawn(async move { engine.undo_sandbox(&sandbox, NETWORK_TAKES).await });
             return;
         }
+        let recorded = sandbox.state;
         if sandbox.boot_id != self.node.boot_id {
             // A boot ends namespaces; addresses live on in the plugins' files.
             sandbox.state = SandboxState::NotReady;
@@ -124,7 +125,7 @@ impl Engine {
         }
         let cell = SandboxCell::new(sandbox);
         cell.acknowledged.store(true, Ordering::Relaxed);
-        self.objects.add_sandbox(Arc::new(cell));
+        self.objects.announce_sandbox(Arc::new(cell), recorded);
     }
 
     /// Containers of sandboxes that cannot be read now: they run on, and keep their images.
@@ -192,13 +193,15 @@ impl Engine {
         }
         if container.boot_id != self.node.boot_id {
             let exit = self.exit_unseen(&container, EARLIER_BOOT).await;
-            cell.change(|container| container.state = ContainerState::Exited(exit));
+            self.objects.change_container(cell, |container| {
+                container.state = ContainerState::Exited(exit);
+            });
             return Ok(());
         }
         match self.ports.tasks.reconnect(&container.id).await? {
             Some(launched) => {
                 tracing::info!(container.id = %container.id, "a container's shim is found again");
-                take_up(cell, launched);
+                self.take_up(cell, launched);
                 // That it ran had not been written down.
                 if container.state == ContainerState::Created && cell.record().started_at > 0 {
                     self.save_container(cell.record()).await?;
@@ -208,19 +211,19 @@ impl Engine {
         }
         Ok(())
     }
-}
 
-/// The shim knows better than the record how far the container is.
-fn take_up(cell: &ContainerCell, launched: Launched) {
-    cell.change(|container| {
-        container.pid = launched.pid;
-        container.start_time = launched.start_time;
-        container.started_at = launched.started_at;
-        container.state = match launched.exit {
-            Some(exit) => ContainerState::Exited(exit),
-            None if launched.started_at > 0 => ContainerState::Running,
-            None => ContainerState::Created,
-        };
-    });
-    cell.set_task(Some(launched.task));
+    /// The shim knows better than the record how far the container is.
+    fn take_up(&self, cell: &ContainerCell, launched: Launched) {
+        self.objects.change_container(cell, |container| {
+            container.pid = launched.pid;
+            container.start_time = launched.start_time;
+            container.started_at = launched.started_at;
+            container.state = match launched.exit {
+                Some(exit) => ContainerState::Exited(exit),
+                None if launched.started_at > 0 => ContainerState::Running,
+                None => ContainerState::Created,
+            };
+        });
+        cell.set_task(Some(launched.task));
+    }
 }

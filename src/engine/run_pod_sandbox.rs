@@ -117,7 +117,8 @@ impl Engine {
                     "sandbox is ready"
                 );
                 let holder = built.namespaces.holder;
-                self.objects.add_sandbox(Arc::new(SandboxCell::new(built)));
+                self.objects
+                    .announce_sandbox(Arc::new(SandboxCell::new(built)), SandboxState::Creating);
                 // Only now: the news of its end finds the sandbox, and an end before this is seen here.
                 if holder.is_some_and(|holder| !self.ports.tasks.watch_holder(&id, holder)) {
                     self.objects.remove_sandbox(&id);

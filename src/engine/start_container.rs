@@ -51,7 +51,7 @@ impl Engine {
                 return Err(Error::from(error).during(format!("start container {name}")));
             }
         };
-        let running = cell.change(|container| {
+        let running = self.objects.change_container(cell, |container| {
             container.state = ContainerState::Running;
             container.started_at = started_at;
         });

@@ -58,7 +58,7 @@ impl Engine {
         if sandbox.state != SandboxState::Ready && sandbox.release >= release {
             return sandbox;
         }
-        let closed = cell.change(|sandbox| {
+        let closed = self.objects.change_sandbox(cell, |sandbox| {
             sandbox.state = SandboxState::NotReady;
             sandbox.release = sandbox.release.max(release);
         });

@@ -1,5 +1,6 @@
 //! The use cases over fakes: what is joined, what is undone, what is remembered.
 
+mod followed;
 mod healthchecks;
 mod image_volumes;
 mod info;
@@ -18,7 +19,7 @@ use crate::cgroup::fakes::{HostCgroups, SystemdScopes};
 use crate::content::Content;
 use crate::error::Kind;
 use crate::id::{ContainerId, Digest, ImageId, SandboxId};
-use crate::metrics::HealthMetrics;
+use crate::metrics::{EventMetrics, HealthMetrics};
 use crate::model::container::{
     ContainerConfig, ContainerFilter, ContainerMetadata, ContainerState, StateFilter,
 };
@@ -98,6 +99,7 @@ impl Bench {
             cgroups: Arc::clone(&cgroups) as _,
             scopes: Arc::clone(&scopes) as _,
             health: HealthMetrics::default(),
+            events: EventMetrics::default(),
             snapshots: Arc::new(Overlay::default()),
             images: images(dir.path()),
             apparmor: apparmor::Profiles::default(),

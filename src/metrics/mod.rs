@@ -6,11 +6,13 @@
 //! Invariant: nothing is asked of any other room when the figures are told.
 
 mod containers;
+mod events;
 mod health;
 mod server;
 mod streaming;
 
 pub use containers::ContainerMetrics;
+pub use events::EventMetrics;
 pub use health::{HealthMetrics, LiveHealth};
 pub use server::{listen, serve};
 pub use streaming::{Live, StreamingMetrics};
@@ -24,6 +26,7 @@ pub struct Metrics {
     streaming: StreamingMetrics,
     health: HealthMetrics,
     containers: ContainerMetrics,
+    events: EventMetrics,
     ready: AtomicBool,
 }
 
@@ -36,11 +39,14 @@ impl Default for Metrics {
         health.register(&mut registry);
         let containers = ContainerMetrics::default();
         containers.register(&mut registry);
+        let events = EventMetrics::default();
+        events.register(&mut registry);
         Self {
             registry,
             streaming,
             health,
             containers,
+            events,
             ready: AtomicBool::new(false),
         }
     }
@@ -63,6 +69,12 @@ impl Metrics {
     #[must_use]
     pub fn containers(&self) -> ContainerMetrics {
         self.containers.clone()
+    }
+
+    /// The part of who tells events.
+    #[must_use]
+    pub fn events(&self) -> EventMetrics {
+        self.events.clone()
     }
 
     /// Says whether the daemon takes calls.

@@ -8,6 +8,7 @@ pub mod cdi;
 pub mod cgroup_detail;
 pub mod container;
 pub mod credentials;
+pub mod event;
 pub mod health;
 pub mod hierarchies;
 pub mod host;

@@ -265,6 +265,7 @@ fn news(container: &ContainerId, event: &Event) -> TaskEvent {
     let kind = match &event.kind {
         EventKind::Exited(record) => TaskEventKind::Exited {
             exit: exit_of(record),
+            started_at: record.started_at,
             seq,
         },
         EventKind::OutOfMemory => TaskEventKind::OutOfMemory { seq },

@@ -427,8 +427,14 @@ impl Task for FakeTask {
                 message: String::new(),
                 finished_at: 2,
             };
-            self.tasks
-                .tell(&self.id, TaskEventKind::Exited { exit, seq: 1 });
+            self.tasks.tell(
+                &self.id,
+                TaskEventKind::Exited {
+                    exit,
+                    started_at: 0,
+                    seq: 1,
+                },
+            );
         }
         Ok(())
     }

@@ -290,6 +290,8 @@ pub enum TaskEventKind {
     Exited {
         /// How.
         exit: Exit,
+        /// When it was started, in nanoseconds since the epoch; 0: never.
+        started_at: i64,
         /// The event's number.
         seq: u64,
     },

@@ -38,6 +38,7 @@ mod cdi;
 mod creates;
 mod deep_images;
 mod ends;
+mod events;
 mod exec;
 mod exports;
 mod half_made;

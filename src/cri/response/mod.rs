@@ -4,6 +4,7 @@
 //! engine gave.
 
 pub mod container;
+pub mod events;
 pub mod image;
 pub mod metrics;
 pub mod node;
