@@ -83,7 +83,7 @@ fn container_id_fault(id: &str) -> Option<String> {
 }
 
 /// The kernel's rule (`dev_valid_name`) and libcni's.
-fn ifname_fault(name: &str) -> Option<String> {
+pub(crate) fn ifname_fault(name: &str) -> Option<String> {
     let bad = name.is_empty()
         || name.len() > 15
         || matches!(name, "." | "..")

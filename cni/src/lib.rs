@@ -1,5 +1,6 @@
 //! The client side of the Container Network Interface, specification 0.3.1 to 1.1.0: it knows
-//! networks, plugins and attachments, no pods.
+//! networks, plugins and attachments, no pods. Beside it, in [`bundled`], plugins of our own, which
+//! the client runs like any others.
 //!
 //! ```text
 //! directory ──dir──▶ NetworkList ──┐              ┌─ exec: one plugin, its deadline and its end
@@ -17,6 +18,7 @@
 //! every word of Kubernetes (the `K8S_POD_*` arguments are pairs like any others).
 
 mod args;
+pub mod bundled;
 mod cache;
 mod chain;
 mod client;

@@ -198,9 +198,27 @@ impl AddResult {
         self.ips.iter().filter(inside).map(|ip| ip.address)
     }
 
+    /// The lists of an answer as they are written in this version.
+    pub(crate) fn of(answer: crate::bundled::Answer, version: Version) -> Map<String, Value> {
+        let result = Self {
+            interfaces: answer.interfaces,
+            ips: answer.ips,
+            routes: answer.routes,
+            dns: answer.dns,
+            json: String::new(),
+        };
+        result.lists(version)
+    }
+
     fn written_in(&self, version: Version) -> Value {
-        let mut keys = Map::new();
+        let mut keys = self.lists(version);
         keys.insert("cniVersion".to_owned(), version.as_str().into());
+        keys.insert("dns".to_owned(), json!(self.dns));
+        Value::Object(keys)
+    }
+
+    fn lists(&self, version: Version) -> Map<String, Value> {
+        let mut keys = Map::new();
         keys.insert(
             "interfaces".to_owned(),
             list(&self.interfaces, |it| interface(it, version)),
@@ -210,8 +228,7 @@ impl AddResult {
             list(&self.ips, |it| ip_config(it, version)),
         );
         keys.insert("routes".to_owned(), list(&self.routes, |it| json!(it)));
-        keys.insert("dns".to_owned(), json!(self.dns));
-        Value::Object(keys)
+        keys
     }
 }
 
@@ -274,6 +291,45 @@ fn ip_config(it: &IpConfig, version: Version) -> Value {
 
 // === impl Cidr ===
 
+impl Cidr {
+    /// The address alone: 32 or 128 bits of it.
+    pub(crate) fn host(addr: IpAddr) -> Self {
+        let prefix = if addr.is_ipv4() { 32 } else { 128 };
+        Self { addr, prefix }
+    }
+
+    /// The network's mask.
+    pub(crate) fn mask(self) -> Vec<u8> {
+        let length: u8 = if self.addr.is_ipv4() { 4 } else { 16 };
+        let byte = |at: u8| {
+            let bits = self.prefix.saturating_sub(at * 8).min(8);
+            u8::MAX.checked_shl(u32::from(8 - bits)).unwrap_or(0)
+        };
+        (0..length).map(byte).collect()
+    }
+
+    /// Without its host bits.
+    pub(crate) fn masked(self) -> Self {
+        let kept = |shift: u32, bits: u128| bits.checked_shr(shift).map_or(0, |it| it << shift);
+        let addr = match self.addr {
+            IpAddr::V4(addr) => {
+                let shift = u32::from(32 - self.prefix);
+                IpAddr::from(((u64::from(addr.to_bits()) >> shift << shift) as u32).to_be_bytes())
+            }
+            IpAddr::V6(addr) => {
+                IpAddr::from(kept(u32::from(128 - self.prefix), addr.to_bits()).to_be_bytes())
+            }
+        };
+        Self { addr, ..self }
+    }
+
+    /// True for every address of the network.
+    pub(crate) fn contains(self, addr: IpAddr) -> bool {
+        let other = Self { addr, ..self };
+        addr.is_ipv4() == self.addr.is_ipv4() && other.masked().addr == self.masked().addr
+    }
+}
+
 impl FromStr for Cidr {
     /// A sentence.
     type Err = String;
@@ -319,7 +375,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> R
 }
 
 /// Go writes no address as `""` or `null`.
-fn address<'de, D: Deserializer<'de>>(d: D) -> Result<Option<IpAddr>, D::Error> {
+pub(crate) fn address<'de, D: Deserializer<'de>>(d: D) -> Result<Option<IpAddr>, D::Error> {
     let text: Option<String> = Option::deserialize(d)?;
     let given = text.filter(|text| !text.is_empty());
     given

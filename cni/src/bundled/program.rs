@@ -1,0 +1,118 @@
+//! The program's front: which plugin, which command, and what is printed.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::Kind;
+use super::call::{Call, Env, stdin};
+use super::fault::Outcome;
+use super::netns::Netns;
+use crate::error::PluginError;
+use crate::version::Version;
+
+/// Its argument before the name of a plugin.
+pub(crate) const VERB_PLUGIN: &str = "plugin";
+
+const USAGE: &str = "corten-cni: Corten's bundled CNI plugins
+usage: corten-cni plugin NAME    with the CNI_* variables and a configuration on stdin, as CNI has it
+       or by a link that has a plugin's name: bridge, host-local, loopback, portmap
+";
+
+/// Runs what is asked for by the program's name and arguments.
+pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let own = arguments.next().unwrap_or_default();
+    let name = Path::new(&own)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let words: Vec<String> = arguments
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let asked = match (Kind::of(&name), &words[..]) {
+        (Some(kind), _) => Some(kind),
+        (None, [verb, name]) if *verb == VERB_PLUGIN => Kind::of(name),
+        _ => None,
+    };
+    asked.map_or_else(usage, plugin)
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn plugin(kind: Kind) -> ExitCode {
+    if env::var_os("CNI_COMMAND").is_none_or(|value| value.is_empty()) {
+        let spoken = Version::ALL.map(Version::as_str).join(", ");
+        eprintln!(
+            "CNI plugin {} of Corten\nCNI protocol versions supported: {spoken}",
+            kind.name()
+        );
+        return ExitCode::SUCCESS;
+    }
+    match run(kind) {
+        Ok(text) => print(text.as_deref().unwrap_or_default(), ExitCode::SUCCESS),
+        Err(error) => print(&error.to_json(Version::V1_1_0.as_str()), ExitCode::FAILURE),
+    }
+}
+
+fn run(kind: Kind) -> Outcome<Option<String>> {
+    let env = Env::read()?;
+    if env.command == "VERSION" {
+        let spoken = Version::ALL.map(Version::as_str);
+        let newest = Version::V1_1_0.as_str();
+        return Ok(Some(
+            json!({"cniVersion": newest, "supportedVersions": spoken}).to_string(),
+        ));
+    }
+    let stdin = stdin()?;
+    let call = Call::new(&env, &stdin)?;
+    match env.command.as_str() {
+        "ADD" => {
+            let result = kind.add(&call)?;
+            refuse_own_namespace(&env)?;
+            Ok(Some(result))
+        }
+        "DEL" => kind.del(&call).map(|()| None),
+        "CHECK" => kind.check(&call).map(|()| None),
+        "STATUS" => kind.status(&call).map(|()| None),
+        "GC" => kind.gc(&call).map(|()| None),
+        other => {
+            let msg = format!("unknown CNI_COMMAND: {other}");
+            Err(PluginError::new(PluginError::INVALID_ENVIRONMENT, msg))
+        }
+    }
+}
+
+/// A pod whose namespace is the plugin's own would have the host's links.
+fn refuse_own_namespace(env: &Env) -> Outcome<()> {
+    if env.own_netns || env.netns.is_empty() {
+        return Ok(());
+    }
+    match Netns::find(&env.netns)? {
+        Some(netns) if netns.is_own()? => Err(PluginError::new(
+            PluginError::INVALID_NETNS,
+            "plugin's netns and netns from CNI_NETNS should not be the same",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What nobody reads any more is nobody's loss.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => code,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
