@@ -4,10 +4,10 @@
 
 cargo_test() { "$CORTEN_CHECKOUT/tests/lib/cargo_test.py" "$@"; }
 
-# Prints the names of the workspace's integration test programs.
+# Prints the names of the workspace's integration test programs, but for those of a tier that builds them with features.
 test_programs() {
   cargo metadata --locked --no-deps --format-version 1 |
-    jq -r '.packages[].targets[] | select(.kind | index("test")) | .name' | sort -u
+    jq -r '.packages[].targets[] | select((.kind | index("test")) and (."required-features" | not)) | .name' | sort -u
 }
 
 # Prints "--test NAME" pairs of the programs for which the given pattern matches.

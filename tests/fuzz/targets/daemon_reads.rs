@@ -54,8 +54,14 @@ mod task {
     #[derive(Debug)]
     #[allow(dead_code, reason = "it is only made")]
     pub enum TaskEventKind {
-        Exited { exit: i32, seq: u64 },
-        OutOfMemory { seq: u64 },
+        Exited {
+            exit: i32,
+            started_at: i64,
+            seq: u64,
+        },
+        OutOfMemory {
+            seq: u64,
+        },
         ShimLost,
     }
 
