@@ -8,6 +8,7 @@ LIST is a file of this folder with the differences that are meant: they depend o
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import re
@@ -118,11 +119,19 @@ def held_by(holder: subprocess.Popen) -> int:
     return int(children[0])
 
 
-def make_deep(scratch: pathlib.Path) -> None:
+@contextlib.contextmanager
+def deep_tree():
     """A tree with a mount below its top."""
     deep = pathlib.Path("/run/oracle-deep")
-    (deep / "below").mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=711,size=64k", "deep", deep / "below"], check=True)
+    below = deep / "below"
+    below.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=711,size=64k", "deep", below], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", below], check=True)
+        below.rmdir()
+        deep.rmdir()
 
 
 def main() -> int:
@@ -138,7 +147,6 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="oracle."))
     scratch.chmod(0o755)
-    make_deep(scratch)
     cases = [(number, *case) for number, case in enumerate(grammar.some_cases() if arguments.some else grammar.all_cases())]
     wanted = [case for case in cases if re.search(arguments.only, case[1])]
     before = leftovers.holdings()
@@ -146,7 +154,7 @@ def main() -> int:
     try:
         os.environ["ORACLE_HOLDER"] = str(held_by(holder))
         oracle = Oracle(arguments, scratch, held_by(holder))
-        with ThreadPoolExecutor(2) as pool:
+        with deep_tree(), ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda case: oracle.judge(*case), wanted))
     finally:
         holder.kill()
