@@ -163,7 +163,8 @@ fn make_directory(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
-fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+/// Writes a file that is its owner's alone, anew.
+pub(crate) fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     let mut file = options
         .write(true)

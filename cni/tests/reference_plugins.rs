@@ -1,8 +1,7 @@
 //! The client against the reference plugins (`bridge`, `host-local`, `portmap`, `tuning`), as the
 //! distribution ships them.
-//!
-//! Each test runs itself again below `unshare`, in a network and a mount namespace of its own with
-//! an empty `/run`: bridges, rules and namespaces go with the process, whatever the test does.
+
+mod own_namespaces;
 
 use std::env;
 use std::fs;
@@ -11,54 +10,28 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use corten_cni::{
     AddResult, Attachment, Capabilities, Client, Error, NetworkList, PluginError, Version,
 };
+use own_namespaces::{entered, run};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PLUGINS: &str = "/usr/lib/cni";
-const INSIDE: &str = "CORTEN_CNI_TEST_INSIDE";
 const HOST_PORT: u16 = 18080;
 
 /// Runs `body` in namespaces of its own, for which the test `name` is started once more.
 fn in_own_namespaces<F: Future<Output = ()>>(name: &str, body: impl FnOnce(Node) -> F) {
-    if env::var_os(INSIDE).is_none() {
-        let this = env::current_exe().expect("a running program has a path");
-        let mut again = Command::new("unshare");
-        again
-            .args(["--net", "--mount", "--propagation", "private"])
-            .arg(this);
-        again
-            .args(["--exact", name, "--include-ignored", "--nocapture"])
-            .env(INSIDE, "1");
-        let output = again.output().expect("unshare(1) is there");
-        let told = [output.stdout, output.stderr].concat();
-        // Set off, so that nobody takes its lines for this program's own.
-        let told = String::from_utf8_lossy(&told).replace('\n', "\n  | ");
-        assert!(output.status.success(), "inside:\n  | {told}");
+    if !entered(name, &env::var_os("PATH").unwrap_or_default()) {
         return;
     }
-    run("mount", &["-t", "tmpfs", "tmpfs", "/run"]);
-    run("ip", &["link", "set", "lo", "up"]);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(body(Node::new()));
-}
-
-fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .expect("the program is installed");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {stderr}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Everything that a node has for its networks.

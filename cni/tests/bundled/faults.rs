@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::lab::{LIMIT, Lab, Side, in_own_namespaces, run};
+use super::lab::{LIMIT, Lab, Side, in_own_namespaces};
+use super::own_namespaces::run;
 use super::{SIDES, one_subnet, portmap, ports, with};
 use corten_cni::Error;
 use serde_json::{Value, json};

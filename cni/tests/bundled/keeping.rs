@@ -1,7 +1,8 @@
 //! What an attachment keeps while others end: GC, addresses asked for twice, what CHECK sees.
 
 use super::faults::{ADD, call};
-use super::lab::{LIMIT, Lab, Side, in_own_namespaces, run};
+use super::lab::{LIMIT, Lab, Side, in_own_namespaces};
+use super::own_namespaces::run;
 use super::{one_subnet, two_families, with};
 use serde_json::{Value, json};
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::own_namespaces::{entered, run};
 use corten_cni::{Attachment, Capabilities, Client, NetworkList};
 use serde_json::{Value, json};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
-const INSIDE: &str = "CORTEN_CNI_TEST_INSIDE";
 const TYPES: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
 
 /// Whose plugins.
@@ -28,31 +28,17 @@ pub struct Lab {
 
 /// Runs `body` in namespaces of its own, for which the test `name` is started once more.
 pub async fn in_own_namespaces<F: Future<Output = ()>>(name: &str, body: impl FnOnce(Lab) -> F) {
-    if env::var_os(INSIDE).is_none() {
-        let programs = tempfile::tempdir().unwrap();
-        if name.contains(LEGACY) {
-            put_legacy_programs(programs.path());
-        }
-        let path = env::var_os("PATH").unwrap_or_default();
-        let path = [programs.path().to_owned()]
-            .into_iter()
-            .chain(env::split_paths(&path));
-        let mut again = Command::new("unshare");
-        again
-            .args(["--net", "--mount", "--propagation", "private"])
-            .arg(env::current_exe().unwrap());
-        again
-            .args(["--exact", name, "--include-ignored", "--nocapture"])
-            .env("PATH", env::join_paths(path).unwrap())
-            .env(INSIDE, "1");
-        let output = again.output().expect("unshare(1) is there");
-        let told = [output.stdout, output.stderr].concat();
-        let told = String::from_utf8_lossy(&told).replace('\n', "\n  | ");
-        assert!(output.status.success(), "inside:\n  | {told}");
+    let programs = tempfile::tempdir().unwrap();
+    if name.contains(LEGACY) {
+        put_legacy_programs(programs.path());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = [programs.path().to_owned()]
+        .into_iter()
+        .chain(env::split_paths(&path));
+    if !entered(name, &env::join_paths(path).unwrap()) {
         return;
     }
-    run("mount", &["-t", "tmpfs", "tmpfs", "/run"]);
-    run("ip", &["link", "set", "lo", "up"]);
     let dir = tempfile::tempdir().unwrap();
     body(Lab { dir }).await;
 }
@@ -66,16 +52,6 @@ fn put_legacy_programs(dir: &Path) {
     for name in ["iptables", "ip6tables", "iptables-save", "ip6tables-save"] {
         symlink(program, dir.join(name)).unwrap();
     }
-}
-
-pub fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .expect("the program is installed");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {stderr}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Where the reference plugins are: the tier says it.

@@ -8,9 +8,12 @@
 mod faults;
 mod keeping;
 mod lab;
+#[path = "../own_namespaces/mod.rs"]
+mod own_namespaces;
 
 use corten_cni::AddResult;
-use lab::{LIMIT, Lab, Side, in_own_namespaces, run, without_chance};
+use lab::{LIMIT, Lab, Side, in_own_namespaces, without_chance};
+use own_namespaces::run;
 use serde_json::{Value, json};
 
 const SIDES: [Side; 2] = [Side::Reference, Side::Bundled];

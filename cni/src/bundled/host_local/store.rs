@@ -5,7 +5,7 @@
 //! Invariant: everything is read and written below the lock, which is flock(2) on `lock`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::bundled::fault::{Doing, Outcome};
+use crate::cache::write_private;
 
 /// The network's directory, locked.
 pub(crate) struct Store {
@@ -60,7 +61,7 @@ impl Store {
             let _ = fs::remove_file(&path);
             return Err(error).doing(what);
         }
-        write_private(&self.last(set), &addr.to_string()).doing(what)?;
+        write_private(&self.last(set), addr.to_string().as_bytes()).doing(what)?;
         Ok(true)
     }
 
@@ -151,15 +152,4 @@ fn remove(path: &Path) -> Outcome<()> {
 /// What a file says of its owner.
 pub(crate) fn owner(container_id: &str, ifname: &str) -> String {
     format!("{container_id}\r\n{ifname}")
-}
-
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())
 }
