@@ -235,6 +235,11 @@ impl Bench {
         self.create(&sandbox, "main").await.unwrap()
     }
 
+    fn sandbox_of(&self, container: &ContainerId) -> SandboxId {
+        let container = self.engine.container_status(container.as_str()).unwrap();
+        container.sandbox_id.clone()
+    }
+
     async fn create(&self, sandbox: &SandboxId, name: &str) -> crate::error::Result<ContainerId> {
         let config = self.container(name);
         self.engine.create_container(sandbox.as_str(), config).await
@@ -365,12 +370,7 @@ async fn a_container_whose_shim_was_killed_is_ended_and_says_so() {
 async fn a_stopped_pod_ends_its_containers_and_takes_no_new_one() {
     let bench = Bench::new().await;
     let id = bench.with_container().await;
-    let sandbox = bench
-        .engine
-        .container_status(id.as_str())
-        .unwrap()
-        .sandbox_id
-        .clone();
+    let sandbox = bench.sandbox_of(&id);
     bench
         .engine
         .stop_pod_sandbox(sandbox.as_str())
@@ -392,12 +392,7 @@ async fn a_stopped_pod_ends_its_containers_and_takes_no_new_one() {
 async fn a_start_finds_running_containers_and_ends_those_without_a_shim() {
     let bench = Bench::new().await;
     let runs = bench.with_container().await;
-    let sandbox = bench
-        .engine
-        .container_status(runs.as_str())
-        .unwrap()
-        .sandbox_id
-        .clone();
+    let sandbox = bench.sandbox_of(&runs);
     let lost = bench.create(&sandbox, "lost").await.unwrap();
     for id in [&runs, &lost] {
         bench.engine.start_container(id.as_str()).await.unwrap();

@@ -33,12 +33,7 @@ async fn a_pods_whole_life_is_told_each_step_once_and_in_order() {
     let bench = Bench::new().await;
     let mut following = bench.engine.follow_events();
     let id = bench.with_container().await;
-    let sandbox = bench
-        .engine
-        .container_status(id.as_str())
-        .unwrap()
-        .sandbox_id
-        .clone();
+    let sandbox = bench.sandbox_of(&id);
     assert_eq!(
         heard(&mut following, 3).await,
         [of(&sandbox, &[Created, Started]), of(&id, &[Created])].concat()
