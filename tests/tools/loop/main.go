@@ -1,11 +1,15 @@
 // Command loop times the calls of a CRI runtime as a kubelet makes them, one after another or several at once.
 //
 //	loop images --endpoint unix:///… [--count N] [--pause 50ms]
-//	loop containers|pods|parallel|hold --endpoint unix:///… --image REF [--count N] [--pause 50ms]
+//	loop containers|pods|lives|parallel|growth|events --endpoint unix:///… --image REF [--count N] [--pause 50ms]
+//	loop hold --endpoint unix:///… --image REF [--count N] [--in-pod N] [--mark N,N]
+//	loop probes --endpoint unix:///… --image REF [--count N] [--each-second N] [--span 10s]
+//	loop lists|ready --endpoint unix:///… [--count N] [--among N]
 //	loop plugins --conflist FILE --bin FOLDER [--count N]
 //
-// It prints one JSON object: nanoseconds by operation. `hold` prints it once its containers run, and keeps them
-// until its input ends.
+// Pods have a host port, unless there is --no-host-port. It prints one JSON object: nanoseconds by operation. `hold` prints
+// it once its containers run, an empty one at each mark before, after which it waits for a line; its containers are kept
+// until its input ends. `ready` prints it when the runtime answers, is ready, and says that so many containers run.
 package main
 
 import (
@@ -18,9 +22,10 @@ import (
 )
 
 type options struct {
-	endpoint, image, conflist, bin string
-	count                          int
-	pause                          time.Duration
+	endpoint, image, conflist, bin, marks string
+	count, inPod, eachSecond, among       int
+	pause, span                           time.Duration
+	noHostPort                            bool
 }
 
 // samples holds nanoseconds by operation.
@@ -44,26 +49,37 @@ func main() {
 
 func run(words []string) error {
 	if len(words) == 0 {
-		return fmt.Errorf("what to time is missing: images, containers, pods, parallel, hold or plugins")
+		return fmt.Errorf("what to time is missing: images, containers, pods, lives, parallel, growth, events, hold, " +
+			"probes, lists, ready or plugins")
 	}
-	var o options
-	flags := flag.NewFlagSet(words[0], flag.ExitOnError)
-	flags.StringVar(&o.endpoint, "endpoint", "", "the runtime's socket, as unix:///…")
-	flags.StringVar(&o.image, "image", "", "an image with a shell, already pulled")
-	flags.StringVar(&o.conflist, "conflist", "", "the network configuration list, for plugins")
-	flags.StringVar(&o.bin, "bin", "", "the folder of the plugins")
-	flags.IntVar(&o.count, "count", 20, "how often")
-	flags.DurationVar(&o.pause, "pause", 0, "how long to rest before each call")
-	if err := flags.Parse(words[1:]); err != nil {
+	o, err := parse(words)
+	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
 	result, err := measure(ctx, words[0], o)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+func parse(words []string) (o options, err error) {
+	flags := flag.NewFlagSet(words[0], flag.ContinueOnError)
+	flags.StringVar(&o.endpoint, "endpoint", "", "the runtime's socket, as unix:///…")
+	flags.StringVar(&o.image, "image", "", "an image with a shell, already pulled")
+	flags.StringVar(&o.conflist, "conflist", "", "the network configuration list, for plugins")
+	flags.StringVar(&o.bin, "bin", "", "the folder of the plugins")
+	flags.StringVar(&o.marks, "mark", "", "after how many containers hold waits, as 10,20")
+	flags.IntVar(&o.count, "count", 20, "how often, or how many containers or pods")
+	flags.IntVar(&o.inPod, "in-pod", 4, "containers in each pod that is held")
+	flags.IntVar(&o.eachSecond, "each-second", 100, "exec probes a second")
+	flags.IntVar(&o.among, "among", 0, "how many containers there must be in a list")
+	flags.DurationVar(&o.pause, "pause", 0, "how long to rest before each call")
+	flags.DurationVar(&o.span, "span", 10*time.Second, "for how long there are probes")
+	flags.BoolVar(&o.noHostPort, "no-host-port", false, "pods without a host port")
+	return o, flags.Parse(words[1:])
 }
 
 func measure(ctx context.Context, what string, o options) (samples, error) {
@@ -75,17 +91,14 @@ func measure(ctx context.Context, what string, o options) (samples, error) {
 		return nil, err
 	}
 	defer node.close()
-	switch what {
-	case "images":
-		return node.images(ctx)
-	case "containers":
-		return node.containers(ctx)
-	case "pods":
-		return node.pods(ctx)
-	case "parallel":
-		return node.parallel(ctx)
-	case "hold":
-		return node.hold(ctx)
+	ways := map[string]func(context.Context) (samples, error){
+		"images": node.images, "containers": node.containers, "pods": node.pods, "lives": node.lives,
+		"parallel": node.parallel, "growth": node.growth, "events": node.events, "hold": node.hold,
+		"probes": node.probes, "lists": node.lists, "ready": node.ready,
 	}
-	return nil, fmt.Errorf("nothing to time is called %q", what)
+	way, known := ways[what]
+	if !known {
+		return nil, fmt.Errorf("nothing to time is called %q", what)
+	}
+	return way(ctx)
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -31,7 +31,15 @@ type node struct {
 }
 
 func connect(o options) (*node, error) {
-	connection, err := grpc.NewClient(o.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	// `ready` is there before the runtime: it must not rest for long between two tries.
+	soon := grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond},
+		MinConnectTimeout: 20 * time.Second,
+	}
+	// A list of a thousand containers is larger than the default.
+	large := grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20))
+	plain := grpc.WithTransportCredentials(insecure.NewCredentials())
+	connection, err := grpc.NewClient(o.endpoint, plain, large, grpc.WithConnectParams(soon))
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +115,7 @@ func (n *node) container(ctx context.Context, s samples, pod *pod) error {
 	return nil
 }
 
-// pods: the life of one pod after another, each with a host port.
+// pods: the life of one pod after another.
 func (n *node) pods(ctx context.Context) (samples, error) {
 	s := samples{}
 	for range n.count {
@@ -143,39 +151,6 @@ func (n *node) parallel(ctx context.Context) (samples, error) {
 		})
 	}
 	return s, errors.Join(err, removeAll(ctx, pods))
-}
-
-// hold: `count` running containers, four in a pod, kept until the input ends.
-func (n *node) hold(ctx context.Context) (samples, error) {
-	const inPod = 4
-	var pods []*pod
-	err := func() error {
-		for i := range n.count {
-			if i%inPod == 0 {
-				pod, err := n.newPod(ctx)
-				if err != nil {
-					return err
-				}
-				pods = append(pods, pod)
-			}
-			if err := n.createAndStart(ctx, pods[len(pods)-1]); err != nil {
-				return err
-			}
-		}
-		fmt.Println("{}")
-		_, err := io.Copy(io.Discard, os.Stdin)
-		return err
-	}()
-	return samples{}, errors.Join(err, removeAll(ctx, pods))
-}
-
-func removeAll(ctx context.Context, pods []*pod) error {
-	return together(len(pods), func(i int) error {
-		if pods[i] == nil {
-			return nil
-		}
-		return errors.Join(pods[i].stop(ctx), pods[i].remove(ctx))
-	})
 }
 
 func (n *node) createAndStart(ctx context.Context, pod *pod) error {

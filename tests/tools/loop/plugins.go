@@ -88,7 +88,7 @@ func (c *chain) call(verb string, plugin object, name string, port int, previous
 			config[key] = value
 		}
 	}
-	if wanted, ok := plugin["capabilities"].(object); ok && wanted["portMappings"] == true {
+	if wanted, ok := plugin["capabilities"].(object); ok && wanted["portMappings"] == true && !c.noHostPort {
 		config["runtimeConfig"] = object{"portMappings": []object{{"hostPort": port, "containerPort": 80, "protocol": "tcp"}}}
 	}
 	if previous != nil {

@@ -14,7 +14,7 @@ type pod struct {
 	config *cri.PodSandboxConfig
 }
 
-// newPod runs a pod with a network of its own and one host port.
+// newPod runs a pod with a network of its own and, unless the options say no, one host port.
 func (n *node) newPod(ctx context.Context) (*pod, error) {
 	number := n.number()
 	name := fmt.Sprintf("loop-%d-%d", os.Getpid(), number)
@@ -22,8 +22,10 @@ func (n *node) newPod(ctx context.Context) (*pod, error) {
 		Metadata:     &cri.PodSandboxMetadata{Name: name, Uid: name, Namespace: "bench"},
 		Hostname:     "loop",
 		LogDirectory: "/tmp/" + name,
-		PortMappings: []*cri.PortMapping{{ContainerPort: 80, HostPort: int32(firstPort + number)}},
 		Linux:        &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: usual()}},
+	}
+	if !n.noHostPort {
+		config.PortMappings = []*cri.PortMapping{{ContainerPort: 80, HostPort: int32(firstPort + number)}}
 	}
 	made, err := n.runtime.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config})
 	if err != nil {
