@@ -13,7 +13,7 @@ sys.path.insert(0, str(TESTS / "lib"))
 import leftovers  # noqa: E402
 import registry  # noqa: E402
 from figures import Samples, in_turns  # noqa: E402
-from runtimes import RUNTIMES  # noqa: E402
+from peers import RUNTIMES  # noqa: E402
 from service import log_folder  # noqa: E402
 
 DATA = ("container_benchmark_data.json", "pod_benchmark_data.json", "image_lifecycle_benchmark_data.json",
@@ -33,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--containers", type=int, default=30)
     parser.add_argument("--pods", type=int, default=20)
     parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--parallel", type=int, default=1, help="of each, so many at once")
     parser.add_argument("--runtimes", type=lambda text: text.split(","), default=["containerd", "corten"])
     return parser.parse_args()
 
@@ -52,10 +53,11 @@ def measure(name: str, number: int, options: argparse.Namespace) -> Samples:
 
 def run_suite(endpoint: str, folder: pathlib.Path, options: argparse.Namespace) -> None:
     parameters = folder / "parameters.yaml"
+    numbers = {"container": options.containers, "pod": options.pods, "image": options.images}
     parameters.write_text(json.dumps({
-        "containersNumber": options.containers, "containersNumberParallel": 1, "containerBenchmarkTimeoutSeconds": 60,
-        "podsNumber": options.pods, "podsNumberParallel": 1, "podBenchmarkTimeoutSeconds": 60,
-        "imagesNumber": options.images, "imagesNumberParallel": 1, "imageBenchmarkTimeoutSeconds": 60,
+        key: value for kind, number in numbers.items() for key, value in (
+            (f"{kind}sNumber", number), (f"{kind}sNumberParallel", options.parallel),
+            (f"{kind}BenchmarkTimeoutSeconds", 60))
     }))
     command = [
         "critest", "-benchmark", "--runtime-endpoint", endpoint, "--benchmarking-params-file", parameters,

@@ -22,9 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "lib"))
+import disk  # noqa: E402
 import registry  # noqa: E402
 from figures import Samples, in_turns  # noqa: E402
-from runtimes import RUNTIMES  # noqa: E402
+from peers import RUNTIMES  # noqa: E402
 
 BENCH = "registry.k8s.io/bench/"
 # Of the file that the file system is in, which has no more than what is written to it.
@@ -40,6 +41,8 @@ CASES = {
 }
 
 
+# Of the first of all, what it takes on the disk is held against what its files take.
+WEIGHED = "218 MB in 5 layers"
 # The case that is no pull: a list of so many images, so often, after a rest as between a kubelet's calls.
 LIST, LISTED, LISTS, REST = "list", 1000, 100, "20ms"
 
@@ -66,7 +69,7 @@ class Cri:
         return [int(re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)[1]) * 1024]
 
     def listing(self) -> Samples:
-        """ListImages of many images. containerd has none to list: its own tool to import them is not built here."""
+        """ListImages of many images. Peers have none to list: their own tools to import them are not built here."""
         if self.runtime.name != "corten":
             return {}
         archive = pathlib.Path("/var/lib/many.tar")
@@ -140,11 +143,14 @@ class Disk:
         run("losetup", "--detach", device)
 
     def close(self) -> None:
-        run("umount", self.folder)
+        run("umount", "--recursive", self.folder)
         self.file.unlink()
 
 
-PULLERS = {"containerd": lambda: Cri("containerd"), "skopeo+umoci": Tools, "corten": lambda: Cri("corten")}
+PULLERS = {
+    "containerd": lambda: Cri("containerd"), "cri-o": lambda: Cri("cri-o"), "skopeo+umoci": Tools,
+    "corten": lambda: Cri("corten"),
+}
 
 
 def main() -> int:
@@ -158,7 +164,7 @@ def arguments() -> argparse.Namespace:
     words = lambda text: text.split(",")  # noqa: E731
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runtimes", type=words, default=list(PULLERS))
+    parser.add_argument("--runtimes", type=words, default=["containerd", "skopeo+umoci", "corten"])
     parser.add_argument("--cases", type=words, default=[*CASES, LIST])
     return parser.parse_args()
 
@@ -173,10 +179,15 @@ def measure(puller: Cri | Tools, cases: list[str]) -> Samples:
                 found.update(puller.listing())
                 continue
             puller.forget_peak()
+            before = disk_used(puller.folder)
             for what, images in CASES[case].items():
                 used = puller.processor_time()
                 found[what] = [timed(puller, images)]
                 found[f"{what}, processor time"] = [puller.processor_time() - used]
+                if what == WEIGHED:
+                    await_still(puller.folder)
+                    ratio = (disk_used(puller.folder) - before) / disk.needed_by(*images)
+                    found["disk of files, large"] = [round(ratio * 1000)]
             found[f"bytes, peak of the daemon, {case}"] = puller.peak()
             puller.clear()
         return found
@@ -213,6 +224,11 @@ def await_still(folder: pathlib.Path) -> None:
         time.sleep(0.3)
         free, before = os.statvfs(folder).f_ffree, free
     os.sync()
+
+
+def disk_used(folder: pathlib.Path) -> int:
+    now = os.statvfs(folder)
+    return (now.f_blocks - now.f_bfree) * now.f_frsize
 
 
 def timed(puller: Cri | Tools, images: tuple[str, ...]) -> int:

@@ -15,13 +15,10 @@ sys.path.insert(0, str(TESTS / "lib"))
 import leftovers  # noqa: E402
 import registry  # noqa: E402
 from figures import Samples, add, in_turns  # noqa: E402
-from runtimes import CNI_CONF, METRICS, PLUGINS, RUNTIMES, Runtime  # noqa: E402
+from owned import owned, pss  # noqa: E402
+from peers import RUNTIMES  # noqa: E402
+from runtimes import CNI_CONF, METRICS, PLUGINS, Runtime  # noqa: E402
 
-# Every process that a runtime owns, by the end of its program's path.
-OWN = {
-    "corten": re.compile(r"/(corten|corten-shim)( \(deleted\))?$"),
-    "containerd": re.compile(r"/(containerd|containerd-shim-runc-v2|pause|runc)( \(deleted\))?$"),
-}
 COLD = "50ms"
 PART = re.compile(r'^corten_container_start_part_seconds_(sum|count)\{part="(\w+)"\} (\S+)$', re.MULTILINE)
 
@@ -64,7 +61,9 @@ def measure(name: str, options: argparse.Namespace) -> Samples:
 
 
 def loop(runtime: Runtime, what: str, *words: str) -> Samples:
-    done = subprocess.run(command(runtime, what, *words), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command(runtime, what, *words), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{what} on {runtime.name}: {done.stderr.strip()}")
     return json.loads(done.stdout)
 
 
@@ -89,26 +88,10 @@ def memory(runtime: Runtime, count: int) -> Samples:
         command(runtime, "hold", "--count", str(count)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         holder.stdout.readline()
-        sizes = {pid: pss(pid) for pid in owned(runtime.name)}
+        sizes = {pid: pss(pid) for pid in owned(runtime)}
         holder.stdin.close()
     daemon = sizes.pop(runtime.service.pid)
     return {f"bytes, daemon at {count}": [daemon], f"bytes, each of {count}": [sum(sizes.values()) // count]}
-
-
-def owned(name: str) -> list[int]:
-    return [int(folder.name) for folder in pathlib.Path("/proc").glob("[0-9]*") if OWN[name].search(program(folder))]
-
-
-def program(folder: pathlib.Path) -> str:
-    try:
-        return os.readlink(folder / "exe")
-    except OSError:
-        return ""
-
-
-def pss(pid: int) -> int:
-    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(re.search(r"^Pss: +(\d+) kB$", text, re.MULTILINE)[1]) * 1024
 
 
 if __name__ == "__main__":

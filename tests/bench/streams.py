@@ -15,7 +15,8 @@ import leftovers  # noqa: E402
 import registry  # noqa: E402
 from figures import Samples, in_turns  # noqa: E402
 from on_streams import PORT, SIGNALS, LARGE, Pod  # noqa: E402
-from runtimes import RUNTIMES, Runtime  # noqa: E402
+from peers import RUNTIMES  # noqa: E402
+from runtimes import Runtime  # noqa: E402
 from wait import until  # noqa: E402
 
 # The pages come from one process: how fast a pod forks is nothing of the runtime's.

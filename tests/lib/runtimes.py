@@ -74,6 +74,12 @@ state = "/run/containerd"
 """
 
 
+def write_conflist() -> None:
+    """The network of all runtimes."""
+    CNI_CONF.mkdir(parents=True, exist_ok=True)
+    (CNI_CONF / "10-tests.conflist").write_text(json.dumps(CONFLIST, indent=1))
+
+
 class Runtime:
     """A running CRI runtime: its service, and the folders in which it keeps one entry per sandbox or container."""
 
@@ -95,8 +101,7 @@ class Runtime:
 
     def configure(self) -> pathlib.Path:
         config = pathlib.Path(f"/etc/{self.name}/{self.config_name}")
-        CNI_CONF.mkdir(parents=True, exist_ok=True)
-        (CNI_CONF / "10-tests.conflist").write_text(json.dumps(CONFLIST, indent=1))
+        write_conflist()
         config.write_text(self.config(self.mirrors))
         return config
 
