@@ -17,7 +17,8 @@ from rows import ADD, ADD_PORT, COLD, DEL, DEL_PORT, PORT, Sizes, windows
 from runtimes import CNI_CONF, PLUGINS, Runtime
 
 IN_POD = 10
-MINUTES = 600
+# Far more than anything takes, on a host that is busy with other things.
+PATIENCE = 1200
 
 
 @contextlib.contextmanager
@@ -26,6 +27,11 @@ def started(name: str) -> Iterator[Runtime]:
     try:
         leftovers.warm_up(runtime)
         yield runtime
+    except BaseException:
+        # What was made until then is not to be counted as the next one's.
+        with contextlib.suppress(AssertionError):
+            runtime.crictl("rmp", "--all", "--force")
+        raise
     finally:
         runtime.stop()
 
@@ -94,7 +100,7 @@ def start_again(runtime: Runtime, *among: str) -> int:
         waiting.stdout.readline()
         began = time.monotonic_ns()
         runtime.service.restart()
-        if waiting.wait(MINUTES) != 0:
+        if waiting.wait(PATIENCE) != 0:
             raise AssertionError(f"{runtime.name} was not ready again")
         return time.monotonic_ns() - began
 
@@ -124,7 +130,7 @@ def held(runtime: Runtime, count: int, in_pod: int, marks: tuple[int, ...]) -> I
             yield holder
         finally:
             holder.stdin.close()
-            holder.wait(MINUTES)
+            holder.wait(PATIENCE)
     if holder.returncode != 0:
         raise AssertionError(f"{count} containers on {runtime.name} were not held, or did not go")
 

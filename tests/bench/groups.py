@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import calls
 import critest_benchmark
+import disk
 import images
 import streams
 from figures import Samples, add
@@ -33,8 +34,11 @@ class Group:
 
 
 def pulled(name: str, _: Sizes) -> Samples:
-    cases = [*images.CASES, images.LIST]
-    return images.measure(images.PULLERS[name](), cases)
+    """What the large image takes on the disk is told as so many thousandths of what its files take."""
+    found = images.measure(images.PULLERS[name](), [*images.CASES, images.LIST])
+    on_disk, = found["bytes on the disk, large"]
+    large = images.CASES["large"][images.WEIGHED]
+    return {**found, "disk of files, large": [round(1000 * on_disk / disk.needed_by(*large))]}
 
 
 def streamed(name: str, sizes: Sizes) -> Samples:
