@@ -56,7 +56,8 @@ def rows(sizes: Sizes) -> Mapping[str, Sequence[Row]]:
         "containers": containers(),
         "together": together(sizes),
         "pods": pods(),
-        "plugins": [Row(f"no runtime, the reference plugins alone: {verb}", f"plugins {verb}", ours=HOST) for verb in ("ADD", "DEL")],
+        "plugins": [Row(f"no runtime, the reference plugins alone: {verb}", f"plugins {verb}", ours=HOST)
+                    for verb in ("ADD", "DEL")],
         "lives": lives(),
         "lists": lists(sizes),
         "probes": probes(),
