@@ -39,9 +39,10 @@ func (p *pod) create(ctx context.Context, script string) (string, error) {
 	name := fmt.Sprintf("c%d", p.node.number())
 	config := &cri.ContainerConfig{
 		Metadata: &cri.ContainerMetadata{Name: name},
-		Image:    &cri.ImageSpec{Image: p.node.image},
-		Command:  []string{"/bin/sh", "-c", script},
-		LogPath:  name + ".log",
+		// As a kubelet names it; CRI-O makes no container without.
+		Image:   &cri.ImageSpec{Image: p.node.image, UserSpecifiedImage: p.node.image},
+		Command: []string{"/bin/sh", "-c", script},
+		LogPath: name + ".log",
 		Linux: &cri.LinuxContainerConfig{
 			Resources: &cri.LinuxContainerResources{
 				CpuPeriod: 100000, CpuQuota: 100000, CpuShares: 1024, MemoryLimitInBytes: 256 << 20,
