@@ -227,7 +227,7 @@ def host(bench: Bench) -> dict[str, str]:
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "host": f"Linux {platform.release()}, {os.cpu_count()} processors ({processor_model()}), {cgroups()}",
-        "command": shlex.join(words) + f" ({bench.options.rounds} rounds)",
+        "command": shlex.join(words) + f" (rounds: {bench.options.rounds})",
         "runtimes": "; ".join(version(name) for name in (*bench.peers(), OURS)),
     }
 
@@ -247,7 +247,8 @@ def version(name: str) -> str:
         "cri-o": ("crio", "conmon", low_runtime()), "corten": (os.path.join(os.environ["CORTEN_DIST"], "corten"),),
     }[name]
     said = [subprocess.run([one, "--version"], capture_output=True, text=True, check=False).stdout for one in programs]
-    return " + ".join(text.splitlines()[0] for text in said if text)
+    # Without the path of a Go module, and without what is said twice.
+    return " + ".join(re.sub(r"\S+/\S+ | version\b", "", text.splitlines()[0]).strip() for text in said if text)
 
 
 def say(text: str) -> None:
