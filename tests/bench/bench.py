@@ -36,6 +36,7 @@ from table import OURS, Outcome, Row, outcome  # noqa: E402
 Recorded = dict[str, dict[str, list[list[float]]]]
 # Above this part of all processors used by others, no figure is worth much.
 LOUD = 0.05
+UNWANTED = "not asked for"
 
 
 class Bench:
@@ -55,13 +56,14 @@ class Bench:
             reason = self.obstacle(name)
             if reason:
                 self.absent[name] = reason
-                say(f"{name} is not measured: {reason}")
+                if reason != UNWANTED:
+                    say(f"{name} is not measured: {reason}")
         if OURS in self.absent and OURS in self.options.runtimes:
             raise SystemExit(f"Corten does not start: {self.absent[OURS]}")
 
     def obstacle(self, name: str) -> str:
         if name not in (*self.options.runtimes, BUNDLED):
-            return "not asked for"
+            return UNWANTED
         if name == BUNDLED and not bundled_plugins_are_there():
             return "the bundled plugins (corten-cni) are not in these programs"
         return tried(name)
@@ -96,7 +98,7 @@ class Bench:
 
     def notes(self) -> list[str]:
         """Whatever a reader of the table has to know."""
-        notes = [f"{name} is not measured: {why}." for name, why in self.absent.items() if why != "not asked for"]
+        notes = [f"{name} is not measured: {why}." for name, why in self.absent.items() if why != UNWANTED]
         notes += [f"{group} on {name}: not measured: {why}" for (group, name), why in self.failed.items()]
         noisy = [one.row.title for one in self.outcomes() if any(cell.noisy for cell in one.cells.values())]
         if noisy:
