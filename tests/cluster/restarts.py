@@ -28,7 +28,7 @@ class Restarts(UnderTraffic):
         until(self.node.is_ready, SOON, f"{NODE} is ready")
         self.kubectl("run", MARK, f"--image={BUSYBOX}", "--restart=Never", "--command", "--", "sh", "-c", "exit 0")
         self.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{MARK}", f"--timeout={SOON}s")
-        self.kubectl("delete", "pod", MARK)
+        self.delete("pod", MARK)
 
     def assert_unnoticed(self, restart) -> None:
         def happening() -> None:

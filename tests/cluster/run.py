@@ -84,7 +84,7 @@ def begin(node: Node, figures: Figures) -> None:
         node.apply("twelve.yaml")
         node.roll_out("twelve", "deploy/twelve")
     with figures.timed_with_calls("namespace with 12 pods deleted"):
-        node.kubectl("delete", "namespace", "twelve")
+        node.delete("namespace", "twelve")
 
 
 def use(node: Node, figures: Figures, only: str) -> None:
@@ -96,7 +96,7 @@ def use(node: Node, figures: Figures, only: str) -> None:
             run_cases(case, only)
     try:
         with figures.timed_with_calls("namespaces of the cases deleted"):
-            node.kubectl("delete", "namespace", "work", "pods")
+            node.delete("namespace", "work", "pods")
     except Failed as error:
         record("fail", "the namespaces of the cases are deleted", str(error))
 

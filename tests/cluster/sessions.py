@@ -49,23 +49,28 @@ class Sessions(OnCluster):
 
     def test_logs_are_followed_to_the_end(self):
         self.kubectl("run", "talking", f"--image={BUSYBOX}", "--restart=Never", "--command", "--",
-                     "sh", "-c", "for n in 1 2 3 4 5; do echo line $n; sleep 0.5; done")
-        self.addCleanup(self.kubectl, "delete", "pod", "talking", "--wait=false")
+                     "sh", "-c", "echo line 1; until [ -e /followed ]; do sleep 0.1; done; for n in 2 3 4 5; do echo line $n; done")
+        self.addCleanup(self.delete, "pod", "talking", "--now")
         until(lambda: "line 1" in self.kubectl("logs", "talking"), SOON, "the first line")
-        self.assertEqual(self.kubectl("logs", "--follow", "talking"), "".join(f"line {n}\n" for n in range(1, 6)))
+        following = self.started("logs", "--follow", "talking")
+        until(lambda: "line 1" in following.said(), SOON, "the first line is followed")
+        self.run_in("talking", "touch", "/followed", container="talking")
+        until(lambda: not following.running(), SOON, "the log ends with its pod")
+        self.assertEqual(following.said(), "".join(f"line {n}\n" for n in range(1, 6)))
+        self.assertEqual(following.ended(1), 0)
 
     def test_port_forward(self):
         self.await_pod("probed")
         name = self.run_in("probed", "hostname")
         forward = self.started("port-forward", "pod/probed", ":8080")
-        port = int(re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline()).group(1))
+        port = int(until(lambda: re.search(r"127\.0\.0\.1:(\d+)", forward.said()), SOON, "a port of the node")[1])
         for _ in range(20):
             self.assertEqual(page("127.0.0.1", port), name)
 
     def test_debug_container_sees_its_target(self):
         self.await_pod("composed")
         self.kubectl("debug", "composed", f"--image={BUSYBOX}", "--target=main", "--container=looking", "--",
-                     "sh", "-c", "tr '\\0' ' ' </proc/1/cmdline; ls /proc/1/root/data; sleep 1")
+                     "sh", "-c", "tr '\\0' ' ' </proc/1/cmdline; ls /proc/1/root/data")
         until(lambda: "terminated" in self.status_of("composed", "looking").get("state", {}), SOON, "the debugger has ended")
         said = self.kubectl("logs", "composed", "-c", "looking")
         self.assertIn("echo main", said)

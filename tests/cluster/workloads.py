@@ -57,7 +57,7 @@ class Controllers(OnCluster):
         self.assertEqual(self.names("app=state"), {"state-0", "state-1"})
         self.assertEqual(self.starts("state-0"), ["state-0"])
         uid = self.get("pod", "state-0")["metadata"]["uid"]
-        self.kubectl("delete", "pod", "state-0")
+        self.delete("pod", "state-0")
         until(lambda: self.get("pod", "state-0")["metadata"]["uid"] != uid, SOON, "another state-0")
         self.node.roll_out("work", "statefulset/state")
         self.assertEqual(self.starts("state-0"), ["state-0"] * 2)
