@@ -11,6 +11,8 @@ import pathlib
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "cluster")]
@@ -22,15 +24,16 @@ import sessions  # noqa: E402
 import upkeep  # noqa: E402
 import workloads  # noqa: E402
 from figures import Figures, table  # noqa: E402
-from node import Failed, Node, cover_programs  # noqa: E402
+from node import Node, cover_programs  # noqa: E402
 from on_cluster import OnCluster  # noqa: E402
-from recorder import run_cases  # noqa: E402
+from recorder import chosen, run_cases  # noqa: E402
 from results import record  # noqa: E402
 from runtimes import RUNTIMES  # noqa: E402
-from wait import Late, until  # noqa: E402
+from wait import until  # noqa: E402
 
 # In the order of their cases: what was drained is empty of the pods that the rooms before look at.
 ROOMS = (pods, sessions, workloads, restarts, upkeep)
+CASES = [case for room in ROOMS for case in room.CASES]
 MANIFESTS = ("metrics-server.yaml", workloads.MANIFEST, pods.MANIFEST)
 # What kubeadm makes and resets.
 FOLDERS = ("/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/etcd", "/var/lib/kubelet")
@@ -42,9 +45,12 @@ PATIENCE = 300
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", choices=RUNTIMES, default="corten")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--times", action="store_true")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--only", default="")
+    what.add_argument("--times", action="store_true")
     options = parser.parse_args()
+    if not any(chosen(case, options.only) for case in CASES):
+        parser.error(f"no case has {options.only!r} in its name")
     cover_programs()
     registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
     runtime = RUNTIMES[options.runtime]()
@@ -66,24 +72,39 @@ def main() -> int:
     return 0
 
 
+@contextmanager
+def recorded(event: str) -> Iterator[None]:
+    """Records that an event has come about, or why not."""
+    try:
+        yield
+    except AssertionError as error:
+        print(f"{event}: {error}", flush=True)
+        record("fail", event, str(error)[:300])
+        raise
+    record("pass", event)
+
+
 def begin(node: Node, figures: Figures) -> None:
     """From nothing to a cluster that resolves names, and a namespace that comes and goes in it."""
     started = time.monotonic()
-    pulled, seconds = node.init()
+    with recorded("kubeadm init ends"):
+        pulled, seconds = node.init()
     figures.add("kubeadm init: until its images are there", pulled)
     figures.add("kubeadm init", seconds)
-    until(node.is_ready, PATIENCE, "the node is ready")
+    with recorded("the node is ready"):
+        until(node.is_ready, PATIENCE, "the node is ready")
     figures.add("node ready, from the beginning of kubeadm init", time.monotonic() - started)
-    node.roll_out("kube-system", "ds/kube-proxy")
-    until(node.dns_runs, PATIENCE, "CoreDNS runs")
-    figures.add("CoreDNS running, from the beginning of kubeadm init", time.monotonic() - started)
-    node.roll_out("kube-system", "deploy/coredns")
-    figures.add("CoreDNS ready, from the beginning of kubeadm init", time.monotonic() - started)
-    figures.add("CoreDNS ready: calls of the runtime, added up", node.waited_for_runtime())
-    with figures.timed_with_calls("12 pods of a Deployment available"):
+    with recorded("kube-proxy and CoreDNS are ready"):
+        node.roll_out("kube-system", "ds/kube-proxy")
+        until(node.dns_runs, PATIENCE, "CoreDNS runs")
+        figures.add("CoreDNS running, from the beginning of kubeadm init", time.monotonic() - started)
+        node.roll_out("kube-system", "deploy/coredns")
+        figures.add("CoreDNS ready, from the beginning of kubeadm init", time.monotonic() - started)
+        figures.add("CoreDNS ready: calls of the runtime, added up", node.waited_for_runtime())
+    with recorded("12 pods of a Deployment are available"), figures.timed_with_calls("12 pods of a Deployment available"):
         node.apply("twelve.yaml")
         node.roll_out("twelve", "deploy/twelve")
-    with figures.timed_with_calls("namespace with 12 pods deleted"):
+    with recorded("a namespace with 12 pods goes"), figures.timed_with_calls("namespace with 12 pods deleted"):
         node.delete("namespace", "twelve")
 
 
@@ -91,27 +112,19 @@ def use(node: Node, figures: Figures, only: str) -> None:
     """All cases, and the end of what they have made."""
     for manifest in MANIFESTS:
         node.apply(manifest)
-    for room in ROOMS:
-        for case in room.CASES:
-            run_cases(case, only)
-    try:
-        with figures.timed_with_calls("namespaces of the cases deleted"):
-            node.delete("namespace", "work", "pods")
-    except Failed as error:
-        record("fail", "the namespaces of the cases are deleted", str(error))
+    for case in CASES:
+        run_cases(case, only)
+    times = figures.timed_with_calls("namespaces of the cases deleted")
+    with suppress(AssertionError), recorded("the namespaces of the cases go"), times:
+        node.delete("namespace", "work", "pods")
 
 
 def end(node: Node, figures: Figures) -> None:
     """The whole cluster is taken back."""
-    name = "kubeadm reset ends, and the runtime has no sandbox"
-    try:
+    with suppress(AssertionError), recorded("kubeadm reset ends, and the runtime has no sandbox"):
         with figures.timed("kubeadm reset"):
             print(node.reset(), flush=True)
         until(lambda: not node.runtime.crictl("pods", "-q").split(), PATIENCE, "the runtime has no sandbox")
-    except (Failed, Late) as error:
-        record("fail", name, str(error))
-    else:
-        record("pass", name)
 
 
 if __name__ == "__main__":
