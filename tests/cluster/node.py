@@ -16,6 +16,7 @@ from wait import until
 HERE = pathlib.Path(__file__).resolve().parent
 ADMIN = pathlib.Path("/etc/kubernetes/admin.conf")
 CONFIG = pathlib.Path("/var/lib/kubelet/config.yaml")
+ETCD = pathlib.Path("/var/lib/etcd")
 FLAGS = pathlib.Path("/var/lib/kubelet/kubeadm-flags.env")
 # Where those who use them put Corten's drop-ins for the kubelet, and kubeadm's flags say so.
 DROP_INS = pathlib.Path("/etc/kubernetes/kubelet.conf.d")
@@ -138,13 +139,18 @@ class Node:
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def cover_programs() -> None:
-    """An overlay over the host's /usr: the control plane's pods mount folders of it, and what is not there is made."""
-    folder = pathlib.Path(os.environ["CORTEN_NODE"], "cover-usr")
-    upper, work = folder / "upper", folder / "work"
-    upper.mkdir(parents=True)
-    work.mkdir()
+def make_places() -> None:
+    """What a node of the tests does not have for each tier.
+
+    An overlay over the host's /usr: the control plane's pods mount folders of it, and what is not there is made.
+    An empty folder for etcd: kubeadm makes no cluster over another one's data.
+    """
+    folder = pathlib.Path(os.environ["CORTEN_NODE"], "cluster")
+    upper, work, data = folder / "upper", folder / "work", folder / "etcd"
+    for place in (upper, work, data, ETCD):
+        place.mkdir(parents=True, exist_ok=True)
     run(["mount", "-t", "overlay", "-o", f"lowerdir=/usr,upperdir={upper},workdir={work}", "overlay", "/usr"])
+    run(["mount", "--bind", str(data), str(ETCD)])
 
 
 def run(command: list[str], given: str = "") -> str:

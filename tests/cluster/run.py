@@ -6,6 +6,7 @@ Usage: cluster/run.py [--runtime corten|containerd] [--only SUBSTRING | --times]
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -24,11 +25,11 @@ import sessions  # noqa: E402
 import upkeep  # noqa: E402
 import workloads  # noqa: E402
 from figures import Figures, table  # noqa: E402
-from node import Node, cover_programs  # noqa: E402
+from node import Node, make_places  # noqa: E402
 from on_cluster import OnCluster  # noqa: E402
 from recorder import chosen, run_cases  # noqa: E402
 from results import record  # noqa: E402
-from runtimes import RUNTIMES  # noqa: E402
+from runtimes import RUNTIMES, Runtime  # noqa: E402
 from wait import until  # noqa: E402
 
 # In the order of their cases: what was drained is empty of the pods that the rooms before look at.
@@ -37,8 +38,7 @@ CASES = [case for room in ROOMS for case in room.CASES]
 MANIFESTS = ("metrics-server.yaml", workloads.MANIFEST, pods.MANIFEST)
 # What kubeadm makes and resets.
 FOLDERS = ("/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/etcd", "/var/lib/kubelet")
-# The kubelet makes a cgroup for each pod, and it is stopped when kubeadm resets the node.
-POD_CGROUP = re.compile(r"/kubepods(/burstable|/besteffort)?/pod[0-9a-f-]+$")
+POD_CGROUP = re.compile(r"/kubepods(?:/burstable|/besteffort)?/pod([0-9a-f-]+)$")
 PATIENCE = 300
 
 
@@ -51,7 +51,7 @@ def main() -> int:
     options = parser.parse_args()
     if not any(chosen(case, options.only) for case in CASES):
         parser.error(f"no case has {options.only!r} in its name")
-    cover_programs()
+    make_places()
     registry.start(pathlib.Path(os.environ["CORTEN_IMAGES"]))
     runtime = RUNTIMES[options.runtime]()
     leftovers.warm_up(runtime)
@@ -63,8 +63,8 @@ def main() -> int:
     begin(node, figures)
     if not options.times:
         use(node, figures, options.only)
+    before["cgroup"] |= pod_cgroups(runtime)
     end(node, figures)
-    before["cgroup"] |= {path for path in leftovers.holdings()["cgroup"] if POD_CGROUP.search(path)}
     leftovers.check("the cluster after kubeadm reset", before, folders)
     runtime.stop()
     figures.keep()
@@ -117,6 +117,18 @@ def use(node: Node, figures: Figures, only: str) -> None:
     times = figures.timed_with_calls("namespaces of the cases deleted")
     with suppress(AssertionError), recorded("the namespaces of the cases go"), times:
         node.delete("namespace", "work", "pods")
+
+
+def pod_cgroups(runtime: Runtime) -> set[str]:
+    """Those of the pods that are there. The kubelet makes them, and it is stopped when kubeadm resets the node: they stay."""
+    def found() -> dict[str, str]:
+        return {match.string: match[1] for match in map(POD_CGROUP.search, leftovers.holdings()["cgroup"]) if match}
+
+    ready = json.loads(runtime.crictl("pods", "--state", "Ready", "-o", "json"))["items"]
+    there = {pod["metadata"]["uid"] for pod in ready}
+    with suppress(AssertionError), recorded("the cgroups of pods are those of the pods that are there"):
+        until(lambda: set(found().values()) == there, PATIENCE, "no pod that has gone has a cgroup")
+    return {path for path, uid in found().items() if uid in there}
 
 
 def end(node: Node, figures: Figures) -> None:
