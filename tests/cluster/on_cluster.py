@@ -9,6 +9,9 @@ from service import Service
 from wait import until
 
 SOON = 300
+BUSYBOX = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
+# Where a pod's status has its containers, by their kinds.
+STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 
 
 class OnCluster(unittest.TestCase):
@@ -48,8 +51,7 @@ class OnCluster(unittest.TestCase):
     def status_of(self, pod: str, container: str = "main") -> dict:
         """A container's status, whichever kind of container it is."""
         status = self.get("pod", pod)["status"]
-        kinds = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-        return next(one for kind in kinds for one in status.get(kind, []) if one["name"] == container)
+        return next(one for kind in STATUSES for one in status.get(kind, []) if one["name"] == container)
 
     def patch(self, what: str, change: dict, *more: str) -> None:
         self.kubectl("patch", what, "--patch", json.dumps(change), *more)

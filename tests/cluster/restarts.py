@@ -1,12 +1,11 @@
 """The kubelet and the runtime are restarted under traffic: no request fails, no container is restarted."""
 
 from node import NODE
-from on_cluster import SOON
+from on_cluster import BUSYBOX, SOON
 from traffic import UnderTraffic
 from wait import until
 
 MARK = "mark"
-BUSYBOX = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 
 
 class Restarts(UnderTraffic):

@@ -23,6 +23,7 @@ import registry  # noqa: E402
 import restarts  # noqa: E402
 import sessions  # noqa: E402
 import upkeep  # noqa: E402
+import usage  # noqa: E402
 import workloads  # noqa: E402
 from figures import Figures, table  # noqa: E402
 from node import Node, make_places  # noqa: E402
@@ -33,7 +34,7 @@ from runtimes import RUNTIMES, Runtime  # noqa: E402
 from wait import until  # noqa: E402
 
 # In the order of their cases: what was drained is empty of the pods that the rooms before look at.
-ROOMS = (pods, sessions, workloads, restarts, upkeep)
+ROOMS = (pods, sessions, usage, workloads, restarts, upkeep)
 CASES = [case for room in ROOMS for case in room.CASES]
 MANIFESTS = ("metrics-server.yaml", workloads.MANIFEST, pods.MANIFEST)
 # What kubeadm makes and resets.

@@ -1,22 +1,15 @@
-"""kubectl with a pod on the other end: exec, attach, cp, logs, port-forward, debug, top."""
+"""kubectl with a pod on the other end: exec, attach, cp, logs, port-forward, debug."""
 
 import hashlib
-import json
 import os
 import pathlib
 import re
 
 from node import Failed
-from on_cluster import SOON, OnCluster, page
+from on_cluster import BUSYBOX, SOON, OnCluster, page
 from wait import until
 
-BUSYBOX = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 CONTENT = 3_000_000
-CADVISOR = "/api/v1/nodes/node1/proxy/metrics/cadvisor"
-# What dashboards ask for, of containers and of pods.
-OF_CONTAINERS = ("container_cpu_usage_seconds_total", "container_memory_working_set_bytes")
-OF_PODS = ("container_network_receive_bytes_total",)
-SUMMARY = "/api/v1/nodes/node1/proxy/stats/summary"
 
 
 class Sessions(OnCluster):
@@ -78,43 +71,4 @@ class Sessions(OnCluster):
         self.assertEqual(self.status_of("composed")["restartCount"], 0)
 
 
-class Figures(OnCluster):
-    """What the node says of its pods' use."""
-
-    namespace = "pods"
-
-    def test_top_knows_every_pod_and_the_node(self):
-        self.node.roll_out("kube-system", "deploy/metrics-server")
-        top = until(lambda: self.kubectl("top", "pods", "--containers"), SOON, "kubectl top pods answers")
-        rows = {tuple(line.split()[:2]): line.split()[3] for line in top.splitlines()[1:]}
-        self.assertIn(("composed", "main"), rows)
-        self.assertIn(("composed", "beside"), rows)
-        self.assertRegex(self.kubectl("top", "node", "node1"), r"node1 +\d+m")
-
-    def test_summary_has_each_containers_use(self):
-        self.await_pod("volumes")
-
-        def used() -> bool:
-            one = next(pod for pod in self.summary() if pod["podRef"]["name"] == "volumes")
-            main, = one["containers"]
-            return main["memory"]["workingSetBytes"] > 0 and "usageNanoCores" in main["cpu"] and one["network"]["rxBytes"] >= 0
-
-        until(used, SOON, "the summary has cpu, memory and network of the pod")
-
-    def test_metrics_have_the_labels_of_pods_and_containers(self):
-        self.await_pod("volumes")
-        until(lambda: self.assertEqual(self.untold(), set()) or True, SOON, "the metrics of volumes and its container")
-
-    def untold(self) -> set[str]:
-        """The names of metrics that have no sample under the labels of the pod volumes, or of its container."""
-        lines = [line for line in self.node.kubectl("get", "--raw", CADVISOR).splitlines()
-                 if 'namespace="pods"' in line and 'pod="volumes"' in line]
-        told = {line.partition("{")[0] for line in lines}
-        of_container = {line.partition("{")[0] for line in lines if 'container="main"' in line}
-        return {*OF_PODS} - told | {*OF_CONTAINERS} - of_container
-
-    def summary(self) -> list[dict]:
-        return json.loads(self.node.kubectl("get", "--raw", SUMMARY))["pods"]
-
-
-CASES = (Sessions, Figures)
+CASES = (Sessions,)
