@@ -25,6 +25,7 @@ class Restarts(UnderTraffic):
     def serves_again(self) -> None:
         """The node is ready, and a new pod comes and goes: by then the kubelet has asked the runtime for everything."""
         until(self.node.is_ready, SOON, f"{NODE} is ready")
+        self.addCleanup(self.delete, "pod", MARK, "--now", "--ignore-not-found")
         self.kubectl("run", MARK, f"--image={BUSYBOX}", "--restart=Never", "--command", "--", "sh", "-c", "exit 0")
         self.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{MARK}", f"--timeout={SOON}s")
         self.delete("pod", MARK)
