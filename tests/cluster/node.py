@@ -16,6 +16,7 @@ from wait import until
 HERE = pathlib.Path(__file__).resolve().parent
 ADMIN = pathlib.Path("/etc/kubernetes/admin.conf")
 CONFIG = pathlib.Path("/var/lib/kubelet/config.yaml")
+ETCD = pathlib.Path("/var/lib/etcd")
 FLAGS = pathlib.Path("/var/lib/kubelet/kubeadm-flags.env")
 # Where those who use them put Corten's drop-ins for the kubelet, and kubeadm's flags say so.
 DROP_INS = pathlib.Path("/etc/kubernetes/kubelet.conf.d")
@@ -23,14 +24,18 @@ DEPLOYED = pathlib.Path(os.environ["CORTEN_CHECKOUT"], "deploy", "kubelet.conf.d
 NODE = "node1"
 # What a host of the tests cannot offer: it has no init system to start a kubelet, and cgroups of version 1.
 KNOWN = "SystemVerification,Swap,Service-kubelet"
+# With these words kubeadm goes on from its look at the node and the pull of its images.
+PULLED = "[certs]"
 PATIENCE = 600
+# Longer than kubectl itself waits for anything: its own words say best what has not come.
+LIMIT = PATIENCE + 60
 CALLS = re.compile(r'^kubelet_runtime_operations_duration_seconds_sum\{operation_type="(\w+)"\} (\S+)$', re.MULTILINE)
 CHANGES = {f"{verb}_{what}" for verb in ("run", "stop", "remove") for what in ("podsandbox", "container")} | {
     "create_container", "start_container", "pull_image"}
 
 
 class Failed(AssertionError):
-    """A command ended with another status than 0."""
+    """What a command had to do has not been done; the message has its words."""
 
 
 class Node:
@@ -48,11 +53,13 @@ class Node:
         started = time.monotonic()
         kubeadm = Service("kubeadm", ["kubeadm", "init", "--config", config, "--skip-token-print",
                                       f"--ignore-preflight-errors={KNOWN}"])
-        until(lambda: self._goes_on(kubeadm), PATIENCE, "kubeadm init has its images")
+        until(lambda: PULLED in kubeadm.said() or not kubeadm.running(), PATIENCE, "kubeadm init has its images")
         pulled = time.monotonic() - started
         until(lambda: self._kept_running(kubeadm), PATIENCE, "kubeadm init ends")
-        if kubeadm.ended(1) != 0:
-            raise SystemExit(f"kubeadm init failed:\n{kubeadm.tail(60)}")
+        if (status := kubeadm.ended(1)) != 0:
+            raise Failed(f"kubeadm init: status {status}:\n{kubeadm.tail(60)}")
+        if PULLED not in kubeadm.said():
+            raise Failed(f"kubeadm init has not said {PULLED}:\n{kubeadm.said()}")
         return pulled, time.monotonic() - started
 
     def _config(self) -> pathlib.Path:
@@ -67,11 +74,6 @@ class Node:
         DROP_INS.mkdir()
         if self.runtime.name == "corten":
             shutil.copytree(DEPLOYED, DROP_INS, dirs_exist_ok=True)
-
-    @staticmethod
-    def _goes_on(kubeadm: Service) -> bool:
-        """Has kubeadm come to what follows its look at the node and the pull of its images?"""
-        return "[certs]" in kubeadm.tail() or not kubeadm.running()
 
     def _kept_running(self, kubeadm: Service) -> bool:
         """Has kubeadm ended? Meanwhile the kubelet is started, again and again, as its unit would be."""
@@ -99,8 +101,8 @@ class Node:
         self.kubelet.stop()
         return run(["kubeadm", "reset", "--force", f"--cri-socket={self.runtime.endpoint}"])
 
-    def kubectl(self, *words: str, given: str = "", seconds: float = PATIENCE) -> str:
-        return run(["kubectl", f"--kubeconfig={ADMIN}", *words], given, seconds)
+    def kubectl(self, *words: str, given: str = "") -> str:
+        return run(["kubectl", f"--kubeconfig={ADMIN}", *words], given)
 
     def get(self, *words: str) -> dict:
         """One object, or a list of them, as kubectl gives it."""
@@ -112,13 +114,20 @@ class Node:
     def roll_out(self, namespace: str, what: str) -> None:
         self.kubectl("-n", namespace, "rollout", "status", what, f"--timeout={PATIENCE}s")
 
+    def delete(self, *words: str) -> None:
+        """Deletes objects, and awaits that they are gone."""
+        self.kubectl("delete", *words, f"--timeout={PATIENCE}s")
+
     def waited_for_runtime(self) -> float:
         """How many seconds the kubelet has waited in all for the runtime to make, start, stop or remove something.
 
         As the kubelet counts it itself, since it was started: calls at the same time count each.
         """
         lines = CALLS.findall(self.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/metrics"))
-        return sum(float(seconds) for operation, seconds in lines if operation in CHANGES)
+        waited = [float(seconds) for operation, seconds in lines if operation in CHANGES]
+        if not waited:
+            raise Failed(f"the kubelet's metrics do not count how long it waited for the runtime: of {CHANGES} there is none")
+        return sum(waited)
 
     def dns_runs(self) -> bool:
         """Its readiness comes with a probe every 10 s, whenever it began to run."""
@@ -130,18 +139,31 @@ class Node:
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def cover_programs() -> None:
-    """An overlay over the host's /usr: the control plane's pods mount folders of it, and what is not there is made."""
-    folder = pathlib.Path(os.environ["CORTEN_NODE"], "cover-usr")
-    upper, work = folder / "upper", folder / "work"
-    upper.mkdir(parents=True)
-    work.mkdir()
+def make_places() -> None:
+    """What a node of the tests does not have for each tier.
+
+    An overlay over the host's /usr: the control plane's pods mount folders of it, and what is not there is made.
+    An empty folder for etcd: kubeadm makes no cluster over another one's data.
+    """
+    folder = pathlib.Path(os.environ["CORTEN_NODE"], "cluster")
+    upper, work, data = folder / "upper", folder / "work", folder / "etcd"
+    for place in (upper, work, data, ETCD):
+        place.mkdir(parents=True, exist_ok=True)
     run(["mount", "-t", "overlay", "-o", f"lowerdir=/usr,upperdir={upper},workdir={work}", "overlay", "/usr"])
+    run(["mount", "--bind", str(data), str(ETCD)])
 
 
-def run(command: list[str], given: str = "", seconds: float = PATIENCE) -> str:
-    """What a command says; Failed with its words and its status where that is not 0."""
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=seconds)
-    if done.returncode != 0:
-        raise Failed(f"{' '.join(command)}: status {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return done.stdout
+def run(command: list[str], given: str = "") -> str:
+    """What a command says; Failed with its words where its status is not 0, or where it has not ended in time."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            said, complained = process.communicate(given, LIMIT)
+            end = f"status {process.returncode}"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, complained = process.communicate()
+            end = f"not ended after {LIMIT} s"
+    if end != "status 0":
+        raise Failed(f"{' '.join(command)}: {end}: {complained.strip()[-2000:]}\n{said.strip()[-1000:]}")
+    return said

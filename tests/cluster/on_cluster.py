@@ -1,14 +1,17 @@
 """What all cases of the cluster tier share; `run.py` sets the node before they run."""
 
 import json
-import subprocess
 import unittest
 import urllib.request
 
 from node import ADMIN, Node
+from service import Service
 from wait import until
 
 SOON = 300
+BUSYBOX = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
+# Where a pod's status has its containers, by their kinds.
+STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 
 
 class OnCluster(unittest.TestCase):
@@ -19,6 +22,9 @@ class OnCluster(unittest.TestCase):
 
     def kubectl(self, *words: str, given: str = "") -> str:
         return self.node.kubectl("-n", self.namespace, *words, given=given)
+
+    def delete(self, *words: str) -> None:
+        self.node.delete("-n", self.namespace, *words)
 
     def get(self, *words: str) -> dict:
         return self.node.get("-n", self.namespace, *words)
@@ -45,23 +51,16 @@ class OnCluster(unittest.TestCase):
     def status_of(self, pod: str, container: str = "main") -> dict:
         """A container's status, whichever kind of container it is."""
         status = self.get("pod", pod)["status"]
-        kinds = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-        return next(one for kind in kinds for one in status.get(kind, []) if one["name"] == container)
+        return next(one for kind in STATUSES for one in status.get(kind, []) if one["name"] == container)
 
     def patch(self, what: str, change: dict, *more: str) -> None:
         self.kubectl("patch", what, "--patch", json.dumps(change), *more)
 
-    def started(self, *words: str) -> subprocess.Popen:
+    def started(self, *words: str) -> Service:
         """A kubectl in the background, which is ended with the test."""
-        command = ["kubectl", f"--kubeconfig={ADMIN}", "-n", self.namespace, *words]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.addCleanup(end, process)
-        return process
-
-
-def end(process: subprocess.Popen) -> None:
-    process.kill()
-    process.communicate()
+        kubectl = Service(words[0], ["kubectl", f"--kubeconfig={ADMIN}", "-n", self.namespace, *words])
+        self.addCleanup(kubectl.kill)
+        return kubectl
 
 
 def page(address: str, port: int = 80, seconds: float = 10) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-import unittest
+from collections.abc import Iterable
 
 from on_cluster import SOON, OnCluster
 from wait import until
@@ -10,6 +10,12 @@ from wait import until
 MANIFEST = "pods.yaml"
 MEBIBYTE = 1024 * 1024
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
+# What the kernel holds a container to, by the files of its cgroup, with 100m and 64Mi and with 200m and 96Mi.
+VERSION_1 = ({"memory.limit_in_bytes": str(64 * MEBIBYTE), "cpu.cfs_quota_us": "10000", "cpu.shares": "51"},
+             {"memory.limit_in_bytes": str(96 * MEBIBYTE), "cpu.cfs_quota_us": "20000", "cpu.shares": "153"})
+VERSION_2 = ({"memory.max": str(64 * MEBIBYTE), "cpu.max": "10000 100000"},
+             {"memory.max": str(96 * MEBIBYTE), "cpu.max": "20000 100000"})
+SMALL, LARGE = VERSION_2 if (CGROUPS / "cgroup.controllers").exists() else VERSION_1
 
 
 class InPods(OnCluster):
@@ -99,25 +105,36 @@ class Resizes(InPods):
         change = {"spec": {"containers": [{"name": "main", "resources": resources}]}}
         self.patch("pod/resized", change, "--subresource=resize")
 
-    def cgroup_value(self, controller: str, file: str) -> int:
-        """What the kernel holds the container to, out of the cgroup that it is really in."""
+    def held(self, files: Iterable[str]) -> dict[str, str]:
+        """What these files say of the cgroup that the container is really in."""
         container = self.status_of("resized")["containerID"].partition("//")[2]
-        folder = next((CGROUPS / controller).glob(f"**/{container}"))
-        return int((folder / file).read_text())
+        return {file: self.value(container, file) for file in files}
 
-    @unittest.skipIf((CGROUPS / "cgroup.controllers").exists(), "looks into cgroups of version 1, and this host has version 2 alone")
+    def value(self, container: str, file: str) -> str:
+        place = hierarchy(file.partition(".")[0])
+        found = list(place.glob(f"**/{container}/{file}"))
+        self.assertEqual(len(found), 1, f"{file} of {container} in {place}: {found}")
+        return found[0].read_text().strip()
+
     def test_cpu_and_memory_change_in_place(self):
         self.await_pod("resized")
         before = self.status_of("resized")
-        self.assertEqual(self.cgroup_value("memory", "memory.limit_in_bytes"), 64 * MEBIBYTE)
+        self.assertEqual(self.held(SMALL), SMALL)
         wanted = {"cpu": "200m", "memory": "96Mi"}
         self.resize({"limits": wanted, "requests": {"cpu": "150m"}})
         until(lambda: self.status_of("resized").get("resources", {}).get("limits") == wanted, SOON, "the new limits in the status")
-        self.assertEqual(self.cgroup_value("memory", "memory.limit_in_bytes"), 96 * MEBIBYTE)
-        self.assertEqual(self.cgroup_value("cpu", "cpu.cfs_quota_us"), 20_000)
-        self.assertEqual(self.cgroup_value("cpu", "cpu.shares"), 153)
+        self.assertEqual(self.held(LARGE), LARGE)
         after = self.status_of("resized")
         self.assertEqual((after["containerID"], after["restartCount"]), (before["containerID"], 0))
+
+
+def hierarchy(controller: str) -> pathlib.Path:
+    """Where the cgroups of a controller are mounted: by themselves or with others in version 1, all together in version 2."""
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, kind = (part.split() for part in line.split(" - ", 1))
+        if kind[0] == "cgroup" and controller in kind[-1].split(","):
+            return pathlib.Path(mount[4])
+    return CGROUPS
 
 
 CASES = (Containers, Volumes, Users, Resizes)

@@ -1,12 +1,11 @@
 """The kubelet and the runtime are restarted under traffic: no request fails, no container is restarted."""
 
 from node import NODE
-from on_cluster import SOON
+from on_cluster import BUSYBOX, SOON
 from traffic import UnderTraffic
 from wait import until
 
 MARK = "mark"
-BUSYBOX = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 
 
 class Restarts(UnderTraffic):
@@ -26,9 +25,10 @@ class Restarts(UnderTraffic):
     def serves_again(self) -> None:
         """The node is ready, and a new pod comes and goes: by then the kubelet has asked the runtime for everything."""
         until(self.node.is_ready, SOON, f"{NODE} is ready")
+        self.addCleanup(self.delete, "pod", MARK, "--now", "--ignore-not-found")
         self.kubectl("run", MARK, f"--image={BUSYBOX}", "--restart=Never", "--command", "--", "sh", "-c", "exit 0")
         self.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{MARK}", f"--timeout={SOON}s")
-        self.kubectl("delete", "pod", MARK)
+        self.delete("pod", MARK)
 
     def assert_unnoticed(self, restart) -> None:
         def happening() -> None:

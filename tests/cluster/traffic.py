@@ -2,6 +2,8 @@
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from on_cluster import OnCluster, page
 from wait import until
@@ -12,10 +14,7 @@ FAILED = "FAILED"
 
 
 class Asking:
-    """Asks a web server again and again, each time over a new connection, from the node.
-
-    As a context: from its beginning to its end, at least `ENOUGH` times before and after what happens in between.
-    """
+    """Asks a web server again and again, each time over a new connection, from the node."""
 
     def __init__(self, address: str, port: int = 80) -> None:
         self.answers: Counter[str] = Counter()
@@ -24,15 +23,17 @@ class Asking:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "Asking":
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """From the beginning to the end, at least `ENOUGH` times before and after what happens in between."""
         self._thread.start()
-        self.some_more()
-        return self
-
-    def __exit__(self, *_error) -> None:
-        self.some_more()
-        self._over.set()
-        self._thread.join()
+        try:
+            self.some_more()
+            yield
+            self.some_more()
+        finally:
+            self._over.set()
+            self._thread.join()
 
     def asked(self) -> int:
         return self.answers.total() + len(self.failures)
@@ -44,9 +45,15 @@ class Asking:
     def _run(self) -> None:
         while not self._over.wait(PACE):
             try:
-                self.answers[page(self._address, self._port)] += 1
-            except OSError as error:
+                self.answers[self._answer()] += 1
+            except Exception as error:  # noqa: BLE001  (whatever it is, this request has failed)
                 self.failures.append(repr(error))
+
+    def _answer(self) -> str:
+        answer = page(self._address, self._port)
+        if not answer:
+            raise ValueError("an empty answer")
+        return answer
 
 
 class UnderTraffic(OnCluster):
@@ -61,14 +68,23 @@ class UnderTraffic(OnCluster):
     def lines(self) -> list[str]:
         return self.kubectl("logs", "asking").splitlines()
 
-    def assert_served(self, happening) -> "Asking":
-        """Runs `happening` under traffic: no request may fail meanwhile. Gives what the node's client saw."""
+    def some_more_from_the_pod(self) -> None:
+        wanted = len(self.lines()) + ENOUGH
+        until(lambda: len(self.lines()) >= wanted, 120, f"{ENOUGH} more requests from the pod")
+
+    def assert_served(self, happening) -> Asking:
+        """Runs `happening` under traffic: no request may fail until both clients have asked `ENOUGH` times after it.
+
+        Gives what the node's client saw.
+        """
         before = len(self.lines())
-        with Asking(self.service_address("web")) as asking:
+        asking = Asking(self.service_address("web"))
+        with asking.going_on():
             happening()
-        until(lambda: len(self.lines()) > before + ENOUGH, 120, "the pod's client goes on")
-        failed = [line for line in self.lines()[before:] if FAILED in line]
-        print(f"{self.id()}: {asking.asked()} requests from the node, {len(self.lines()) - before} from a pod,",
+            self.some_more_from_the_pod()
+        lines = self.lines()[before:]
+        failed = [line for line in lines if FAILED in line]
+        print(f"{self.id()}: {asking.asked()} requests from the node, {len(lines)} from a pod,",
               f"{len(asking.failures)} and {len(failed)} failed", flush=True)
         self.assertEqual((asking.failures, failed), ([], []))
         return asking

@@ -13,6 +13,8 @@ class Service:
         self.name = name
         self.log = os.path.join(log_folder(), name + ".log")
         self.command = [str(word) for word in command]
+        with open(self.log, "ab") as log:
+            self._began = log.tell()
         self._process = self._spawn()
 
     @property
@@ -48,6 +50,12 @@ class Service:
     def tail(self, lines: int = 40) -> str:
         with open(self.log, encoding="utf-8", errors="replace") as log:
             return "".join(log.readlines()[-lines:])
+
+    def said(self) -> str:
+        """All that it has said since it was made: the log may begin with another one's of the same name."""
+        with open(self.log, "rb") as log:
+            log.seek(self._began)
+            return log.read().decode(errors="replace")
 
     def _spawn(self) -> subprocess.Popen:
         with open(self.log, "ab") as log:
