@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,8 @@ CONTAINER = 1
 # What docker gives a node of kind's, and its image says.
 IMAGE_CONFIG = {"Env": ["container=docker", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
                 "Entrypoint": ENTRYPOINT, "StopSignal": "SIGRTMIN+3"}
+# The line of the log that kind waits for before it goes on.
+REACHED = re.compile(r"Reached target .*Multi-User System")
 MANIFESTS = "/var/lib/kubelet/manifests"
 KUBELET = {**CONFIG, "staticPodPath": MANIFESTS, "containerRuntimeEndpoint": SOCKET, "cgroupDriver": "systemd",
            "evictionHard": {"memory.available": "10Mi", "nodefs.available": "0%", "imagefs.available": "0%",
@@ -83,18 +86,18 @@ class Node:
         privileged = {"security_context": {"privileged": True, "namespace_options": {"pid": CONTAINER}}}
         self.pod = Pod(runtime, folder, "kind-node", linux=privileged)
         self.container = self.pod.make(
-            "node", image={"image": IMAGE}, linux=privileged, envs=[{"key": "container", "value": "docker"}],
+            "node", image={"image": IMAGE}, linux=privileged, tty=True,
             mounts=[{"container_path": "/var", "host_path": str(self.var)}],
         )
         self.log = folder / "node.log"
         runtime.crictl("start", self.container)
-        until(self.is_up, PATIENCE, "the node has come to multi-user.target")
+        until(self.is_up, PATIENCE, "the node says that it has come to its last target")
 
     def is_up(self) -> bool:
         state = json.loads(self.runtime.crictl("inspect", self.container))["status"]["state"]
         if state != "CONTAINER_RUNNING":
             raise SystemExit(f"the node has ended:\n{self.log.read_text()[-4000:]}")
-        return self.run("systemctl", "is-active", "multi-user.target").strip() == "active"
+        return REACHED.search(self.log.read_text(errors="replace")) is not None
 
     def run(self, *words: str) -> str:
         """What a command says in the node, as kind runs them: Refused with its words where its status is not 0."""
