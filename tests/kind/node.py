@@ -83,6 +83,8 @@ class Node:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="node.", dir=os.environ["CORTEN_NODE"]))
         self.var = folder / "var"
         run(["cp", "-a", tree / "var", self.var])
+        # A journal that outlives the node.
+        (self.var / "log/journal").mkdir(parents=True, exist_ok=True)
         privileged = {"security_context": {"privileged": True, "namespace_options": {"pid": CONTAINER}}}
         self.pod = Pod(runtime, folder, "kind-node", linux=privileged)
         self.container = self.pod.make(
@@ -115,12 +117,6 @@ class Node:
         (place / "config.yaml").write_text(json.dumps(KUBELET))
         (place / "manifests" / "pod.json").write_text(json.dumps(pod))
         self.run("systemctl", "start", "kubelet")
-
-    def address(self) -> str:
-        return json.loads(self.runtime.crictl("inspectp", self.pod.sandbox))["status"]["network"]["ip"]
-
-    def journal(self) -> str:
-        return self.run("journalctl", "--no-pager", "--lines", "400")
 
 
 def run(command: list, given=subprocess.DEVNULL) -> str:

@@ -4,6 +4,7 @@
 import argparse
 import os
 import pathlib
+import shutil
 import sys
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
@@ -55,13 +56,11 @@ def archive(runtime: Corten, image: str) -> pathlib.Path:
 
 
 def keep_logs(node: Node) -> None:
-    """What the node said, and its journal, which is in its /var or its memory."""
+    """What the node said on its terminal, and its journal."""
     logs = pathlib.Path(log_folder())
     if node.log.exists():
-        (logs / "node.log").write_bytes(node.log.read_bytes())
-    journals = node.var / "log" / "journal"
-    if journals.is_dir():
-        run(["cp", "-a", journals, logs])
+        shutil.copy(node.log, logs)
+    shutil.copytree(node.var / "log/journal", logs / "journal", dirs_exist_ok=True)
 
 
 if __name__ == "__main__":
