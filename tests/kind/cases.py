@@ -1,19 +1,14 @@
-"""What kind and minikube ask of a node, asked of one that runs on Corten with Corten inside. In the order of their names."""
+"""What kind asks of a node, asked of one that runs on Corten with Corten inside. In the order of their names."""
 
 import json
 import pathlib
-import tomllib
 import unittest
 
-import leftovers
-from node import MANIFESTS, PATIENCE, Node, Refused
+from commands import BROUGHT, CTR, LOADED
+from node import MANIFESTS, PATIENCE, Node
 from wait import until
 
-# Of the first the node brings an archive along; the second is loaded.
-BROUGHT = leftovers.IMAGE
-LOADED = "registry.k8s.io/e2e-test-images/nginx:1.14-2"
 WORDS = "hello from inside"
-CTR = ("ctr", "--namespace=k8s.io", "images")
 # There is no registry in the node's reach, and this pod's image must not be pulled.
 POD = {
     "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hello", "namespace": "default"},
@@ -21,18 +16,6 @@ POD = {
         "name": "main", "image": BROUGHT, "imagePullPolicy": "Never",
         "command": ["sh", "-c", f"echo {WORDS}; trap 'exit 0' TERM; while :; do sleep 1; done"],
     }]},
-}
-# Commands, and what their refusal says to do.
-REFUSED = {
-    ("ctr", "-n=k8s.io", "images", "tag", "--force", BROUGHT, "a/b:1"): "kind load",
-    ("ctr", "-n=k8s.io", "images", "push", BROUGHT): "push from",
-    ("ctr", "-n=k8s.io", "images", "pull", "a/b:1"): "crictl pull a/b:1",
-    ("ctr", "--namespace=moby", "images", "list"): "k8s.io",
-    (*CTR, "import", "--snapshotter=native", "-"): "overlayfs alone",
-    (*CTR, "import", "--no-unpack", "-"): "no option --no-unpack",
-    (*CTR, "remove", "localhost/none:1"): "localhost/none:1",
-    ("ctr", "run", "x"): "crictl",
-    ("containerd",): "systemctl status corten",
 }
 
 
@@ -53,10 +36,7 @@ class Kind(unittest.TestCase):
         return json.loads(self.node.run("crictl", "inspect", ids[0]))
 
     def test_1_kind_finds_in_it_what_it_asks_for(self):
-        config = tomllib.loads(self.node.run("containerd", "config", "dump"))
-        self.assertEqual(config["version"], 2)
-        self.assertEqual(config["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["snapshotter"], "overlayfs")
-        self.assertRegex(self.node.run("containerd", "--version"), r"^containerd \S+ v2\.\d+\.\d+ corten-\d\S+\n$")
+        self.assertIn("overlayfs", self.node.run("containerd", "config", "dump"))
         self.assertEqual(self.node.run("systemctl", "is-active", "containerd").strip(), "active")
         self.assertIn("corten", self.node.run("crictl", "version"))
 
@@ -81,31 +61,21 @@ class Kind(unittest.TestCase):
         status = json.loads(self.node.run("crictl", "inspecti", LOADED))["status"]
         self.assertIn(LOADED, status["repoTags"])
         self.assertIn(LOADED, self.images())
-        found = self.node.run("ctr", "-n=k8s.io", "images", "ls", f"name=={LOADED}")
-        self.assertIn(status["id"], found)
-        self.assertIn(LOADED, found)
         self.node.run(*CTR, "remove", LOADED)
         self.assertNotIn(LOADED, self.images())
 
-    def test_5_what_is_not_answered_is_refused_with_what_to_do(self):
-        for words, advice in REFUSED.items():
-            with self.subTest(command=" ".join(words)):
-                with self.assertRaises(Refused) as refused:
-                    self.node.run(*words)
-                self.assertIn(advice, str(refused.exception))
-
-    def test_6_a_restart_of_containerd_restarts_corten_and_no_container(self):
+    def test_5_a_restart_of_containerd_restarts_corten_and_no_container(self):
         pids = self.inner()["info"]["pid"], self.node.run("pidof", "corten")
         self.node.run("systemctl", "restart", "containerd")
         after = until(self.inner, PATIENCE, "Corten answers")["info"]["pid"], self.node.run("pidof", "corten")
         self.assertEqual(after[0], pids[0])
         self.assertNotEqual(after[1], pids[1])
 
-    def test_7_the_pod_goes_when_the_kubelet_is_told_so(self):
+    def test_6_the_pod_goes_when_the_kubelet_is_told_so(self):
         self.node.run("rm", f"{MANIFESTS}/pod.json")
         until(lambda: not self.node.run("crictl", "pods", "-q").split(), PATIENCE, "the pod is gone")
 
-    def test_8_the_node_ends_as_docker_ends_one(self):
+    def test_7_the_node_ends_as_docker_ends_one(self):
         self.node.runtime.crictl("stop", "--timeout", "60", self.node.container)
         status = json.loads(self.node.runtime.crictl("inspect", self.node.container))["status"]
         self.assertEqual(status["state"], "CONTAINER_EXITED")

@@ -12,7 +12,8 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "kind"), str(TESTS / "lib"), str(TESTS / "kubelet")]
 import leftovers  # noqa: E402
 import registry  # noqa: E402
-from cases import BROUGHT, LOADED, Kind  # noqa: E402
+from cases import Kind  # noqa: E402
+from commands import BROUGHT, LOADED, Commands  # noqa: E402
 from node import Node, make_image, run  # noqa: E402
 from recorder import run_cases  # noqa: E402
 from runtimes import Corten  # noqa: E402
@@ -34,17 +35,24 @@ def main() -> int:
     runtime = KeepingCorten()
     leftovers.warm_up(runtime)
     brought, Kind.archive = (archive(runtime, image) for image in (BROUGHT, LOADED))
+    Commands.runtime, Commands.archive = runtime, Kind.archive
+    run_cases(Commands, options.only)
+    run_node(runtime, brought, options.only)
+    runtime.stop()
+    return 0
+
+
+def run_node(runtime: Corten, brought: pathlib.Path, only: str) -> None:
+    """The node, and that nothing is left of it."""
     tree = make_image(runtime, [brought])
     before = leftovers.holdings(runtime.state_folders)
     Kind.node = Node(runtime, tree)
     try:
-        run_cases(Kind, options.only)
+        run_cases(Kind, only)
     finally:
         keep_logs(Kind.node)
-    if not options.only:
+    if not only:
         leftovers.check("the node and its pods", before, runtime.state_folders)
-    runtime.stop()
-    return 0
 
 
 def archive(runtime: Corten, image: str) -> pathlib.Path:
