@@ -1,4 +1,4 @@
-"""The node in a container: its image, made of deploy/kind; how it is run, as kind has docker run one; and its commands."""
+"""The node in a container: its file system, made of deploy/kind; how it is run, as kind has docker run one; and its commands."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 
 from kubelet import CONFIG
 from layout import Layout
@@ -41,15 +42,18 @@ class Refused(AssertionError):
 def make_image(runtime: Corten, archives: list[pathlib.Path]) -> pathlib.Path:
     """An image of the node, which `archives` came with, in the runtime's store; the node's tree, as long as this lives."""
     work = pathlib.Path(tempfile.mkdtemp(prefix="image.", dir=os.environ["CORTEN_NODE"]))
-    tree = _assemble(work, archives)
+    tree = assemble(work, archives)
     layout = Layout(work / "layout").of_tree(tree, IMAGE_CONFIG)
     run(["corten", "image", "import", str(layout), "--name", IMAGE])
     shutil.rmtree(layout)
     return tree
 
 
-def _assemble(work: pathlib.Path, archives: list[pathlib.Path]) -> pathlib.Path:
-    """The node's Debian, with the package and the files of deploy/kind put into it by its own script."""
+def assemble(work: pathlib.Path, archives: list[pathlib.Path], before: Callable[[pathlib.Path], None] = lambda tree: None) -> pathlib.Path:
+    """The node's Debian, with the package and the files of deploy/kind put into it by its own script.
+
+    `before` puts into it what was there before that.
+    """
     tree = work / "tree"
     for name in ("upper", "work", "tree"):
         (work / name).mkdir()
@@ -57,6 +61,7 @@ def _assemble(work: pathlib.Path, archives: list[pathlib.Path]) -> pathlib.Path:
     run(["mount", "-t", "overlay", "-o", f"lowerdir={lower},upperdir={work}/upper,workdir={work}/work", "overlay", tree])
     for program, place in (("kubelet", "usr/bin"), ("crictl", "usr/local/bin")):
         shutil.copy2(shutil.which(program), tree / place / program)
+    before(tree)
     (tree / "kind" / "images").mkdir(parents=True)
     for archive in archives:
         shutil.copy(archive, tree / "kind" / "images")

@@ -32,7 +32,11 @@ class Recorder(unittest.TestResult):
         record(status, name, " ".join(reason.split())[:300])
 
 
+def chosen(case: type[unittest.TestCase], only: str) -> list[unittest.TestCase]:
+    """The tests of one class whose names hold `only`."""
+    return [test for test in unittest.defaultTestLoader.loadTestsFromTestCase(case) if only in test.id()]
+
+
 def run_cases(case: type[unittest.TestCase], only: str = "") -> None:
     """Runs the tests of one class whose names hold `only`, with its class-wide set-up."""
-    chosen = [test for test in unittest.defaultTestLoader.loadTestsFromTestCase(case) if only in test.id()]
-    unittest.TestSuite(chosen).run(Recorder())
+    unittest.TestSuite(chosen(case, only)).run(Recorder())
