@@ -74,12 +74,9 @@ fn run(kind: Kind) -> Outcome<Option<String>> {
     }
     let stdin = stdin()?;
     let call = Call::new(&env, &stdin)?;
+    refuse_own_namespace(&env)?;
     match env.command.as_str() {
-        "ADD" => {
-            let result = kind.add(&call)?;
-            refuse_own_namespace(&env)?;
-            Ok(Some(result))
-        }
+        "ADD" => kind.add(&call).map(Some),
         "DEL" => kind.del(&call).map(|()| None),
         "CHECK" => kind.check(&call).map(|()| None),
         "STATUS" => kind.status(&call).map(|()| None),
@@ -91,13 +88,14 @@ fn run(kind: Kind) -> Outcome<Option<String>> {
     }
 }
 
-/// A pod whose namespace is the plugin's own would have the host's links.
+/// A pod whose namespace is the plugin's own would have the host's links, and its DEL would take them.
+/// Looked at before anything is done; a path that is no namespace is the plugin's to judge.
 fn refuse_own_namespace(env: &Env) -> Outcome<()> {
     if env.own_netns || env.netns.is_empty() {
         return Ok(());
     }
-    match Netns::find(&env.netns)? {
-        Some(netns) if netns.is_own()? => Err(PluginError::new(
+    match Netns::find(&env.netns) {
+        Ok(Some(netns)) if netns.is_own()? => Err(PluginError::new(
             PluginError::INVALID_NETNS,
             "plugin's netns and netns from CNI_NETNS should not be the same",
         )),

@@ -8,6 +8,7 @@
 mod faults;
 mod keeping;
 mod lab;
+mod mends;
 #[path = "../own_namespaces/mod.rs"]
 mod own_namespaces;
 
