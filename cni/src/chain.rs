@@ -14,18 +14,22 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use crate::args::Attachment;
+use crate::bundle::Bundle;
 use crate::cache::Cache;
 use crate::conf::{NetworkList, Plugin};
 use crate::error::{Command, Error, PluginError};
 use crate::exec::{self, Call};
 use crate::request::{self, Extra};
 use crate::result::AddResult;
+use crate::whole::Manner;
 
 /// What all operations of a client share.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     /// Searched for plugins in this order.
     pub(crate) bin_dirs: Vec<PathBuf>,
+    /// Whose directory is one of these.
+    pub(crate) bundle: Option<Bundle>,
     pub(crate) cache: Cache,
     /// Open to many ADDs and DELs, or to one GC.
     pub(crate) gate: Arc<RwLock<()>>,
@@ -39,18 +43,33 @@ pub(crate) struct Chain<'a> {
     pub(crate) attachment: Option<&'a Attachment>,
     pub(crate) command: Command,
     pub(crate) deadline: Instant,
+    /// The attachment's namespace is let go right after this DEL.
+    pub(crate) namespace_ends: bool,
+}
+
+impl Places {
+    pub(crate) fn bundle_program(&self) -> Option<PathBuf> {
+        self.bundle.as_ref().map(|it| it.program().to_owned())
+    }
 }
 
 impl Chain<'_> {
     pub(crate) async fn add(&self, programs: &[PathBuf]) -> Result<AddResult, Error> {
+        let result = match self.whole() {
+            Some(program) => self.add_whole(program).await?,
+            None => self.add_each(programs).await?,
+        };
+        self.remember(&result).await?;
+        Ok(result)
+    }
+
+    async fn add_each(&self, programs: &[PathBuf]) -> Result<AddResult, Error> {
         let mut result: Option<AddResult> = None;
         for (plugin, program) in self.list.plugins().iter().zip(programs) {
             let prev_result = result.as_ref().map(AddResult::json);
             result = Some(self.add_one(plugin, program, prev_result).await?);
         }
-        let result = result.expect("a list without plugins is refused when it is read");
-        self.remember(&result).await?;
-        Ok(result)
+        Ok(result.expect("a list without plugins is refused when it is read"))
     }
 
     async fn add_one(
@@ -74,6 +93,10 @@ impl Chain<'_> {
 
     pub(crate) async fn del(&self) -> Result<(), Error> {
         let prev = self.previous_of_del().await;
+        if let Some(program) = self.whole() {
+            first(self.do_whole(program, after(prev.as_ref()), BACKWARD).await)?;
+            return self.forget().await;
+        }
         for plugin in self.list.plugins().iter().rev() {
             self.del_one(plugin, prev.as_ref()).await?;
         }
@@ -104,7 +127,7 @@ impl Chain<'_> {
         };
         let deadline = Instant::now() + limit;
         let asked = async {
-            let program = exec::find(&ipam, &self.places.bin_dirs).await?;
+            let program = exec::find(&ipam, &self.places.bin_dirs)?;
             let call = Call {
                 plugin: &ipam,
                 ..self.call(plugin, &program, Extra::default())
@@ -123,27 +146,24 @@ impl Chain<'_> {
     /// Goes on after a failure: what can be undone is undone.
     pub(crate) async fn del_each(&self) -> Vec<Error> {
         let mut errors = Vec::new();
-        for plugin in self.list.plugins().iter().rev() {
-            errors.extend(self.del_one(plugin, None).await.err());
+        if let Some(program) = self.whole() {
+            let each = Manner {
+                goes_on: true,
+                ..BACKWARD
+            };
+            errors.extend(self.do_whole(program, Extra::default(), each).await);
+        } else {
+            for plugin in self.list.plugins().iter().rev() {
+                errors.extend(self.del_one(plugin, None).await.err());
+            }
         }
         errors.extend(self.forget().await.err());
         errors
     }
 
     async fn del_one(&self, plugin: &Plugin, prev: Option<&AddResult>) -> Result<(), Error> {
-        let program = exec::find(&plugin.kind, &self.places.bin_dirs).await?;
-        let prev_result = prev.map(AddResult::json);
-        match self
-            .run(
-                plugin,
-                &program,
-                Extra {
-                    prev_result,
-                    ..Extra::default()
-                },
-            )
-            .await
-        {
+        let program = exec::find(&plugin.kind, &self.places.bin_dirs)?;
+        match self.run(plugin, &program, after(prev)).await {
             Err(error) if has_nothing_to_undo(&error) => Ok(()),
             outcome => outcome,
         }
@@ -151,46 +171,54 @@ impl Chain<'_> {
 
     pub(crate) async fn check(&self) -> Result<(), Error> {
         let prev = self.cached_result().await?;
-        let prev_result = prev.as_ref().map(AddResult::json);
+        if let Some(program) = self.whole() {
+            let extra = after(prev.as_ref());
+            return first(self.do_whole(program, extra, Manner::default()).await);
+        }
         for plugin in self.list.plugins() {
-            let program = exec::find(&plugin.kind, &self.places.bin_dirs).await?;
-            self.run(
-                plugin,
-                &program,
-                Extra {
-                    prev_result,
-                    ..Extra::default()
-                },
-            )
-            .await?;
+            let program = exec::find(&plugin.kind, &self.places.bin_dirs)?;
+            self.run(plugin, &program, after(prev.as_ref())).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn status(&self, programs: &[PathBuf]) -> Result<(), Error> {
+        if let Some(program) = self.whole() {
+            let extra = Extra::default();
+            return first(self.do_whole(program, extra, Manner::default()).await);
+        }
+        for (plugin, program) in self.list.plugins().iter().zip(programs) {
+            self.run(plugin, program, Extra::default()).await?;
         }
         Ok(())
     }
 
     pub(crate) async fn gc(&self, valid: &Value) -> Vec<Error> {
-        let mut errors = Vec::new();
-        for plugin in self.list.plugins() {
-            errors.extend(self.gc_one(plugin, valid).await.err());
-        }
-        errors
-    }
-
-    async fn gc_one(&self, plugin: &Plugin, valid: &Value) -> Result<(), Error> {
-        let program = exec::find(&plugin.kind, &self.places.bin_dirs).await?;
         let extra = Extra {
             valid_attachments: Some(valid),
             ..Extra::default()
         };
+        if let Some(program) = self.whole() {
+            let each = Manner {
+                goes_on: true,
+                ..Manner::default()
+            };
+            return self.do_whole(program, extra, each).await;
+        }
+        let mut errors = Vec::new();
+        for plugin in self.list.plugins() {
+            errors.extend(self.gc_one(plugin, extra).await.err());
+        }
+        errors
+    }
+
+    async fn gc_one(&self, plugin: &Plugin, extra: Extra<'_>) -> Result<(), Error> {
+        let program = exec::find(&plugin.kind, &self.places.bin_dirs)?;
         self.run(plugin, &program, extra).await
     }
 
     /// A command without an answer.
-    pub(crate) async fn run(
-        &self,
-        plugin: &Plugin,
-        program: &Path,
-        extra: Extra<'_>,
-    ) -> Result<(), Error> {
+    async fn run(&self, plugin: &Plugin, program: &Path, extra: Extra<'_>) -> Result<(), Error> {
         exec::run(&self.call(plugin, program, extra), self.deadline)
             .await
             .map(drop)
@@ -202,17 +230,18 @@ impl Chain<'_> {
             capabilities,
             ..extra
         };
-        let stdin = request::build(self.list, plugin, extra);
+        let stdin = request::build(self.list, plugin, extra).into_bytes();
         Call {
             plugin: &plugin.kind,
             path,
+            arguments: &[],
             command: self.command,
             env: self.env(),
             stdin,
         }
     }
 
-    fn env(&self) -> Vec<(&'static str, OsString)> {
+    pub(crate) fn env(&self) -> Vec<(&'static str, OsString)> {
         let path = env::join_paths(&self.places.bin_dirs).unwrap_or_default();
         let mut env = vec![("CNI_PATH", path)];
         if let Some(attachment) = self.attachment {
@@ -235,12 +264,10 @@ impl Chain<'_> {
     }
 
     /// In the order of the list; nothing was run when one is missing.
-    pub(crate) async fn find_all(&self) -> Result<Vec<PathBuf>, Error> {
-        let mut programs = Vec::with_capacity(self.list.plugins().len());
-        for plugin in self.list.plugins() {
-            programs.push(exec::find(&plugin.kind, &self.places.bin_dirs).await?);
-        }
-        Ok(programs)
+    pub(crate) fn find_all(&self) -> Result<Vec<PathBuf>, Error> {
+        let plugins = self.list.plugins().iter();
+        let find = |plugin: &Plugin| exec::find(&plugin.kind, &self.places.bin_dirs);
+        plugins.map(find).collect()
     }
 
     pub(crate) async fn pass_gate(&self) -> Result<RwLockReadGuard<'_, ()>, Error> {
@@ -306,6 +333,23 @@ impl Chain<'_> {
             command: self.command,
         }
     }
+}
+
+const BACKWARD: Manner = Manner {
+    backward: true,
+    goes_on: false,
+};
+
+/// What a plugin is told of the one before.
+fn after(prev: Option<&AddResult>) -> Extra<'_> {
+    Extra {
+        prev_result: prev.map(AddResult::json),
+        ..Extra::default()
+    }
+}
+
+fn first(errors: Vec<Error>) -> Result<(), Error> {
+    errors.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The specification's code 3: no clean-up is needed.

@@ -22,11 +22,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::args::Attachment;
+use crate::bundle::Bundle;
 use crate::cache::{Cache, CachedAttachment};
 use crate::chain::{Chain, Places, blocking};
 use crate::conf::NetworkList;
 use crate::error::{Command, Error};
-use crate::request::Extra;
 use crate::result::AddResult;
 
 /// Runs plugins. Cheap to clone; the clones share one lock.
@@ -53,10 +53,19 @@ impl Client {
         Self {
             places: Places {
                 bin_dirs,
+                bundle: None,
                 cache,
                 gate: Arc::default(),
             },
         }
+    }
+
+    /// A list whose plugins are all found in this bundle's directory, which is to be one of `bin_dirs`,
+    /// is run by one process.
+    #[must_use]
+    pub fn with_bundle(mut self, bundle: Bundle) -> Self {
+        self.places.bundle = Some(bundle);
+        self
     }
 
     /// Attaches. `limit` is for the whole chain; undoing it after a failure has as much again.
@@ -73,7 +82,7 @@ impl Client {
         attachment.required_netns()?;
         let chain = self.chain(list, Some(attachment), Command::Add, limit);
         let _gate = chain.pass_gate().await?;
-        let programs = chain.find_all().await?;
+        let programs = chain.find_all()?;
         match chain.add(&programs).await {
             Ok(result) => Ok(result),
             Err(error) => Err(self.roll_back(list, attachment, limit, error).await),
@@ -90,6 +99,24 @@ impl Client {
     ) -> Result<(), Error> {
         attachment.check()?;
         let chain = self.chain(list, Some(attachment), Command::Del, limit);
+        let _gate = chain.pass_gate().await?;
+        chain.del().await
+    }
+
+    /// Like [`Client::del`], for an attachment whose namespace the caller lets go right afterwards: links
+    /// may be left to its end, so that nobody waits for the kernel to take them away one by one. They are
+    /// out of use at once, and one that is still there a second later is deleted in the background.
+    pub async fn del_at_end(
+        &self,
+        list: &NetworkList,
+        attachment: &Attachment,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        attachment.check()?;
+        let chain = Chain {
+            namespace_ends: true,
+            ..self.chain(list, Some(attachment), Command::Del, limit)
+        };
         let _gate = chain.pass_gate().await?;
         chain.del().await
     }
@@ -145,14 +172,11 @@ impl Client {
     /// that they are ready.
     pub async fn status(&self, list: &NetworkList, limit: Duration) -> Result<(), Error> {
         let chain = self.chain(list, None, Command::Status, limit);
-        let programs = chain.find_all().await?;
+        let programs = chain.find_all()?;
         if !list.version().has_status_and_gc() {
             return Ok(());
         }
-        for (plugin, program) in list.plugins().iter().zip(&programs) {
-            chain.run(plugin, program, Extra::default()).await?;
-        }
-        Ok(())
+        chain.status(&programs).await
     }
 
     /// Releases what belongs to none of `valid`: a DEL for every other attachment of this network
@@ -209,6 +233,7 @@ impl Client {
             attachment,
             command,
             deadline: Instant::now() + limit,
+            namespace_ends: false,
         }
     }
 

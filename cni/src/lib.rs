@@ -5,8 +5,9 @@
 //! ```text
 //! directory ──dir──▶ NetworkList ──┐              ┌─ exec: one plugin, its deadline and its end
 //!     ▲                            ├─▶ Client ────┤
-//!   watch            Attachment ───┘  add del     ├─ result: what a plugin answered
-//!                    (args)           check gc    └─ cache: what the last ADD answered
+//!   watch            Attachment ───┘  add del     ├─ whole: all plugins of a list that are bundled
+//!                    (args)           check gc    ├─ result: what a plugin answered
+//!                                                 └─ cache: what the last ADD answered
 //! ```
 //!
 //! Invariant: what an ADD did can be undone from what is on disk. The answer of a chain is in the
@@ -18,6 +19,7 @@
 //! every word of Kubernetes (the `K8S_POD_*` arguments are pairs like any others).
 
 mod args;
+mod bundle;
 pub mod bundled;
 mod cache;
 mod chain;
@@ -32,8 +34,10 @@ mod result;
 mod strays;
 mod version;
 mod watch;
+mod whole;
 
 pub use args::{Attachment, Capabilities};
+pub use bundle::Bundle;
 pub use cache::CachedAttachment;
 pub use client::{Client, ValidAttachment};
 pub use conf::NetworkList;

@@ -22,8 +22,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) valid_attachments: Option<&'a Value>,
 }
 
-/// The bytes for the plugin's stdin.
-pub(crate) fn build(list: &NetworkList, plugin: &Plugin, extra: Extra<'_>) -> Vec<u8> {
+/// The text for the plugin's stdin.
+pub(crate) fn build(list: &NetworkList, plugin: &Plugin, extra: Extra<'_>) -> String {
     let mut keys = plugin.keys.clone();
     keys.retain(|key, _| !key.starts_with("cni.dev/"));
     keys.remove("capabilities");
@@ -42,7 +42,7 @@ pub(crate) fn build(list: &NetworkList, plugin: &Plugin, extra: Extra<'_>) -> Ve
         // Plugins built before the specification's name was settled read this one.
         insert(&mut keys, "cni.dev/attachments", &raw(valid));
     }
-    with_prev_result(&keys, extra.prev_result).into_bytes()
+    with_prev_result(&keys, extra.prev_result)
 }
 
 fn add_runtime_config(keys: &mut Object, plugin: &Plugin, offered: &Capabilities) {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     fn request(list: &NetworkList, extra: Extra<'_>) -> (String, Value) {
-        let text = String::from_utf8(build(list, &list.plugins()[0], extra)).unwrap();
+        let text = build(list, &list.plugins()[0], extra);
         let value = serde_json::from_str(&text).unwrap();
         (text, value)
     }

@@ -83,10 +83,25 @@ pub struct CniConfig {
     pub conf_dir: PathBuf,
     /// The directories of plugins, the first one first.
     pub bin_dirs: Vec<PathBuf>,
+    /// When Corten's own plugins are used.
+    pub bundled_plugins: BundledPlugins,
+    /// The program `corten-cni`, which they are.
+    pub program: PathBuf,
     /// The directory of cached results (`results/` below it).
     pub cache_dir: PathBuf,
     /// A conflist to be written when the kubelet tells the node's pod CIDR.
     pub conf_template: Option<PathBuf>,
+}
+
+/// When the plugins that come with Corten are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BundledPlugins {
+    /// For what `bin_dirs` do not have.
+    Fallback,
+    /// Before those of `bin_dirs`.
+    Prefer,
+    /// Not at all.
+    Never,
 }
 
 /// What a reload found.
@@ -140,7 +155,7 @@ impl Config {
                 Some(_) => Some(streaming::socket_address(&raw, &raw::METRICS_ADDRESS)?),
                 None => None,
             },
-            shim: find_shim(),
+            shim: find_program("corten-shim"),
             sources: raw.files.clone(),
             settings: raw,
         })
@@ -232,9 +247,21 @@ fn cni(raw: &RawConfig) -> Result<CniConfig, ConfigError> {
     Ok(CniConfig {
         conf_dir: path(raw, &raw::CNI_CONF_DIR)?,
         bin_dirs: paths(raw, &raw::CNI_BIN_DIRS)?,
+        bundled_plugins: bundled_plugins(raw)?,
+        program: find_program("corten-cni"),
         cache_dir: path(raw, &raw::CNI_CACHE_DIR)?,
         conf_template: optional_path(raw, &raw::CNI_CONF_TEMPLATE)?,
     })
+}
+
+fn bundled_plugins(raw: &RawConfig) -> Result<BundledPlugins, ConfigError> {
+    let key = &raw::CNI_BUNDLED_PLUGINS;
+    match raw.text(key).unwrap_or_default().as_str() {
+        "fallback" => Ok(BundledPlugins::Fallback),
+        "prefer" => Ok(BundledPlugins::Prefer),
+        "never" => Ok(BundledPlugins::Never),
+        _ => Err(raw.refuse(key, "must be \"fallback\", \"prefer\" or \"never\"")),
+    }
 }
 
 fn log_filter(raw: &RawConfig) -> Result<String, ConfigError> {
@@ -259,14 +286,14 @@ fn cgroup_driver(raw: &RawConfig) -> Result<DriverChoice, ConfigError> {
 }
 
 /// In the first place that has it. The place where it is installed is also the answer when it is
-/// nowhere: starting a container will say so.
-fn find_shim() -> PathBuf {
+/// nowhere: who starts it will say so.
+fn find_program(name: &str) -> PathBuf {
     let own = env::current_exe().unwrap_or_default();
     let search = env::var_os("PATH").unwrap_or_default();
     let places = program_places(&own, &search);
-    let programs = places.into_iter().map(|place| place.join("corten-shim"));
+    let programs = places.into_iter().map(|place| place.join(name));
     let found = programs.clone().find(|program| program.is_file());
-    found.unwrap_or_else(|| installed(&own).join("corten-shim"))
+    found.unwrap_or_else(|| installed(&own).join(name))
 }
 
 /// Where programs of Corten's are looked for: beside this one, where they are installed together
@@ -319,6 +346,31 @@ mod tests {
         let built =
             ["/c/target/release", "/usr/local/libexec/corten", "/a", "/b"].map(PathBuf::from);
         assert_eq!(places("/c/target/release/corten"), built);
+    }
+
+    #[test]
+    fn the_bundled_plugins_are_used_in_three_manners() {
+        for (text, wanted) in [
+            ("", Some(BundledPlugins::Fallback)),
+            (
+                "[cni]\nbundled_plugins = 'fallback'",
+                Some(BundledPlugins::Fallback),
+            ),
+            (
+                "[cni]\nbundled_plugins = 'prefer'",
+                Some(BundledPlugins::Prefer),
+            ),
+            (
+                "[cni]\nbundled_plugins = 'never'",
+                Some(BundledPlugins::Never),
+            ),
+            ("[cni]\nbundled_plugins = 'always'", None),
+        ] {
+            let config = load(text).map(|config| config.cni.bundled_plugins);
+            assert_eq!(config.as_ref().ok(), wanted.as_ref(), "{text}");
+        }
+        let refused = load("[cni]\nbundled_plugins = 'always'").unwrap_err();
+        assert!(refused.to_string().contains("prefer"), "{refused}");
     }
 
     #[test]

@@ -79,6 +79,7 @@ keys! {
     REGISTRY_PROGRESS_TIMEOUT = "registry.progress_timeout" Text AtReload ["60s"];
     CNI_CONF_DIR = "cni.conf_dir" Text AtStart ["/etc/cni/net.d"];
     CNI_BIN_DIRS = "cni.bin_dirs" List AtStart ["/opt/cni/bin", "/usr/lib/cni"];
+    CNI_BUNDLED_PLUGINS = "cni.bundled_plugins" Text AtStart ["fallback"];
     CNI_CACHE_DIR = "cni.cache_dir" Text AtStart ["/var/lib/cni"];
     CNI_CONF_TEMPLATE = "cni.conf_template" Text AtStart [];
     CDI_SPEC_DIRS = "cdi.spec_dirs" List AtStart ["/etc/cdi", "/var/run/cdi"];

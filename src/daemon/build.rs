@@ -3,7 +3,7 @@
 use super::home;
 use crate::cgroup::{Cgroups, HostCgroups, SYSTEMD_SOCKET, SystemdScopes};
 use crate::config::systemd::DriverChoice;
-use crate::config::{Config, host, systemd};
+use crate::config::{BundledPlugins, Config, host, systemd};
 use crate::content::Content;
 use crate::engine::{ConfTemplate, Engine, ImagePolicy, Images, Node, Ports};
 use crate::error::{Context, Error, Kind, Result};
@@ -16,6 +16,7 @@ use crate::snapshot::{Layers, Overlay, Projects};
 use crate::store::{FileStore, Store};
 use crate::task::{Program, ShimTasks, apparmor, probe_user_namespaces, seccomp};
 use crate::verifier::Programs;
+use corten_cni::{Bundle, Client};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -150,11 +151,40 @@ pub async fn try_out(config: &Config, host: &mut HostFacts) {
 
 fn networks(config: &Config) -> CniNetworks {
     let cni = &config.cni;
-    CniNetworks::start(
-        cni.conf_dir.clone(),
-        cni.bin_dirs.clone(),
-        cni.cache_dir.clone(),
-    )
+    let (mut bin_dirs, bundle) = (cni.bin_dirs.clone(), bundle(config));
+    if let Some(bundle) = &bundle {
+        let place = match cni.bundled_plugins {
+            BundledPlugins::Prefer => 0,
+            BundledPlugins::Fallback | BundledPlugins::Never => bin_dirs.len(),
+        };
+        bin_dirs.insert(place, bundle.directory().to_owned());
+    }
+    let client = Client::new(bin_dirs, cni.cache_dir.clone());
+    let client = bundle.into_iter().fold(client, Client::with_bundle);
+    CniNetworks::start(cni.conf_dir.clone(), client)
+}
+
+/// A node without the program runs on: its own plugins may be all that it needs.
+fn bundle(config: &Config) -> Option<Bundle> {
+    let cni = &config.cni;
+    if cni.bundled_plugins == BundledPlugins::Never {
+        return None;
+    }
+    let program = cni.program.display();
+    if !cni.program.is_file() {
+        tracing::warn!(
+            "there are no bundled CNI plugins: {program} is not there, nor is corten-cni beside this program or in PATH"
+        );
+        return None;
+    }
+    let directory = config.state.join("cni-plugins");
+    match Bundle::lay_out(cni.program.clone(), directory) {
+        Ok(bundle) => Some(bundle),
+        Err(error) => {
+            tracing::warn!(%error, "the bundled CNI plugins cannot be used: links to {program} are not made");
+            None
+        }
+    }
 }
 
 /// How registries are reached, as the configuration says.

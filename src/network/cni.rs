@@ -25,11 +25,10 @@ pub struct CniNetworks {
 }
 
 impl CniNetworks {
-    /// Watches `conf_dir`, finds plugins in `bin_dirs` and keeps results in `cache_dir`. Must be
-    /// called inside a tokio runtime.
+    /// Watches `conf_dir`, and has plugins run by `client`. Must be called inside a tokio runtime.
     #[must_use]
-    pub fn start(conf_dir: PathBuf, bin_dirs: Vec<PathBuf>, cache_dir: PathBuf) -> Self {
-        let client = Arc::new(Client::new(bin_dirs, cache_dir));
+    pub fn start(conf_dir: PathBuf, client: Client) -> Self {
+        let client = Arc::new(client);
         let conf = ConfWatch::start(conf_dir);
         Self {
             outlook: Outlook::start(Arc::clone(&client), &conf, outlook::AGAIN),
@@ -85,7 +84,7 @@ impl Networks for CniNetworks {
 
     async fn remove(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<()> {
         let (list, attachment) = (list(intent)?, attachment(sandbox, intent));
-        let removed = self.client.del(&list, &attachment, LIMIT).await;
+        let removed = self.client.del_at_end(&list, &attachment, LIMIT).await;
         removed.map_err(|error| disconnecting(&list).caused_by(error))
     }
 

@@ -48,7 +48,8 @@ pub trait Networks: Send + Sync {
     /// What the plugins said; what they had done was taken back.
     async fn add(&self, sandbox: &Sandbox, intent: &NetworkIntent) -> Result<Vec<IpAddr>>;
 
-    /// Takes back what [`Networks::add`] gave; also when it was never asked, or only half done.
+    /// Takes back what [`Networks::add`] gave; also when it was never asked, or only half done. The
+    /// namespace is to be let go right afterwards: it takes along what is left in it.
     ///
     /// # Errors
     /// What the plugins said.

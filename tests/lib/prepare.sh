@@ -38,10 +38,10 @@ prepare_failpoints() {
 # A debug build: the dependencies are those of the unit tier. Copied, since the next build without them takes the place.
 build_failpoints() {
   local program
-  (cd "$CORTEN_CHECKOUT" && cargo build --locked --package corten --package corten-shim --bins \
+  (cd "$CORTEN_CHECKOUT" && cargo build --locked --package corten --package corten-shim --package corten-cni --bins \
     --features corten/failpoints,corten-shim/failpoints)
   mkdir -p "$CORTEN_DIST"
-  for program in corten corten-shim; do
+  for program in corten corten-shim corten-cni; do
     install -m 0755 "$CARGO_TARGET_DIR/debug/$program" "$CORTEN_DIST/.new"
     mv -f "$CORTEN_DIST/.new" "$CORTEN_DIST/$program"
   done

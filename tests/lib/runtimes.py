@@ -46,6 +46,7 @@ config_path = ["{mirrors}"]
 [cni]
 conf_dir = "{conf}"
 bin_dirs = ["{plugins}"]
+bundled_plugins = "{bundled}"
 
 [metrics]
 address = "127.0.0.1:9561"
@@ -133,7 +134,8 @@ class Corten(Runtime):
     state_folders = ("/var/lib/corten/sandboxes", "/var/lib/corten/containers", "/run/corten")
 
     def config(self, mirrors: pathlib.Path) -> str:
-        return CORTEN_CONFIG.format(mirrors=mirrors, conf=CNI_CONF, plugins=PLUGINS)
+        bundled = os.environ.get("CORTEN_BUNDLED_PLUGINS", "fallback")
+        return CORTEN_CONFIG.format(mirrors=mirrors, conf=CNI_CONF, plugins=PLUGINS, bundled=bundled)
 
     def command(self, config: pathlib.Path) -> list[str]:
         return [os.path.join(os.environ["CORTEN_DIST"], "corten"), "serve", "--config", str(config)]

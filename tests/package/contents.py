@@ -37,6 +37,9 @@ WANTED = {
     "ExecReload=/bin/kill -HUP $MAINPID", "StartLimitIntervalSec=0",
 }
 PROGRAMS = {"corten": "bin", "corten-shim": "libexec/corten"}
+# Ready programs (CORTEN_PREBUILT) may come without the bundled plugins.
+if pathlib.Path(os.environ["CORTEN_DIST"], "corten-cni").exists():
+    PROGRAMS["corten-cni"] = "libexec/corten"
 SHARED = (
     "share/man/man1/corten.1.gz", "share/man/man1/corten-image-pull.1.gz", "share/bash-completion/completions/corten",
     "share/fish/vendor_completions.d/corten.fish", "share/corten/10-corten.conflist", "lib/systemd/system/corten.service",

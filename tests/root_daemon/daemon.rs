@@ -35,6 +35,11 @@ impl Daemon {
         Self { child, log }
     }
 
+    /// What its next start reads beside the level of its log.
+    pub fn configure(&self, tables: &str) {
+        fs::write(CONFIG, format!("log = \"debug\"\n{tables}\n")).unwrap();
+    }
+
     /// Starts it again after [`Daemon::kill`].
     pub fn start_again(&mut self) {
         self.child = spawn(&self.log);

@@ -34,6 +34,7 @@ mod websocket;
 mod fault_registry;
 
 mod artifacts;
+mod bundled_plugins;
 mod cdi;
 mod creates;
 mod deep_images;

@@ -4,6 +4,7 @@
 //! Invariant: what a [`Call`] holds is shaped as the specification has it; what it means is the
 //! plugin's to judge.
 
+use std::cell::RefCell;
 use std::env;
 use std::io::Read;
 
@@ -40,6 +41,26 @@ pub(crate) struct Call<'a> {
     conf: Value,
     pub(crate) name: String,
     pub(crate) version: Version,
+    /// Where the pod's namespace ends right after the call.
+    pub(crate) ending: Option<&'a Ending>,
+}
+
+/// A namespace that is let go after a DEL: its links go with it, and nobody waits for the kernel to
+/// take them away one by one.
+#[derive(Default)]
+pub(crate) struct Ending {
+    left: RefCell<Vec<String>>,
+}
+
+impl Ending {
+    /// This link of the host is down, and was left for the namespace's end.
+    pub(crate) fn leave(&self, link: &str) {
+        self.left.borrow_mut().push(link.to_owned());
+    }
+
+    pub(crate) fn into_left(self) -> Vec<String> {
+        self.left.into_inner()
+    }
 }
 
 /// The keys that every configuration has.
@@ -170,6 +191,7 @@ impl<'a> Call<'a> {
             conf,
             name: head.name,
             version,
+            ending: None,
         })
     }
 

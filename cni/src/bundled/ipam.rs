@@ -56,6 +56,10 @@ pub(crate) fn gc(kind: &str, call: &Call<'_>) -> Outcome<()> {
 
 /// With the environment of this process, whose command may be another one (an ADD that is undone).
 fn run(kind: &str, command: &str, call: &Call<'_>) -> Outcome<Vec<u8>> {
+    if kind.contains('/') {
+        let msg = format!("the IPAM plugin {kind:?} is no name of a plugin");
+        return Err(PluginError::new(PluginError::INVALID_CONFIG, msg));
+    }
     let mut directories = env::split_paths(&call.env.path);
     let path = directories
         .find_map(|dir| Some(dir.join(kind)).filter(|path| path.is_file()))

@@ -29,7 +29,7 @@ pub(crate) fn add(call: &Call<'_>, backend: Option<&str>, ips: &[Cidr]) -> Outco
         Some("iptables") => add_iptables(call, ips),
         Some("nftables") => add_nftables(call, ips),
         Some(other) => filter::unknown_backend("ipmasq", other),
-        None if filter::host_backend() == Backend::None => add_nftables(call, ips),
+        None if filter::host_backend()? == Backend::None => add_nftables(call, ips),
         None => add_iptables(call, ips),
     }
 }
@@ -160,16 +160,13 @@ fn frame(changes: &mut Changes) {
 }
 
 fn remove_where(which: impl Fn(&str) -> bool) -> Outcome<()> {
-    let removed = nft::change(|rules, changes| {
+    let removed = nft::take_back(|rules, changes| {
         for rule in with_comment(rules, &which)? {
             changes.delete(TABLE, CHECKS, &rule);
         }
         Ok(())
     });
-    match removed {
-        Err(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT) => Ok(()),
-        removed => removed.doing(|| "remove what masquerades by nftables".to_owned()),
-    }
+    removed.doing(|| "remove what masquerades by nftables".to_owned())
 }
 
 fn with_comment(rules: &mut Rules, which: impl Fn(&str) -> bool) -> Result<Vec<nft::Rule>, Errno> {

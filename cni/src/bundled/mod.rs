@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! corten-cni (as `bridge`, or `corten-cni plugin bridge`) ─▶ call ─▶ one plugin ─▶ stdout
+//! corten-cni chain ─▶ a call for each plugin of a list ────────────────┘    │
 //!                                                                        │
 //!                                  netlink: route, nft ◀─────────────────┴──▶ filter: rules of iptables
 //! ```
@@ -14,6 +15,7 @@
 mod answer;
 mod bridge;
 mod call;
+pub(crate) mod chain;
 mod fault;
 mod filter;
 mod host_local;
@@ -31,9 +33,12 @@ mod veth;
 
 pub(crate) use answer::Answer;
 pub use program::main;
+pub(crate) use program::{VERB_CHAIN, VERB_SWEEP};
 
 use call::Call;
 use fault::Outcome;
+
+use crate::error::PluginError;
 
 /// A plugin that is bundled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +50,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Bridge, Self::HostLocal, Self::Loopback, Self::Portmap];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Bridge, Self::HostLocal, Self::Loopback, Self::Portmap];
 
     /// The plugin's `type`.
     pub(crate) fn name(self) -> &'static str {
@@ -59,6 +65,21 @@ impl Kind {
 
     pub(crate) fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// What the call's command asks for; of an ADD the result, as JSON.
+    fn run(self, call: &Call<'_>) -> Outcome<Option<String>> {
+        match call.env.command.as_str() {
+            "ADD" => self.add(call).map(Some),
+            "DEL" => self.del(call).map(|()| None),
+            "CHECK" => self.check(call).map(|()| None),
+            "STATUS" => self.status(call).map(|()| None),
+            "GC" => self.gc(call).map(|()| None),
+            other => {
+                let msg = format!("unknown CNI_COMMAND: {other}");
+                Err(PluginError::new(PluginError::INVALID_ENVIRONMENT, msg))
+            }
+        }
     }
 
     /// The result, as JSON.

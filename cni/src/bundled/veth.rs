@@ -5,15 +5,16 @@ use std::os::fd::{AsFd, AsRawFd};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::call::Ending;
 use super::fault::{Doing, Outcome};
 use super::netlink::Socket;
 use super::netlink::message::Message;
 use super::netlink::route::{
     IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER,
     IFLA_MTU, IFLA_NET_NS_FD, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, Link, UP, link_header,
-    new_link,
+    new_link, set_link,
 };
-use super::netns::Netns;
+use super::netns::{self, Netns};
 use super::sysctl;
 use crate::error::PluginError;
 
@@ -54,6 +55,26 @@ pub(crate) fn create(host: &mut Socket, netns: &Netns, pair: &Pair<'_>) -> Outco
             Err(error) => return Err(error).doing(|| "failed to make veth pair".to_owned()),
         }
     }
+}
+
+/// Takes the pair out of use: its host's end is set down. False where that end is not on this host.
+///
+/// For a namespace that ends: to delete a link takes two waits for every processor, which nobody has to
+/// wait for when the namespace is let go.
+pub(crate) fn darken(pods: &Link, ending: &Ending) -> Outcome<bool> {
+    let what = || format!("set the other end of {:?} down", pods.name);
+    if pods.peer == 0 {
+        return Ok(false);
+    }
+    let mut host = netns::links()?;
+    let other = host.link_at(pods.peer).doing(what)?;
+    let is_it = |link: &Link| link.kind == "veth" && link.peer == pods.index;
+    let Some(other) = other.filter(is_it) else {
+        return Ok(false);
+    };
+    host.change(set_link(other.index, 0, UP)).doing(what)?;
+    ending.leave(&other.name);
+    Ok(true)
 }
 
 fn find(host: &mut Socket, name: &str) -> Outcome<Link> {

@@ -8,10 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::own_namespaces::{entered, run};
-use corten_cni::{Attachment, Capabilities, Client, NetworkList};
+use corten_cni::{Attachment, Bundle, Capabilities, Client, NetworkList};
 use serde_json::{Value, json};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_corten-cni");
 const TYPES: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
 
 /// Whose plugins.
@@ -19,6 +20,8 @@ const TYPES: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
 pub enum Side {
     Reference,
     Bundled,
+    /// The bundled ones, all of a list by one process.
+    Chain,
 }
 
 /// Everything that a node has for its networks.
@@ -68,14 +71,19 @@ impl Lab {
         if !dir.exists() {
             fs::create_dir(&dir).unwrap();
             for name in TYPES {
-                symlink(env!("CARGO_BIN_EXE_corten-cni"), dir.join(name)).unwrap();
+                symlink(PROGRAM, dir.join(name)).unwrap();
             }
         }
         dir
     }
 
     pub fn client(&self, side: Side) -> Client {
-        Client::new(vec![self.plugins(side)], self.dir.path().join("cni"))
+        let plugins = self.plugins(side);
+        let client = Client::new(vec![plugins.clone()], self.dir.path().join("cni"));
+        match side {
+            Side::Chain => client.with_bundle(Bundle::lay_out(PROGRAM.into(), plugins).unwrap()),
+            Side::Reference | Side::Bundled => client,
+        }
     }
 
     /// `ranges` in a network `pods`, on a bridge with these keys, and more plugins.

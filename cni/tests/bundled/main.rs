@@ -8,6 +8,8 @@
 mod faults;
 mod keeping;
 mod lab;
+mod mends;
+mod one_process;
 #[path = "../own_namespaces/mod.rs"]
 mod own_namespaces;
 
@@ -94,6 +96,8 @@ async fn compare(name: &str, case: Case) {
             (Side::Bundled, Side::Bundled),
             (Side::Bundled, Side::Reference),
             (Side::Reference, Side::Bundled),
+            (Side::Chain, Side::Reference),
+            (Side::Reference, Side::Chain),
         ] {
             let (also_added, also_deleted) = play(&lab, &case, adds, deletes).await;
             same(&format!("added by {adds:?}"), &added, &also_added);

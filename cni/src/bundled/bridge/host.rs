@@ -11,7 +11,7 @@ use crate::bundled::netlink::route::{
     new_link, set_link,
 };
 use crate::bundled::netns::Netns;
-use crate::bundled::sysctl;
+use crate::bundled::{sysctl, veth};
 use crate::error::PluginError;
 
 const VLAN_FILTERING: u16 = 7;
@@ -89,5 +89,8 @@ pub(crate) fn remove_link(call: &Call<'_>) -> Outcome<()> {
     let Some(link) = links.link(name).doing(what)? else {
         return Ok(());
     };
-    links.delete_link(link.index).doing(what)
+    match call.ending {
+        Some(ending) if veth::darken(&link, ending)? => Ok(()),
+        _ => links.delete_link(link.index).doing(what),
+    }
 }

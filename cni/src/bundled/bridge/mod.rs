@@ -3,7 +3,7 @@
 //! ```text
 //! ADD: bridge ─▶ pair, one end in the pod ─▶ addresses from IPAM ─▶ pod's end: addresses, routes
 //!        └────▶ gateway's addresses on the bridge, forwarding ─▶ masquerading
-//! DEL: the pod's link ─▶ addresses back to IPAM ─▶ masquerading
+//! DEL: the pod's link ─▶ its rules ─▶ addresses back to IPAM
 //! ```
 //!
 //! Invariant: an ADD that fails has given its addresses back; its links go with the DEL that follows,
@@ -87,25 +87,21 @@ fn pods_link(call: &Call<'_>, made: &Made) -> Outcome<Link> {
 
 /// What there is above the links.
 fn with_links(call: &Call<'_>, conf: &Conf, made: &mut Made) -> Outcome<Answer> {
-    let mut answer = Answer::default();
-    match conf.ipam.is_empty() {
-        false => layer_three(call, conf, made, &mut answer)?,
-        true if !conf.leaves_interface_down => up(call, made)?,
-        true => {}
+    if conf.ipam.is_empty() {
+        let mut answer = Answer::default();
+        if !conf.leaves_interface_down {
+            up(call, made)?;
+        }
+        return finish(call, conf, made, &mut answer).map(|()| answer);
     }
-    finish(call, conf, made, &mut answer)?;
-    Ok(answer)
-}
-
-fn layer_three(call: &Call<'_>, conf: &Conf, made: &mut Made, answer: &mut Answer) -> Outcome<()> {
-    let given = ipam::add(&conf.ipam, call)?;
-    *answer = given;
-    let done = with_addresses(call, conf, made, answer);
+    let mut answer = ipam::add(&conf.ipam, call)?;
+    let done = with_addresses(call, conf, made, &mut answer)
+        .and_then(|()| finish(call, conf, made, &mut answer));
     if done.is_err() {
         // The first error is the one to tell; the DEL that follows asks again.
         let _ = ipam::del(&conf.ipam, call);
     }
-    done
+    done.map(|()| answer)
 }
 
 fn with_addresses(
@@ -175,19 +171,20 @@ fn finish(call: &Call<'_>, conf: &Conf, made: &mut Made, answer: &mut Answer) ->
     Ok(())
 }
 
-/// The link first, so that nobody else has the address while this pod still answers to it.
+/// The link first and the address last, so that nobody else has it while this pod still answers to it,
+/// or rules are about it.
 pub(crate) fn del(call: &Call<'_>) -> Outcome<()> {
     let conf = Conf::read(call)?;
     host::remove_link(call)?;
-    if !conf.ipam.is_empty() {
-        ipam::del(&conf.ipam, call)?;
-    }
     if conf.checks_mac {
         spoof::del(call)?;
     }
-    match conf.masquerades {
-        true => masquerade::del(call),
-        false => Ok(()),
+    if conf.masquerades {
+        masquerade::del(call)?;
+    }
+    match conf.ipam.is_empty() {
+        true => Ok(()),
+        false => ipam::del(&conf.ipam, call),
     }
 }
 

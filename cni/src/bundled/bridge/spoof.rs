@@ -88,7 +88,7 @@ pub(super) fn add(call: &Call<'_>, host_end: &str, mac: [u8; 6]) -> Outcome<()> 
 /// Nothing is no error.
 pub(super) fn del(call: &Call<'_>) -> Outcome<()> {
     let names = Names::of(call);
-    let removed = nft::change(|rules, changes| {
+    let removed = nft::take_back(|rules, changes| {
         for rule in leading(rules, &names)? {
             changes.delete(TABLE, BASE, &rule);
         }
@@ -99,10 +99,7 @@ pub(super) fn del(call: &Call<'_>) -> Outcome<()> {
         }
         Ok(())
     });
-    match removed {
-        Err(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT) => Ok(()),
-        removed => removed.doing(|| "failed to teardown spoof-check".to_owned()),
-    }
+    removed.doing(|| "failed to teardown spoof-check".to_owned())
 }
 
 /// The rules that lead to the pod's chain.

@@ -57,7 +57,7 @@ impl Chain {
 
 /// Makes the chains, the way that this host has its rules.
 pub(crate) fn apply(table: &'static str, is_ipv4: bool, chains: &[Chain]) -> Outcome<()> {
-    match host_backend() {
+    match host_backend()? {
         Backend::None => Err(no_backend()),
         Backend::NftVariant if !chains.iter().any(Chain::needs_program) => {
             native::apply(table, is_ipv4, chains)
@@ -69,16 +69,13 @@ pub(crate) fn apply(table: &'static str, is_ipv4: bool, chains: &[Chain]) -> Out
 
 /// Removes a chain and what leads to it, whichever way it was made; none is no error.
 pub(crate) fn remove(table: &'static str, chain: &str, parents: Parents<'_>) -> Outcome<()> {
-    let is_legacy = host_backend() == Backend::Legacy;
+    let is_legacy = host_backend()? == Backend::Legacy;
     for is_ipv4 in [true, false] {
         if is_legacy {
             program::remove(table, is_ipv4, chain, parents)?;
         }
-        match native::remove(table, is_ipv4, chain, parents) {
-            // A kernel without nftables has none of it.
-            Err(errno) if is_legacy && is_unsupported(errno) => {}
-            removed => removed.doing(|| format!("remove the chain {chain} of table {table}"))?,
-        }
+        native::remove(table, is_ipv4, chain, parents)
+            .doing(|| format!("remove the chain {chain} of table {table}"))?;
     }
     Ok(())
 }
@@ -86,20 +83,12 @@ pub(crate) fn remove(table: &'static str, chain: &str, parents: Parents<'_>) -> 
 /// Tells what is missing of a chain.
 pub(crate) fn check(table: &'static str, is_ipv4: bool, chain: &Chain) -> Outcome<()> {
     let what = || format!("look at the chain {} of table {table}", chain.name);
-    let missing = match host_backend() {
+    let missing = match host_backend()? {
         Backend::None => return Err(no_backend()),
         Backend::NftVariant => native::missing(table, is_ipv4, chain).doing(what)?,
         Backend::Legacy => program::missing(table, is_ipv4, chain)?,
     };
     missing.map_or(Ok(()), |why| Err(PluginError::internal(why)))
-}
-
-fn is_unsupported(errno: rustix::io::Errno) -> bool {
-    use rustix::io::Errno;
-    matches!(
-        errno,
-        Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::INVAL | Errno::AFNOSUPPORT
-    )
 }
 
 /// How rules get into the kernel here.
@@ -113,10 +102,11 @@ pub(crate) enum Backend {
     None,
 }
 
-/// The variant of iptables that is installed, told by the program that the name leads to.
-pub(crate) fn host_backend() -> Backend {
+/// The variant of iptables that is installed, told by the program that the name leads to. One that is
+/// there and does not say which it is may have rules all the same.
+pub(crate) fn host_backend() -> Outcome<Backend> {
     let Some(path) = program_path("iptables") else {
-        return Backend::None;
+        return Ok(Backend::None);
     };
     let target = path.canonicalize().unwrap_or(path);
     let name = target
@@ -125,19 +115,28 @@ pub(crate) fn host_backend() -> Backend {
         .to_string_lossy()
         .into_owned();
     if name.contains("nft") {
-        return Backend::NftVariant;
+        return Ok(Backend::NftVariant);
     }
     if name.contains("legacy") {
-        return Backend::Legacy;
+        return Ok(Backend::Legacy);
     }
     // A wrapper that chooses; only it knows.
-    let said = Command::new(target).arg("--version").output();
-    match said {
-        Ok(said) if String::from_utf8_lossy(&said.stdout).contains("nf_tables") => {
-            Backend::NftVariant
+    let what = || format!("run {} --version", target.display());
+    let said = Command::new(&target)
+        .arg("--version")
+        .output()
+        .doing(what)?;
+    match said.status.success() {
+        true if String::from_utf8_lossy(&said.stdout).contains("nf_tables") => {
+            Ok(Backend::NftVariant)
         }
-        Ok(said) if said.status.success() => Backend::Legacy,
-        _ => Backend::None,
+        true => Ok(Backend::Legacy),
+        false => Err(PluginError::internal(format!(
+            "{}: {} {}",
+            what(),
+            said.status,
+            String::from_utf8_lossy(&said.stderr).trim()
+        ))),
     }
 }
 

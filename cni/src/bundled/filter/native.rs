@@ -77,7 +77,7 @@ pub(crate) fn remove(
     parents: Parents<'_>,
 ) -> Result<(), Errno> {
     let table = table(name, is_ipv4);
-    nft::change(|rules, changes| {
+    nft::take_back(|rules, changes| {
         if !rules.has_chain(table, chain)? {
             return Ok(());
         }

@@ -2,9 +2,18 @@
 
 use std::process::{Command, Output};
 
-use super::{Chain, Parents};
+use super::{Chain, Parents, program_path};
 use crate::bundled::fault::{Doing, Outcome};
 use crate::error::PluginError;
+
+/// How the program says that there is no such rule, chain or table. (A rule that leads to a chain which
+/// is not there is told as a target that cannot be loaded.)
+const ABSENT: [&str; 4] = [
+    "No chain/target/match by that name",
+    "does a matching rule exist in that chain",
+    "does not exist",
+    "Couldn't load target",
+];
 
 struct Program {
     name: &'static str,
@@ -21,34 +30,77 @@ impl Program {
     fn run(&self, words: &[String]) -> Outcome<Output> {
         let mut command = Command::new(self.name);
         command.args(["-w", "-t", self.table]).args(words);
+        // Its words are read below.
+        command.env("LC_ALL", "C");
         command.output().doing(|| format!("run {}", self.name))
     }
 
-    fn demand(&self, words: &[String]) -> Outcome<()> {
+    fn demand(&self, words: &[String]) -> Outcome<Output> {
         let output = self.run(words)?;
-        if output.status.success() {
-            return Ok(());
+        match output.status.success() {
+            true => Ok(output),
+            false => Err(self.refused(words, &output)),
         }
-        let told = String::from_utf8_lossy(&output.stderr);
-        let msg = format!(
-            "{} -t {} {}: {}",
-            self.name,
-            self.table,
-            words.join(" "),
-            told.trim()
-        );
-        Err(PluginError::internal(msg))
     }
 
+    /// False only where the program says that there is no such thing; another failure says nothing of it.
     fn holds(&self, words: &[String]) -> Outcome<bool> {
-        Ok(self.run(words)?.status.success())
+        let output = self.run(words)?;
+        if output.status.success() {
+            return Ok(true);
+        }
+        let told = String::from_utf8_lossy(&output.stderr);
+        match ABSENT.iter().any(|words| told.contains(words)) {
+            true => Ok(false),
+            false => Err(self.refused(words, &output)),
+        }
+    }
+
+    fn refused(&self, words: &[String], output: &Output) -> PluginError {
+        let (name, table, words) = (self.name, self.table, words.join(" "));
+        let told = String::from_utf8_lossy(&output.stderr);
+        let status = output.status;
+        PluginError::internal(format!(
+            "{name} -t {table} {words}: {} ({status})",
+            told.trim()
+        ))
     }
 
     fn ensure(&self, chain: &str, words: &[String], is_first: bool) -> Outcome<()> {
-        if self.holds(&said("-C", chain, words))? {
+        match self.holds(&said("-C", chain, words))? {
+            true => Ok(()),
+            false => self.put(chain, words, is_first),
+        }
+    }
+
+    fn put(&self, chain: &str, words: &[String], is_first: bool) -> Outcome<()> {
+        let verb = if is_first { "-I" } else { "-A" };
+        self.demand(&said(verb, chain, words)).map(drop)
+    }
+
+    /// One that is there already is as good.
+    fn make(&self, chain: &str) -> Outcome<()> {
+        let words = said("-N", chain, &[]);
+        let output = self.run(&words)?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        match output.status.success() || told.contains("Chain already exists") {
+            true => Ok(()),
+            false => Err(self.refused(&words, &output)),
+        }
+    }
+
+    /// Takes out every rule of `parent` that leads to `chain`.
+    fn cut(&self, parent: &str, chain: &str) -> Outcome<()> {
+        if !self.holds(&said("-S", parent, &[]))? {
             return Ok(());
         }
-        self.demand(&said(if is_first { "-I" } else { "-A" }, chain, words))
+        let listed = self.demand(&said("-S", parent, &[]))?;
+        for line in String::from_utf8_lossy(&listed.stdout).lines() {
+            if let Some(rule) = line.strip_prefix("-A ").filter(|_| leads_to(line, chain)) {
+                self.demand(&said("-D", parent, &words(rule)[1..]))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -60,15 +112,46 @@ fn said(verb: &str, chain: &str, words: &[String]) -> Vec<String> {
 
 pub(crate) fn apply(table: &'static str, is_ipv4: bool, chains: &[Chain]) -> Outcome<()> {
     let program = Program::new(table, is_ipv4);
+    if program_path(program.name).is_none() {
+        let msg = format!(
+            "this host has iptables and no {}, which the pod's addresses need: install it, or ask for \
+             the backend \"nftables\" in the configuration",
+            program.name
+        );
+        return Err(PluginError::internal(msg));
+    }
     for chain in chains {
-        // One that is there already is as good.
-        program.run(&said("-N", &chain.name, &[]))?;
-        for rule in &chain.rules {
-            program.ensure(&chain.name, &rule.words(), false)?;
+        program.make(&chain.name)?;
+        match chain.is_shared {
+            true => share(&program, chain)?,
+            false => replace(&program, chain)?,
         }
-        for entry in &chain.entries {
-            program.ensure(entry.parent, &entry.rule.words(), entry.is_first)?;
-        }
+    }
+    Ok(())
+}
+
+/// What is there stays, for other pods rest on it.
+fn share(program: &Program, chain: &Chain) -> Outcome<()> {
+    for rule in &chain.rules {
+        program.ensure(&chain.name, &rule.words(), false)?;
+    }
+    for entry in &chain.entries {
+        program.ensure(entry.parent, &entry.rule.words(), entry.is_first)?;
+    }
+    Ok(())
+}
+
+/// What an ADD before this one made goes.
+fn replace(program: &Program, chain: &Chain) -> Outcome<()> {
+    program.demand(&said("-F", &chain.name, &[]))?;
+    for rule in &chain.rules {
+        program.put(&chain.name, &rule.words(), false)?;
+    }
+    for parent in chain.parents() {
+        program.cut(parent, &chain.name)?;
+    }
+    for entry in &chain.entries {
+        program.put(entry.parent, &entry.rule.words(), entry.is_first)?;
     }
     Ok(())
 }
@@ -80,20 +163,15 @@ pub(crate) fn remove(
     parents: Parents<'_>,
 ) -> Outcome<()> {
     let program = Program::new(table, is_ipv4);
-    if !program.holds(&said("-S", chain, &[]))? {
+    // Without the program there are no rules of its making.
+    if program_path(program.name).is_none() || !program.holds(&said("-S", chain, &[]))? {
         return Ok(());
     }
     for parent in parents {
-        let listed = program.run(&said("-S", parent, &[]))?;
-        for line in String::from_utf8_lossy(&listed.stdout).lines() {
-            if let Some(rule) = line.strip_prefix("-A ").filter(|_| leads_to(line, chain)) {
-                let words = words(rule);
-                program.demand(&said("-D", parent, &words[1..]))?;
-            }
-        }
+        program.cut(parent, chain)?;
     }
     program.demand(&said("-F", chain, &[]))?;
-    program.demand(&said("-X", chain, &[]))
+    program.demand(&said("-X", chain, &[])).map(drop)
 }
 
 pub(crate) fn missing(

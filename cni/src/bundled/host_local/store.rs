@@ -53,6 +53,11 @@ impl Store {
         let path = self.directory.join(addr.to_string());
         let mut options = OpenOptions::new();
         let mut file = match options.write(true).create_new(true).mode(0o600).open(&path) {
+            // Files are made and filled below the lock: one that is empty is nobody's, but was left by
+            // a call that was killed between the two.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(&path) => {
+                OpenOptions::new().write(true).open(&path).doing(what)?
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
             opened => opened.doing(what)?,
         };
@@ -100,13 +105,13 @@ impl Store {
         Ok(())
     }
 
-    /// Gives back what nobody of `kept` has. Files that name no interface are left alone: whose they
-    /// are cannot be told.
+    /// Gives back what nobody of `kept` has, and empty files. Files that name no interface are left alone:
+    /// whose they are cannot be told.
     pub(crate) fn keep(&self, kept: &[(String, String)]) -> Outcome<()> {
         let owners: Vec<_> = kept.iter().map(|(id, ifname)| owner(id, ifname)).collect();
         let all = self.all()?;
         self.release_where(&all, |text| {
-            text.contains("\r\n") && !owners.iter().any(|owner| owner == text)
+            text.is_empty() || text.contains("\r\n") && !owners.iter().any(|owner| owner == text)
         })
     }
 
@@ -140,6 +145,10 @@ impl Store {
     fn last(&self, set: usize) -> PathBuf {
         self.directory.join(format!("last_reserved_ip.{set}"))
     }
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
 }
 
 fn remove(path: &Path) -> Outcome<()> {

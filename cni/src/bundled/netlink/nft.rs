@@ -9,12 +9,15 @@
 //! Invariant: what is decided from a look at the rules is applied to those very rules, or not at
 //! all; a batch is applied whole or not at all.
 
+use std::net::IpAddr;
+
 use rustix::io::Errno;
 use rustix::net::netlink;
 
 use super::Socket;
 use super::message::{self, ACK, APPEND, CREATE, DUMP, Message, attribute, attributes};
 use super::nft_rule::{Expressions, LIST_ELEM};
+use super::route::octets;
 
 const SUBSYSTEM: u16 = 10 << 8;
 const NEWTABLE: u16 = SUBSYSTEM;
@@ -46,6 +49,8 @@ pub(crate) struct Rule {
     pub(crate) jumps: Option<String>,
     /// The comment that nft(8) shows.
     pub(crate) comment: Option<String>,
+    /// What it compares with or sets.
+    values: Vec<Vec<u8>>,
 }
 
 /// A hook of the kernel, and when in it.
@@ -226,6 +231,34 @@ impl Rules {
     }
 }
 
+/// True for what a kernel says that has no nf_tables, or not of the family that is asked for. (Where a
+/// whole subsystem of netfilter is missing it says EINVAL.)
+fn is_absent(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT | Errno::INVAL
+    )
+}
+
+/// `None` where there is no nftables to look at. Only for a look: of a change EINVAL says that the change
+/// is wrong.
+fn if_there<T>(look: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match look {
+        Err(errno) if is_absent(errno) => Ok(None),
+        look => look.map(Some),
+    }
+}
+
+/// Takes back what `decide` finds; nothing to be found, and a kernel without nftables, is no error.
+pub(crate) fn take_back(
+    mut decide: impl FnMut(&mut Rules, &mut Changes) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    if if_there(Rules::open().and_then(|mut rules| rules.generation()))?.is_none() {
+        return Ok(());
+    }
+    change(|rules, changes| if_there(decide(rules, changes)).map(Option::unwrap_or_default))
+}
+
 /// Applies what `decide` makes of the rules as they are.
 pub(crate) fn change(
     mut decide: impl FnMut(&mut Rules, &mut Changes) -> Result<(), Errno>,
@@ -271,13 +304,33 @@ impl Rule {
     fn read(attrs: &[u8]) -> Option<Self> {
         let handle = u64::from_be_bytes(attribute(attrs, 3)?.try_into().ok()?);
         let expressions = attribute(attrs, 4).unwrap_or_default();
-        let elements = attributes(expressions).filter(|(kind, _)| *kind == LIST_ELEM);
+        let elements = || {
+            let all = attributes(expressions);
+            all.filter(|(kind, _)| *kind == LIST_ELEM).map(|(_, it)| it)
+        };
         Some(Self {
             handle,
-            jumps: elements.filter_map(|(_, it)| jump(it)).next(),
+            jumps: elements().filter_map(jump).next(),
             comment: attribute(attrs, 7).and_then(comment),
+            values: elements().filter_map(value).collect(),
         })
     }
+
+    /// True where it compares with this address, or sends there.
+    pub(crate) fn names(&self, addr: IpAddr) -> bool {
+        let wanted = octets(addr);
+        self.values.contains(&wanted)
+    }
+}
+
+fn value(expression: &[u8]) -> Option<Vec<u8>> {
+    let place = match message::text(attribute(expression, 1)?).as_str() {
+        "cmp" => 3,
+        "immediate" => 2,
+        _ => return None,
+    };
+    let data = attribute(attribute(expression, 2)?, place)?;
+    attribute(data, 1).map(<[u8]>::to_vec)
 }
 
 fn jump(expression: &[u8]) -> Option<String> {
@@ -302,5 +355,24 @@ fn comment(mut data: &[u8]) -> Option<String> {
             return Some(message::text(value));
         }
         data = &data[2 + length..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_nftables_has_nothing_to_take_back() {
+        for errno in [
+            Errno::INVAL,
+            Errno::PROTONOSUPPORT,
+            Errno::OPNOTSUPP,
+            Errno::AFNOSUPPORT,
+        ] {
+            assert_eq!(if_there::<()>(Err(errno)), Ok(None), "{errno}");
+        }
+        assert_eq!(if_there::<()>(Err(Errno::PERM)), Err(Errno::PERM));
+        assert_eq!(if_there(Ok(7)), Ok(Some(7)));
     }
 }

@@ -126,10 +126,11 @@ impl Conf {
     }
 
     /// The backend that is asked for; else nftables only where this host has no iptables.
-    pub(crate) fn by_nftables(&self) -> bool {
+    pub(crate) fn by_nftables(&self) -> Outcome<bool> {
         match self.backend.as_deref() {
-            Some(backend) => backend == "nftables",
-            None => filter::host_backend() == Backend::None && !self.speaks_iptables(),
+            Some(backend) => Ok(backend == "nftables"),
+            None if self.speaks_iptables() => Ok(false),
+            None => Ok(filter::host_backend()? == Backend::None),
         }
     }
 
@@ -159,8 +160,8 @@ impl Conf {
                     "unrecognized backend {other:?}"
                 )));
             }
-            None if self.by_nftables() => None,
-            None => self.speaks_nftables().then_some("nftables"),
+            None if !self.speaks_nftables() || self.by_nftables()? => None,
+            None => Some("nftables"),
         };
         wrong.map_or(Ok(()), |wrong| {
             let msg = format!(

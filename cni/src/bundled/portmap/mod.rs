@@ -23,7 +23,7 @@ pub(crate) fn add(call: &Call<'_>) -> Outcome<String> {
         return Ok(text);
     }
     for pod in pod_addresses(&result, &call.env.ifname) {
-        match conf.by_nftables() {
+        match conf.by_nftables()? {
             true => nftables::add(call, &conf, pod)?,
             false => iptables::add(call, &conf, pod)?,
         }
@@ -89,7 +89,7 @@ pub(crate) fn check(call: &Call<'_>) -> Outcome<()> {
         return Ok(());
     }
     for pod in pod_addresses(&result, &call.env.ifname) {
-        match conf.by_nftables() {
+        match conf.by_nftables()? {
             true => nftables::check(call, &conf, pod)?,
             false => iptables::check(call, &conf, pod)?,
         }

@@ -44,8 +44,12 @@ pub(crate) fn add(call: &Call<'_>, conf: &Conf, pod: Cidr) -> Outcome<()> {
         );
         return Err(PluginError::internal(msg));
     }
-    let added = nft::change(|_, changes| {
+    let added = nft::change(|rules, changes| {
+        let stale = own_rules(rules, table, id, pod)?;
         frame(changes, table, conf.snat);
+        for (chain, rule) in &stale {
+            changes.delete(table, chain, rule);
+        }
         let own = conf
             .mappings
             .iter()
@@ -59,6 +63,23 @@ pub(crate) fn add(call: &Call<'_>, conf: &Conf, pod: Cidr) -> Outcome<()> {
         Ok(())
     });
     added.doing(|| "unable to set up nftables rules for port mappings".to_owned())
+}
+
+/// What an ADD before this one has made for the same address. (By its comment alone it could be of the
+/// container's link in another network.)
+fn own_rules(
+    rules: &mut Rules,
+    table: Table,
+    id: &str,
+    pod: Cidr,
+) -> Result<Vec<(&'static str, nft::Rule)>, Errno> {
+    let mut all = Vec::new();
+    for chain in [HOST_PORTS, MASQUERADING] {
+        let own = owned(rules, table, chain, |comment| comment == id)?;
+        let own = own.into_iter().filter(|rule| rule.names(pod.addr));
+        all.extend(own.map(|rule| (chain, rule)));
+    }
+    Ok(all)
 }
 
 /// Table and chains, as they are for all pods.
@@ -136,7 +157,7 @@ pub(crate) fn del(call: &Call<'_>) -> Outcome<()> {
 fn remove_where(which: impl Fn(&str) -> bool) -> Outcome<()> {
     for is_ipv4 in [true, false] {
         let table = table(is_ipv4);
-        let removed = nft::change(|rules, changes| {
+        let removed = nft::take_back(|rules, changes| {
             for chain in [HOST_PORTS, HOST_IP, MASQUERADING] {
                 for rule in owned(rules, table, chain, &which)? {
                     changes.delete(table, chain, &rule);
@@ -144,10 +165,7 @@ fn remove_where(which: impl Fn(&str) -> bool) -> Outcome<()> {
             }
             Ok(())
         });
-        match removed {
-            Err(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT) => {}
-            removed => removed.doing(|| "error deleting nftables rules".to_owned())?,
-        }
+        removed.doing(|| "error deleting nftables rules".to_owned())?;
     }
     Ok(())
 }
