@@ -4,13 +4,23 @@
 //! once. By the clock of the day, which is the same in every time namespace: a lap that is longer than
 //! any, because the clock was set meanwhile, counts for nothing.
 //!
-//! Invariant: no clock is read under a container's filter, which may forbid it.
+//! Invariant: no clock is read under a container's filter, which may forbid it. How long the filter took
+//! is seen from outside, by the processor's time that its process has had.
 
 use crate::api::{Lap, Part};
 use crate::io::stamp::now_nanos;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Nothing that is timed takes longer: the daemon does not wait so long.
 const LONGEST: i64 = 60_000_000_000;
+
+/// How long this process has had a processor, in nanoseconds. Others read the same by
+/// [`crate::sys::clock::worked`], also where this one may read no clock any more.
+#[must_use]
+pub fn worked() -> i64 {
+    let worked = clock_gettime(ClockId::ProcessCPUTime);
+    worked.tv_sec * 1_000_000_000 + worked.tv_nsec
+}
 
 /// A stopwatch.
 #[derive(Debug, Clone)]
@@ -50,19 +60,24 @@ impl Laps {
         }
     }
 
-    /// The laps, and when the last one ended.
+    /// The laps.
     #[must_use]
-    pub fn told(&self) -> (Vec<Lap>, i64) {
-        (self.done.clone(), self.since)
+    pub fn told(&self) -> Vec<Lap> {
+        self.done.clone()
     }
 
-    /// Another process did these, the last until then; since then it has worked at this.
-    pub fn take_over(&mut self, (laps, since): (Vec<Lap>, i64), part: Part) {
+    /// Another process did these while this one waited.
+    pub fn take_over(&mut self, laps: Vec<Lap>) {
         for lap in laps {
             self.add(lap.part, i64::from(lap.micros) * 1000);
         }
-        self.since = since;
-        self.lap(part);
+        self.skip();
+    }
+
+    /// Another process, which waits now, has worked at this for the difference: both in nanoseconds of a
+    /// processor's time.
+    pub fn worked_at(&mut self, part: Part, before: i64, now: i64) {
+        self.add(part, now - before);
     }
 
     fn add(&mut self, part: Part, nanos: i64) {
@@ -93,26 +108,15 @@ mod tests {
         let mut laps = laps(0);
         laps.add(Part::Cgroup, 5_000);
         laps.add(Part::Root, 1_000);
-        laps.take_over(
-            (
-                vec![Lap {
-                    part: Part::Cgroup,
-                    micros: 7,
-                }],
-                now_nanos(),
-            ),
-            Part::Seccomp,
-        );
-        let (done, _) = laps.told();
-        let micros = |part| {
-            done.iter()
-                .find(|lap| lap.part == part)
-                .map(|lap| lap.micros)
-        };
-        assert_eq!(micros(Part::Cgroup), Some(12));
-        assert_eq!(micros(Part::Root), Some(1));
-        assert!(micros(Part::Seccomp).is_some());
-        assert_eq!(done.len(), 3);
+        laps.take_over(vec![Lap {
+            part: Part::Cgroup,
+            micros: 7,
+        }]);
+        laps.worked_at(Part::Seccomp, 1_000, 3_000);
+        let micros = |lap: &Lap| (lap.part, lap.micros);
+        let done: Vec<_> = laps.told().iter().map(micros).collect();
+        let want = [(Part::Cgroup, 12), (Part::Root, 1), (Part::Seccomp, 2)];
+        assert_eq!(done, want);
     }
 
     #[test]
@@ -122,7 +126,7 @@ mod tests {
         laps.since = now_nanos() - 2 * LONGEST;
         laps.lap(Part::Mounts);
         assert_eq!(
-            laps.told().0,
+            laps.told(),
             [Lap {
                 part: Part::Mounts,
                 micros: 0

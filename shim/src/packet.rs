@@ -51,14 +51,18 @@ pub fn send<T: Serialize>(
     message: &T,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let body = encode(message)?;
+    send_encoded(socket.as_fd(), &encode(message)?, fds)
+}
+
+/// What does not depend on the message is not made for each kind of it: a shim is small.
+fn send_encoded(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if body.len() <= INLINE {
-        return send_packet(socket.as_fd(), &body, fds);
+        return send_packet(socket, body, fds);
     }
     let large = sealed_memfd(&body[1..])?;
     let mut all = vec![large.as_fd()];
     all.extend_from_slice(fds);
-    send_packet(socket.as_fd(), &[BODY_MEMFD], &all)
+    send_packet(socket, &[BODY_MEMFD], &all)
 }
 
 /// Sends one small message without descriptors by a plain `write`, which more seccomp filters
@@ -104,15 +108,40 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Rece
 /// # Errors
 /// As [`receive`].
 pub fn receive_any<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Received<T>>> {
-    let mut buffer = vec![0u8; waiting(socket.as_fd())?];
-    let Some((len, mut fds, lost)) = receive_packet(socket.as_fd(), &mut buffer)? else {
+    let Some(packet) = receive_encoded(socket.as_fd())? else {
         return Ok(None);
     };
-    let message = match buffer[..len].split_first() {
-        Some((&BODY_INLINE, body)) => postcard::from_bytes(body).map_err(invalid)?,
-        Some((&BODY_MEMFD, [])) if !fds.is_empty() => {
-            postcard::from_bytes(&read_memfd(fds.remove(0))?).map_err(invalid)?
+    let Received { message, fds, lost } = packet;
+    let message = postcard::from_bytes(message.body()).map_err(invalid)?;
+    Ok(Some(Received { message, fds, lost }))
+}
+
+/// A message as it came.
+enum Encoded {
+    /// Behind the byte that says so.
+    Inline(Vec<u8>),
+    /// In a memfd.
+    Large(Vec<u8>),
+}
+
+impl Encoded {
+    fn body(&self) -> &[u8] {
+        match self {
+            Self::Inline(packet) => packet.get(1..).unwrap_or_default(),
+            Self::Large(body) => body,
         }
+    }
+}
+
+fn receive_encoded(socket: BorrowedFd<'_>) -> io::Result<Option<Received<Encoded>>> {
+    let mut buffer = vec![0u8; waiting(socket)?];
+    let Some((len, mut fds, lost)) = receive_packet(socket, &mut buffer)? else {
+        return Ok(None);
+    };
+    buffer.truncate(len);
+    let message = match buffer.split_first() {
+        Some((&BODY_INLINE, _)) => Encoded::Inline(buffer),
+        Some((&BODY_MEMFD, [])) if !fds.is_empty() => Encoded::Large(read_memfd(fds.remove(0))?),
         _ => {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,

@@ -12,7 +12,7 @@
 
 use crate::api::{Failure, FailureKind};
 use crate::failure::At;
-use crate::init::mounts::{attach_root, detach_from_host, pivot};
+use crate::init::mounts::{attach_root, detach_from_host, let_go_of_host, pivot};
 use crate::init::process::drop_bounding;
 use crate::sys::clone::unshare;
 use crate::sys::signals::{self, Arrived};
@@ -67,7 +67,9 @@ fn leave_host() -> Result<(), Failure> {
     ];
     let empty = filesystem::make("tmpfs", "empty", &data, attributes)?;
     // Any directory will do that every host has; nobody sees what it covers.
-    pivot(&attach_root(&empty, Path::new("/proc"))?, None)
+    let root = attach_root(&empty, Path::new("/proc"))?;
+    pivot(&root)?;
+    let_go_of_host(&root, None)
 }
 
 fn hold() -> Result<(), Failure> {

@@ -9,21 +9,20 @@
 //! ToStage::Create ────────▶ parse, plan
 //! waits                     user, trees, root, pipes
 //!                           clone3 (its sibling) ───────────▶ enters the cgroup, joins
-//!                           waits                             namespaces, mounts, pivots,
-//!                                                             becomes the user, filters
+//!                           waits                             namespaces, mounts, pivots
 //!                           ◀───────── FromInit::Placed, if there are hooks
 //!                           runs them ─────────────────────▶ GO; before its root changes
 //!                           ◀───────── FromInit::Terminal + master, if any
-//!                           ◀───────── FromInit::Listener, if the filter asks one
-//!                           hands it over ─────────────────▶ GO
 //!                           ◀───────── FromInit::Ready
+//! ◀── FromStage::Made + pidfd, gate, stdio                    lets go of the host's root,
+//! shuts the socket ───────▶ exits                             becomes the user, filters
+//! ◀────────────────────────────────────────────── FromInit::Settled, or FromInit::Failed
 //!                                                             waits
-//! ◀── FromStage::Made + pidfd, gate, stdio
-//! shuts the socket ───────▶ exits
-//!
 //! StartGate::release: GO ───────────────────────────────────▶ execve
 //! ◀─────────── the gate is closed: it has succeeded;  FromInit::Failed: it has not
 //! ```
+//! Where the filter asks a listener, `FromInit::Listener` comes before `FromInit::Ready`, for the stage has
+//! it handed over, and answers with GO; both after the filter, then.
 //! A shim in reserve has a stage in reserve. Where nothing is prepared, the cgroup that the bundle names
 //! is made when it is parsed. A stage whose socket is shut before the request is given up.
 //! A failure on the way: the init says `FromInit::Failed` and exits; the stage says
@@ -96,13 +95,18 @@ pub enum FromInit {
     Placed,
     /// Its filter has a listener, of this descriptor; it waits for [`GO`] until that was fetched.
     Listener(i32),
-    /// It waits for [`GO`].
+    /// It is there: nothing that was asked for can be wrong any more but the program.
     Ready {
-        /// What it took until it began with its filter.
+        /// What it took until then.
         laps: Vec<Lap>,
-        /// When that was, in nanoseconds since the epoch.
-        since: i64,
     },
-    /// It could not go on, and exits.
+    /// It waits for [`GO`].
+    Settled {
+        /// What it took from then until it began with its filter.
+        laps: Vec<Lap>,
+        /// How long it had had a processor when it did, in nanoseconds.
+        worked: i64,
+    },
+    /// It could not go on, and exits: if it was ready, when it is started.
     Failed(Failure),
 }

@@ -117,9 +117,9 @@ fn own() -> Packets {
         failure: failure(),
         init: Some(8),
     };
-    let ready = FromInit::Ready {
+    let settled = FromInit::Settled {
         laps: laps(),
-        since: 1_700_000_000_000_000_000,
+        worked: 1_700_000,
     };
     Packets::default()
         .add(1, 0, &prepare)
@@ -129,7 +129,8 @@ fn own() -> Packets {
         .add(7, 1, &FromInit::Terminal)
         .add(7, 0, &FromInit::Placed)
         .add(7, 0, &FromInit::Listener(5))
-        .add(7, 0, &ready)
+        .add(7, 0, &FromInit::Ready { laps: laps() })
+        .add(7, 0, &settled)
         .add(7, 0, &FromInit::Failed(failure()))
         .add(8, 1, &Ok::<i32, Failure>(7))
         .add(8, 0, &Err::<i32, Failure>(failure()))

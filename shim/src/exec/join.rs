@@ -4,7 +4,9 @@ use crate::api::{ExecRequest, Failure, FailureKind, IdMaps};
 use crate::bundle::{self, NamespaceKind, Seccomp, Spec, process::Process as ProcessSpec};
 use crate::cgroup::Cgroup;
 use crate::failure::{At, log};
-use crate::init::process::{Become, FileId, let_go_but, new_session, set_labels, set_oom_score};
+use crate::init::process::{
+    Become, FileId, let_go_but, new_session, schedule, set_labels, set_oom_score,
+};
 use crate::init::terminal::{Terminal, install, open_pair};
 use crate::init::{InnerStdio, report_failure};
 use crate::packet;
@@ -411,6 +413,7 @@ fn become_process(
 ) -> Result<crate::init::Ready, Failure> {
     new_session(child.id)?;
     install(stdio, terminal, child.plan, child.account)?;
+    schedule(&child.plan.scheduling)?;
     let Child {
         plan,
         account,

@@ -1,6 +1,6 @@
 //! A container that is a plain process: a shell that stops itself until the gate lets it go on.
 
-use crate::api::{CreateRequest, Failure, FailureKind, User};
+use crate::api::{CreateRequest, Failure, FailureKind, Lap, User};
 use crate::io::streams::Stdio;
 use crate::server::creation::{Cgroup, Created, Creator, Gate};
 use rustix::fd::OwnedFd;
@@ -97,11 +97,12 @@ struct Stopped {
 }
 
 impl Gate for Stopped {
-    fn release(self: Box<Self>) -> Result<(), Failure> {
+    fn release(self: Box<Self>) -> Result<Vec<Lap>, Failure> {
         if let Some(failure) = self.unstartable {
             return Err(failure);
         }
         rustix::process::pidfd_send_signal(&self.init, Signal::CONT)
+            .map(|()| Vec::new())
             .map_err(|errno| Failure::system("continue", errno))
     }
 }

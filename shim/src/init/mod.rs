@@ -22,7 +22,7 @@ use crate::api::{Failure, FailureKind, IdMaps, Part};
 use crate::bundle::{Hook, Hooks, NamespaceKind};
 use crate::cgroup::{Cgroup, Entrance};
 use crate::failure::At;
-use crate::laps::Laps;
+use crate::laps::{self, Laps};
 use crate::packet;
 use crate::plan::devices::DeviceNode;
 use crate::plan::namespaces::name;
@@ -78,6 +78,11 @@ pub struct Init<'a> {
 }
 
 impl Init<'_> {
+    /// Whether somebody is asked about what its filter does not decide.
+    fn asks(&self) -> bool {
+        self.filter.as_ref().is_some_and(Filter::has_listener)
+    }
+
     fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let namespaces = self.namespaces.iter().map(|(_, fd)| fd.as_fd());
         let trees = self.trees.iter().map(AsFd::as_fd);
@@ -154,8 +159,9 @@ pub fn main(init: Init<'_>, ends: Ends, mut laps: Laps) -> i32 {
         stdio,
         entrance,
     } = ends;
-    match become_container(&init, stdio, entrance, &gate, &mut laps) {
-        Ok(done) => wait_and_execute(&gate, &done),
+    match place(&init, stdio, entrance, &gate, &mut laps) {
+        Ok(root) if init.asks() => settle_then_say(&init, root, &gate, &laps),
+        Ok(root) => say_then_settle(&init, root, &gate, &laps),
         Err(failure) => {
             report_failure(&gate, failure);
             1
@@ -163,23 +169,64 @@ pub fn main(init: Init<'_>, ends: Ends, mut laps: Laps) -> i32 {
     }
 }
 
-/// An init whose gate is closed without a word has been given up.
-fn wait_and_execute(gate: &OwnedFd, done: &Done<'_>) -> i32 {
-    let (ready, hooks) = (&done.ready, done.hooks.as_ref());
-    if packet::write_encoded(gate, &done.word).is_err() || wait_for_go(gate).is_err() {
+/// Nobody waits for what is left to be done: it is, while the daemon answers.
+fn say_then_settle(init: &Init<'_>, root: Root, gate: &OwnedFd, laps: &Laps) -> i32 {
+    let said = ready(laps).map(|word| packet::write_encoded(gate, &word));
+    if !matches!(said, Ok(Ok(()))) {
         return 1;
     }
+    match settle(init, root, gate, laps) {
+        Ok(settled) => wait_and_execute(gate, &settled),
+        Err(failure) => {
+            let code = report_failure(gate, failure);
+            // What it failed of is the answer to the start, so it may not end before that.
+            let _ = wait_for_go(gate);
+            code
+        }
+    }
+}
+
+/// Whom the filter asks is told by the stage, which ends when this process is ready.
+fn settle_then_say(init: &Init<'_>, root: Root, gate: &OwnedFd, laps: &Laps) -> i32 {
+    let word = ready(laps);
+    match word.and_then(|word| settle(init, root, gate, laps).map(|settled| (word, settled))) {
+        Ok((word, settled)) => match packet::write_encoded(gate, &word) {
+            Ok(()) => wait_and_execute(gate, &settled),
+            Err(_) => 1,
+        },
+        Err(failure) => {
+            report_failure(gate, failure);
+            1
+        }
+    }
+}
+
+/// The word that says it, encoded now, since afterwards there may be a filter.
+fn ready(laps: &Laps) -> Result<Vec<u8>, Failure> {
+    encoded(&FromInit::Ready { laps: laps.told() })
+}
+
+fn encoded(word: &FromInit) -> Result<Vec<u8>, Failure> {
+    packet::encode(word).at(FailureKind::System, || "tell of the container".to_owned())
+}
+
+/// An init whose gate is closed without a word has been given up.
+fn wait_and_execute(gate: &OwnedFd, settled: &Settled<'_>) -> i32 {
+    if packet::write_encoded(gate, &settled.word).is_err() || wait_for_go(gate).is_err() {
+        return 1;
+    }
+    let hooks = settled.hooks.as_ref();
     if let Some(Err(failure)) = hooks.map(|(hooks, state)| crate::hooks::run(hooks, state)) {
         return report_failure(gate, failure);
     }
-    report_failure(gate, ready.execute())
+    report_failure(gate, settled.ready.execute())
 }
 
 /// What is left to do under the filter: all of it was made before.
-struct Done<'a> {
+struct Settled<'a> {
     ready: Ready,
     hooks: Option<StartHooks<'a>>,
-    /// [`FromInit::Ready`], as it goes over the gate.
+    /// [`FromInit::Settled`], as it goes over the gate.
     word: Vec<u8>,
 }
 
@@ -208,14 +255,14 @@ pub fn report_failure(gate: &OwnedFd, failure: Failure) -> i32 {
     START_ERROR
 }
 
-/// Everything up to the wait.
-fn become_container<'a>(
-    init: &Init<'a>,
+/// Everything that can be wrong with what was asked for: up to the container's root, which is returned.
+fn place(
+    init: &Init<'_>,
     stdio: InnerStdio,
     entrance: Entrance,
     gate: &OwnedFd,
     laps: &mut Laps,
-) -> Result<Done<'a>, Failure> {
+) -> Result<Root, Failure> {
     // First: in a PID namespace that is shared, others see this process already.
     let mut kept = stdio.descriptors();
     kept.extend(init.descriptors().chain([gate.as_fd()]));
@@ -232,20 +279,33 @@ fn become_container<'a>(
     run_create_hooks(init, gate)?;
     laps.skip();
     process::new_session(init.id)?;
-    mounts::pivot(&root, init.plan.root_spread)?;
-    drop(root);
-    laps.lap(Part::Mounts);
-    let plan = &init.plan.process;
-    let master = terminal::install(stdio, terminal, plan, &init.account)?;
+    process::schedule(&init.plan.process.scheduling)?;
+    mounts::pivot(&root)?;
+    let master = terminal::install(stdio, terminal, &init.plan.process, &init.account)?;
     if let Some(master) = master {
         packet::send(gate, &FromInit::Terminal, &[master.as_fd()])
             .at(FailureKind::System, || "hand the terminal out".to_owned())?;
     }
+    laps.lap(Part::Mounts);
+    Ok(root)
+}
+
+/// From the container's root to its process, but for the execve. Nobody waits for it before the start,
+/// unless the filter has a listener.
+fn settle<'a>(
+    init: &Init<'a>,
+    root: Root,
+    gate: &OwnedFd,
+    laps: &Laps,
+) -> Result<Settled<'a>, Failure> {
+    let mut laps = laps.handed_on();
+    mounts::let_go_of_host(&root, init.plan.root_spread)?;
+    drop(root);
     let hooks = start_hooks(init)?;
     let mut kept = vec![gate.as_fd()];
     kept.extend(hooks.iter().map(|(_, state)| state.as_fd()));
     let wanted = Become {
-        plan,
+        plan: &init.plan.process,
         account: &init.account,
         filter: init.filter.as_ref(),
         own_program: init.own_program,
@@ -253,11 +313,12 @@ fn become_container<'a>(
     };
     let ready = wanted.prepare(&kept)?;
     laps.lap(Part::Identity);
-    let (laps, since) = laps.told();
-    let word = packet::encode(&FromInit::Ready { laps, since })
-        .at(FailureKind::System, || "tell of the container".to_owned())?;
+    let word = encoded(&FromInit::Settled {
+        laps: laps.told(),
+        worked: laps::worked(),
+    })?;
     wanted.restrict(&kept)?;
-    Ok(Done { ready, hooks, word })
+    Ok(Settled { ready, hooks, word })
 }
 
 /// Those of the host first, while this process waits; then those that run in here.
@@ -310,7 +371,7 @@ fn build(init: &Init<'_>) -> Result<(Root, Option<terminal::Terminal>), Failure>
         builder.run(step)?;
     }
     let terminal = builder.terminal;
-    paths::make_working_directory(&root, init.plan.process.cwd);
+    paths::make_working_directory(&root, init.plan.process.cwd)?;
     Ok((root, terminal))
 }
 

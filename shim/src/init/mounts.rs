@@ -77,15 +77,23 @@ fn is_at(root: &Root) -> Result<bool, Errno> {
     Ok((here.st_dev, here.st_ino) == (wanted.st_dev, wanted.st_ino))
 }
 
-/// Makes the container's root the root of this process, and lets go of the host's.
+/// Makes the container's root the root of this process. The host's ends up on top of it, at the same place,
+/// and is what `.` then means: no path leads there.
+///
+/// # Errors
+/// What the kernel says.
+pub fn pivot(root: &Root) -> Result<(), Failure> {
+    let step = || "change to the container's root".to_owned();
+    rustix::process::fchdir(root).at(FailureKind::Mount, step)?;
+    rustix::process::pivot_root(c".", c".").at(FailureKind::Mount, step)
+}
+
+/// Lets go of the host's root, after [`pivot`].
 ///
 /// # Errors
 /// What the kernel says, and that the host's root is a chroot.
-pub fn pivot(root: &Root, spread: Option<Spread>) -> Result<(), Failure> {
-    let step = || "change to the container's root".to_owned();
-    rustix::process::fchdir(root).at(FailureKind::Mount, step)?;
-    // The old root ends up on top of the new one, at the same place, and is what `.` then means.
-    rustix::process::pivot_root(c".", c".").at(FailureKind::Mount, step)?;
+pub fn let_go_of_host(root: &Root, spread: Option<Spread>) -> Result<(), Failure> {
+    let step = || "let go of the host's root".to_owned();
     unmount(c".", UnmountFlags::DETACH).at(FailureKind::Mount, step)?;
     go_to_the_namespaces_root().at(FailureKind::System, step)?;
     if !is_at(root).at(FailureKind::System, step)? {

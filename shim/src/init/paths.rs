@@ -14,6 +14,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{
     FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, makedev, openat2,
 };
+use rustix::io::Errno;
 use rustix::mount::MountAttrFlags as Attr;
 
 /// Makes a path and all below it read-only; an absent one is passed over.
@@ -124,10 +125,24 @@ pub fn write_sysctl(name: &str, value: &str) -> Result<(), Failure> {
         .at(FailureKind::System, step)
 }
 
-/// Makes the working directory where the image lacks it, as images with a WORKDIR expect. What
-/// cannot be made is left to the change into it, which says why.
-pub fn make_working_directory(root: &Root, path: &str) {
-    if root.find(path).is_err_and(is_absent) {
-        let _ = root.make_directory(path, Mode::from_raw_mode(0o755));
-    }
+/// Makes the working directory where the image lacks it, as images with a WORKDIR expect. Whether the
+/// container's user may be there is seen when it goes there.
+///
+/// # Errors
+/// [`FailureKind::Start`]: it is no directory, cannot be made, or is behind a link of procfs, which may lead
+/// outside.
+pub fn make_working_directory(root: &Root, path: &str) -> Result<(), Failure> {
+    let made = match root.find(path) {
+        Ok(found) if kind(&found) == Ok(FileType::Directory) => Ok(()),
+        Ok(_) => Err(Errno::NOTDIR),
+        Err(error) if is_absent(error) => root
+            .make_directory(path, Mode::from_raw_mode(0o755))
+            .map(drop),
+        // The container's user may see what its root does not.
+        Err(Errno::ACCESS) => Ok(()),
+        Err(error) => Err(error),
+    };
+    made.at(FailureKind::Start, || {
+        format!("change to the working directory {path}")
+    })
 }

@@ -155,7 +155,6 @@ impl Become<'_> {
         for limit in &self.plan.limits {
             set_limit(*limit)?;
         }
-        set_scheduling(&self.plan.scheduling)?;
         let inside = self.change_directory();
         drop_bounding(self.plan.caps.bounding)?;
         self.become_user()?;
@@ -248,8 +247,11 @@ impl Become<'_> {
     }
 }
 
-/// Before capabilities are given up: most of it needs CAP_SYS_NICE.
-fn set_scheduling(wanted: &Scheduling) -> Result<(), Failure> {
+/// How it gets the processor and memory. Before capabilities are given up: most of it needs CAP_SYS_NICE.
+///
+/// # Errors
+/// What is refused, and why.
+pub fn schedule(wanted: &Scheduling) -> Result<(), Failure> {
     let at = |set: Result<(), Errno>, what: &str| {
         set.at(FailureKind::System, || format!("set the {what}"))
     };

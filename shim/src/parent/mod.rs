@@ -17,13 +17,15 @@ mod volumes;
 
 pub use facts::{RESOURCES, oom_score, own_program, powers, raise_limits};
 
-use crate::api::{CreateRequest, Failure, FailureKind, Lap, User};
+use crate::api::{CreateRequest, Failure, FailureKind, Lap, Part, User};
 use crate::cgroup::Cgroup;
 use crate::failure::At;
 use crate::hooks::deputy::Deputy;
 use crate::init::InnerStdio;
+use crate::laps::Laps;
 use crate::packet::{self, Received};
 use crate::sync::{FromInit, FromStage, GO, Made, ToStage};
+use crate::sys::clock;
 use crate::sys::clone::{Process, clone3};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -78,34 +80,64 @@ pub enum Stdio {
 
 /// Holds an init back. Dropped without a release, the init exits.
 #[derive(Debug)]
-pub struct StartGate(OwnedFd);
+pub struct StartGate {
+    gate: OwnedFd,
+    pid: i32,
+}
 
 impl StartGate {
-    /// Lets the init execute the program, and waits until it has.
+    /// Lets the init execute the program, and waits until it has. Returns what the init had still to do after
+    /// it was ready.
     ///
     /// # Errors
     /// [`FailureKind::Start`]: it could not, and exits with code 128.
-    pub fn release(self) -> Result<(), Failure> {
+    pub fn release(self) -> Result<Vec<Lap>, Failure> {
+        let laps = self.wait_until_settled()?;
         let step = || "start the container".to_owned();
-        match rustix::net::send(&self.0, GO, SendFlags::NOSIGNAL) {
+        match rustix::net::send(&self.gate, GO, SendFlags::NOSIGNAL) {
             Ok(_) => {}
-            Err(Errno::PIPE | Errno::CONNRESET) => {
-                return Err(ended(
-                    "start the container",
-                    "its init has ended before the start",
-                ));
-            }
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(gone()),
             Err(error) => return Err(error).at(FailureKind::Start, step),
         }
-        match packet::receive(&self.0).at(FailureKind::Start, step)? {
-            None => Ok(()),
-            Some(Received {
-                message: FromInit::Failed(failure),
-                ..
-            }) => Err(failure),
-            Some(_) => Err(ended("start the container", "its init spoke out of turn")),
+        match self.hear()? {
+            None => Ok(laps),
+            Some(FromInit::Failed(failure)) => Err(failure),
+            Some(_) => Err(out_of_turn()),
         }
     }
+
+    fn wait_until_settled(&self) -> Result<Vec<Lap>, Failure> {
+        match self.hear()? {
+            Some(FromInit::Settled { laps, worked }) => {
+                let mut all = Laps::begin();
+                all.take_over(laps);
+                // It waits, but for the last steps to there.
+                let now = clock::worked(self.pid).unwrap_or(worked);
+                all.worked_at(Part::Seccomp, worked, now);
+                Ok(all.told())
+            }
+            Some(FromInit::Failed(failure)) => Err(failure),
+            Some(_) => Err(out_of_turn()),
+            None => Err(gone()),
+        }
+    }
+
+    fn hear(&self) -> Result<Option<FromInit>, Failure> {
+        let received = packet::receive::<FromInit>(&self.gate);
+        let received = received.at(FailureKind::Start, || "start the container".to_owned())?;
+        Ok(received.map(|received| received.message))
+    }
+}
+
+fn gone() -> Failure {
+    ended(
+        "start the container",
+        "its init has ended before the start (out of memory in its cgroup?)",
+    )
+}
+
+fn out_of_turn() -> Failure {
+    ended("start the container", "its init spoke out of turn")
 }
 
 /// A process that makes one container. It may be there before anyone asks for one.
@@ -244,7 +276,10 @@ fn created(
         start_time: made.start_time,
         pidfd,
         stdio,
-        start: StartGate(gate),
+        start: StartGate {
+            gate,
+            pid: made.pid,
+        },
         cgroup,
         user: made.user,
         laps: made.laps,

@@ -242,7 +242,7 @@ fn make<'a>(
         start_time,
         user,
         has_deputy: false,
-        laps: site.laps.told().0,
+        laps: site.laps.told(),
     };
     let mut fds = vec![process.pidfd, gate];
     fds.extend(master);
@@ -463,16 +463,25 @@ fn wait_until_ready(
                 ..
             }) => on_the_host(Moment::Listener(pid, descriptor))?,
             Some(Received {
-                message: FromInit::Ready { laps, since },
+                message: FromInit::Ready { laps },
                 ..
             }) => {
-                site.laps.take_over((laps, since), Part::Seccomp);
+                site.laps.take_over(laps);
                 return Ok(master);
             }
             Some(Received {
                 message: FromInit::Failed(failure),
                 ..
             }) => return Err(failure),
+            Some(Received {
+                message: FromInit::Settled { .. },
+                ..
+            }) => {
+                return Err(super::ended(
+                    "create the container",
+                    "its init spoke out of turn",
+                ));
+            }
             None => {
                 return Err(super::ended(
                     "create the container",

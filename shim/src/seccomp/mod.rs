@@ -58,6 +58,12 @@ impl Filter {
         Ok(Self { program, flags })
     }
 
+    /// Whether somebody is asked about what it does not decide.
+    #[must_use]
+    pub fn has_listener(&self) -> bool {
+        self.flags & NEW_LISTENER != 0
+    }
+
     /// Puts the filter on this thread; its listener, where it has one.
     ///
     /// # Errors

@@ -56,11 +56,11 @@ pub struct Created {
 
 /// Holds a container's init before its program.
 pub trait Gate {
-    /// Lets the init execute the program.
+    /// Lets the init execute the program; what else it has done since it was made.
     ///
     /// # Errors
     /// Why the program could not be executed; the init ends by itself then.
-    fn release(self: Box<Self>) -> Result<(), Failure>;
+    fn release(self: Box<Self>) -> Result<Vec<Lap>, Failure>;
 }
 
 /// A container's cgroup.

@@ -1,7 +1,7 @@
 //! The real maker of containers: [`crate::parent`] and [`crate::cgroup`] as the server asks them.
 
 use super::creation::{Cgroup, Created, Creator, Gate};
-use crate::api::{CreateRequest, Failure, FailureKind};
+use crate::api::{CreateRequest, Failure, FailureKind, Lap};
 use crate::failure::At;
 use crate::io::streams::Stdio;
 use crate::parent::Stage;
@@ -134,7 +134,7 @@ impl Creator for Parent {
 }
 
 impl Gate for parent::StartGate {
-    fn release(self: Box<Self>) -> Result<(), Failure> {
+    fn release(self: Box<Self>) -> Result<Vec<Lap>, Failure> {
         (*self).release()
     }
 }

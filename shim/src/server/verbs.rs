@@ -32,7 +32,7 @@ enum Kind {
     /// Start has failed; answered when the record of that is on disk.
     Start(Failure),
     /// Start, whose program runs, and what that took; answered when the hooks for that have run.
-    Hooks(Lap),
+    Hooks(Vec<Lap>),
     /// ReopenLog; answered when the log was opened by this number.
     Reopen(u64),
     /// Shutdown; answered when nothing is left, or when it has waited long enough.
@@ -137,14 +137,14 @@ impl Shim<'_> {
                 (Kind::Hooks(_), Err(failure)) => {
                     self.grant(wish.connection, wish.call, Err(failure.clone()));
                 }
-                (&Kind::Hooks(lap), Ok(())) => self.grant_start(&wish, lap),
+                (Kind::Hooks(laps), Ok(())) => self.grant_start(&wish, laps.clone()),
                 _ => self.wishes.push(wish),
             }
         }
     }
 
-    fn grant_start(&mut self, wish: &Wish, lap: Lap) {
-        let Outcome::Answer(result, fds) = self.timed(vec![lap]) else {
+    fn grant_start(&mut self, wish: &Wish, laps: Vec<Lap>) {
+        let Outcome::Answer(result, fds) = self.timed(laps) else {
             return;
         };
         let callers = &mut self.connections;
@@ -305,10 +305,10 @@ impl Shim<'_> {
         let (fresh, started) = (container.is_created(), container.start());
         self.has_started |= fresh;
         match started {
-            Ok(lap) if self.container("start").is_ok_and(Container::runs_hooks) => {
-                Outcome::Later(Kind::Hooks(lap))
+            Ok(laps) if self.container("start").is_ok_and(Container::runs_hooks) => {
+                Outcome::Later(Kind::Hooks(laps))
             }
-            Ok(lap) => self.timed(vec![lap]),
+            Ok(laps) => self.timed(laps),
             Err(failure) if fresh => Outcome::Later(Kind::Start(failure)),
             Err(failure) => Err(failure).into(),
         }

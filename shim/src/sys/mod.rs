@@ -9,6 +9,7 @@
 )]
 
 pub mod bpf;
+pub mod clock;
 pub mod clone;
 pub mod descriptors;
 pub mod exec;
