@@ -9,6 +9,7 @@ use serde_json::Value;
 /// Every key that a bundled plugin reads.
 const KNOWN: &[&str] = &[
     "advmss",
+    "allmulti",
     "args",
     "backend",
     "bridge",
@@ -53,6 +54,7 @@ const KNOWN: &[&str] = &[
     "portMappings",
     "preserveDefaultVlan",
     "priority",
+    "promisc",
     "promiscMode",
     "protocol",
     "rangeEnd",
@@ -65,7 +67,9 @@ const KNOWN: &[&str] = &[
     "search",
     "snat",
     "subnet",
+    "sysctl",
     "table",
+    "txQLen",
     "type",
     "vlan",
     "vlanTrunk",

@@ -27,6 +27,7 @@ mod pod_link;
 mod portmap;
 mod program;
 mod sysctl;
+mod tuning;
 mod veth;
 
 pub(crate) use answer::Answer;
@@ -42,10 +43,18 @@ pub(crate) enum Kind {
     HostLocal,
     Loopback,
     Portmap,
+    Tuning,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Bridge, Self::HostLocal, Self::Loopback, Self::Portmap];
+    /// Every one.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Bridge,
+        Self::HostLocal,
+        Self::Loopback,
+        Self::Portmap,
+        Self::Tuning,
+    ];
 
     /// The plugin's `type`.
     pub(crate) fn name(self) -> &'static str {
@@ -54,6 +63,7 @@ impl Kind {
             Self::HostLocal => "host-local",
             Self::Loopback => "loopback",
             Self::Portmap => "portmap",
+            Self::Tuning => "tuning",
         }
     }
 
@@ -68,6 +78,7 @@ impl Kind {
             Self::HostLocal => host_local::add(call)?,
             Self::Loopback => return loopback::add(call),
             Self::Portmap => return portmap::add(call),
+            Self::Tuning => return tuning::add(call),
         };
         Ok(answer.to_json(call.version))
     }
@@ -78,6 +89,7 @@ impl Kind {
             Self::HostLocal => host_local::del(call),
             Self::Loopback => loopback::del(call),
             Self::Portmap => portmap::del(call),
+            Self::Tuning => tuning::del(call),
         }
     }
 
@@ -87,6 +99,7 @@ impl Kind {
             Self::HostLocal => host_local::check(call),
             Self::Loopback => loopback::check(call),
             Self::Portmap => portmap::check(call),
+            Self::Tuning => tuning::check(call),
         }
     }
 
@@ -94,7 +107,7 @@ impl Kind {
         match self {
             Self::Bridge => bridge::status(call),
             Self::HostLocal => host_local::status(call),
-            Self::Loopback => Ok(()),
+            Self::Loopback | Self::Tuning => Ok(()),
             Self::Portmap => portmap::status(call),
         }
     }
@@ -103,8 +116,8 @@ impl Kind {
         match self {
             Self::Bridge => bridge::gc(call),
             Self::HostLocal => host_local::gc(call),
-            // Of a mapping it cannot be told which network it is of, and so whose GC may end it.
-            Self::Loopback | Self::Portmap => Ok(()),
+            // Of what these leave it cannot be told which network it is of, and so whose GC may end it.
+            Self::Loopback | Self::Portmap | Self::Tuning => Ok(()),
         }
     }
 }

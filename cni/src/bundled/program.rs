@@ -20,8 +20,7 @@ pub(crate) const VERB_PLUGIN: &str = "plugin";
 
 const USAGE: &str = "corten-cni: Corten's bundled CNI plugins
 usage: corten-cni plugin NAME    with the CNI_* variables and a configuration on stdin, as CNI has it
-       or by a link that has a plugin's name: bridge, host-local, loopback, portmap
-";
+       or by a link that has a plugin's name: ";
 
 /// Runs what is asked for by the program's name and arguments.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -44,7 +43,7 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprint!("{USAGE}");
+    eprintln!("{USAGE}{}", Kind::ALL.map(Kind::name).join(", "));
     ExitCode::from(2)
 }
 

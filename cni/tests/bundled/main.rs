@@ -10,6 +10,8 @@ mod keeping;
 mod lab;
 #[path = "../own_namespaces/mod.rs"]
 mod own_namespaces;
+mod refused;
+mod tuning;
 
 use corten_cni::AddResult;
 use lab::{LIMIT, Lab, Side, in_own_namespaces, without_chance};
@@ -74,9 +76,12 @@ fn clean(lab: &Lab) {
             ("ip6tables", "-X"),
         ] {
             run(program, &["-t", "nat", verb]);
+            run(program, &["-t", "filter", verb]);
         }
     }
-    run("ip", &["link", "delete", "test0"]);
+    if run("ip", &["link"]).contains("test0") {
+        run("ip", &["link", "delete", "test0"]);
+    }
     // The gateway's link in a VLAN is a pair of its own, which outlives the bridge.
     if run("ip", &["link"]).contains("test0.100") {
         run("ip", &["link", "delete", "test0.100"]);

@@ -24,6 +24,7 @@ pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 pub(crate) const IFLA_MASTER: u16 = 10;
+pub(crate) const IFLA_TXQLEN: u16 = 13;
 const IFLA_OPERSTATE: u16 = 16;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_NET_NS_FD: u16 = 28;
@@ -49,6 +50,7 @@ const MAIN_TABLE: u32 = 254;
 /// Link flags.
 pub(crate) const UP: u32 = 1;
 pub(crate) const PROMISC: u32 = 0x100;
+pub(crate) const ALLMULTI: u32 = 0x200;
 /// Address flags.
 pub(crate) const DAD_FAILED: u32 = 0x8;
 pub(crate) const TENTATIVE: u32 = 0x40;
@@ -63,6 +65,8 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     pub(crate) flags: u32,
     pub(crate) promiscuity: u32,
+    /// How many packets may wait to be sent.
+    pub(crate) queue: u32,
     /// 0 where it has none.
     pub(crate) master: u32,
     /// The index of a pair's other end, in that end's namespace.
@@ -266,6 +270,7 @@ impl Link {
                 IFLA_LINK => link.peer = number,
                 IFLA_MASTER => link.master = number,
                 IFLA_PROMISCUITY => link.promiscuity = number,
+                IFLA_TXQLEN => link.queue = number,
                 IFLA_OPERSTATE => link.state = value.first().copied().unwrap_or(0),
                 IFLA_LINKINFO => {
                     link.kind = attribute(value, IFLA_INFO_KIND)
