@@ -16,6 +16,7 @@ mod bridge;
 mod call;
 mod fault;
 mod filter;
+mod firewall;
 mod host_local;
 mod ipam;
 mod keys;
@@ -36,10 +37,13 @@ pub use program::main;
 use call::Call;
 use fault::Outcome;
 
+use crate::version::Version;
+
 /// A plugin that is bundled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bridge,
+    Firewall,
     HostLocal,
     Loopback,
     Portmap,
@@ -48,8 +52,9 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every one.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Bridge,
+        Self::Firewall,
         Self::HostLocal,
         Self::Loopback,
         Self::Portmap,
@@ -60,6 +65,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
+            Self::Firewall => "firewall",
             Self::HostLocal => "host-local",
             Self::Loopback => "loopback",
             Self::Portmap => "portmap",
@@ -71,11 +77,21 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// The versions of configurations that the plugin takes.
+    pub(crate) fn versions(self) -> &'static [Version] {
+        match self {
+            Self::Firewall => &Version::ALL[2..],
+            _ => &Version::ALL,
+        }
+    }
+
     /// The result, as JSON.
     fn add(self, call: &Call<'_>) -> Outcome<String> {
+        call.demand_version(self.versions())?;
         let answer = match self {
             Self::Bridge => bridge::add(call)?,
             Self::HostLocal => host_local::add(call)?,
+            Self::Firewall => return firewall::add(call),
             Self::Loopback => return loopback::add(call),
             Self::Portmap => return portmap::add(call),
             Self::Tuning => return tuning::add(call),
@@ -84,8 +100,10 @@ impl Kind {
     }
 
     fn del(self, call: &Call<'_>) -> Outcome<()> {
+        call.demand_version(self.versions())?;
         match self {
             Self::Bridge => bridge::del(call),
+            Self::Firewall => firewall::del(call),
             Self::HostLocal => host_local::del(call),
             Self::Loopback => loopback::del(call),
             Self::Portmap => portmap::del(call),
@@ -94,8 +112,10 @@ impl Kind {
     }
 
     fn check(self, call: &Call<'_>) -> Outcome<()> {
+        call.demand_version(self.versions())?;
         match self {
             Self::Bridge => bridge::check(call),
+            Self::Firewall => firewall::check(call),
             Self::HostLocal => host_local::check(call),
             Self::Loopback => loopback::check(call),
             Self::Portmap => portmap::check(call),
@@ -107,7 +127,7 @@ impl Kind {
         match self {
             Self::Bridge => bridge::status(call),
             Self::HostLocal => host_local::status(call),
-            Self::Loopback | Self::Tuning => Ok(()),
+            Self::Firewall | Self::Loopback | Self::Tuning => Ok(()),
             Self::Portmap => portmap::status(call),
         }
     }
@@ -117,7 +137,7 @@ impl Kind {
             Self::Bridge => bridge::gc(call),
             Self::HostLocal => host_local::gc(call),
             // Of what these leave it cannot be told which network it is of, and so whose GC may end it.
-            Self::Loopback | Self::Portmap | Self::Tuning => Ok(()),
+            Self::Firewall | Self::Loopback | Self::Portmap | Self::Tuning => Ok(()),
         }
     }
 }

@@ -65,7 +65,7 @@ fn plugin(kind: Kind) -> ExitCode {
 fn run(kind: Kind) -> Outcome<Option<String>> {
     let env = Env::read()?;
     if env.command == "VERSION" {
-        let spoken = Version::ALL.map(Version::as_str);
+        let spoken: Vec<_> = kind.versions().iter().map(|it| it.as_str()).collect();
         let newest = Version::V1_1_0.as_str();
         return Ok(Some(
             json!({"cniVersion": newest, "supportedVersions": spoken}).to_string(),

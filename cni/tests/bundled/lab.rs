@@ -12,7 +12,14 @@ use corten_cni::{Attachment, Capabilities, Client, NetworkList};
 use serde_json::{Value, json};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
-const TYPES: [&str; 5] = ["bridge", "host-local", "loopback", "portmap", "tuning"];
+const TYPES: [&str; 6] = [
+    "bridge",
+    "firewall",
+    "host-local",
+    "loopback",
+    "portmap",
+    "tuning",
+];
 /// Tests ask for it by name, so that it is no drawn one.
 pub const MAC: &str = "02:11:22:33:44:55";
 

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod chained;
 mod faults;
 mod keeping;
 mod lab;

@@ -34,7 +34,14 @@ async fn root_oracle_refusals_in_a_chain() {
             let head = json!({"cniVersion": "1.0.0", "name": "pods", "type": "any", "dataDir": lab.data_dir()});
             with(head, more).to_string()
         };
+        let bad_policy = json!({"ingressPolicy": "closed"});
         let cases = [
+            ("firewall", add, conf(&json!({}))),
+            ("firewall", check, conf(&json!({}))),
+            ("firewall", del, conf(&bad_policy)),
+            ("firewall", add, conf(&json!({"cniVersion": "0.3.1", "prevResult": result()}))),
+            ("firewall", add, conf(&json!({"backend": 7, "prevResult": result()}))),
+            ("firewall", del, conf(&json!({}))),
             ("tuning", add, conf(&json!({"mtu": 1400}))),
             ("tuning", check, conf(&json!({"mtu": 1400}))),
             ("tuning", add, conf(&json!({"mtu": 1400, "prevResult": result()}))),
@@ -48,6 +55,9 @@ async fn root_oracle_refusals_in_a_chain() {
             let [(ok, reference), (also_ok, bundled)] = SIDES.map(|side| call(&lab, side, plugin, &env, &conf));
             assert_eq!((ok, &reference["code"]), (also_ok, &bundled["code"]), "{plugin} {env:?} {conf}: {reference} and {bundled}");
         }
+        let firewalld = json!({"backend": "firewalld", "prevResult": result()});
+        let (ok, said) = call(&lab, Side::Bundled, "firewall", &add, &conf(&firewalld));
+        assert!(!ok && said["code"] == 2, "{said}");
         assert_eq!(filter(), before);
         assert_eq!(lab.tuned(), json!({}));
     })

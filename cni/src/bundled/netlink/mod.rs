@@ -5,6 +5,7 @@
 pub(crate) mod conntrack;
 pub(crate) mod message;
 pub(crate) mod nft;
+pub(crate) mod nft_facts;
 pub(crate) mod nft_rule;
 pub(crate) mod route;
 
