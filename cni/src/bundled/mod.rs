@@ -27,6 +27,7 @@ mod netns;
 mod pod_link;
 mod portmap;
 mod program;
+mod ptp;
 mod sysctl;
 mod tuning;
 mod veth;
@@ -47,17 +48,19 @@ pub(crate) enum Kind {
     HostLocal,
     Loopback,
     Portmap,
+    Ptp,
     Tuning,
 }
 
 impl Kind {
     /// Every one.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Bridge,
         Self::Firewall,
         Self::HostLocal,
         Self::Loopback,
         Self::Portmap,
+        Self::Ptp,
         Self::Tuning,
     ];
 
@@ -69,6 +72,7 @@ impl Kind {
             Self::HostLocal => "host-local",
             Self::Loopback => "loopback",
             Self::Portmap => "portmap",
+            Self::Ptp => "ptp",
             Self::Tuning => "tuning",
         }
     }
@@ -91,6 +95,7 @@ impl Kind {
         let answer = match self {
             Self::Bridge => bridge::add(call)?,
             Self::HostLocal => host_local::add(call)?,
+            Self::Ptp => ptp::add(call)?,
             Self::Firewall => return firewall::add(call),
             Self::Loopback => return loopback::add(call),
             Self::Portmap => return portmap::add(call),
@@ -107,6 +112,7 @@ impl Kind {
             Self::HostLocal => host_local::del(call),
             Self::Loopback => loopback::del(call),
             Self::Portmap => portmap::del(call),
+            Self::Ptp => ptp::del(call),
             Self::Tuning => tuning::del(call),
         }
     }
@@ -119,6 +125,7 @@ impl Kind {
             Self::HostLocal => host_local::check(call),
             Self::Loopback => loopback::check(call),
             Self::Portmap => portmap::check(call),
+            Self::Ptp => ptp::check(call),
             Self::Tuning => tuning::check(call),
         }
     }
@@ -128,6 +135,7 @@ impl Kind {
             Self::Bridge => bridge::status(call),
             Self::HostLocal => host_local::status(call),
             Self::Firewall | Self::Loopback | Self::Tuning => Ok(()),
+            Self::Ptp => ptp::status(call),
             Self::Portmap => portmap::status(call),
         }
     }
@@ -136,6 +144,7 @@ impl Kind {
         match self {
             Self::Bridge => bridge::gc(call),
             Self::HostLocal => host_local::gc(call),
+            Self::Ptp => ptp::gc(call),
             // Of what these leave it cannot be told which network it is of, and so whose GC may end it.
             Self::Firewall | Self::Loopback | Self::Portmap | Self::Tuning => Ok(()),
         }

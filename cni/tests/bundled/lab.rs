@@ -12,12 +12,13 @@ use corten_cni::{Attachment, Capabilities, Client, NetworkList};
 use serde_json::{Value, json};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
-const TYPES: [&str; 6] = [
+const TYPES: [&str; 7] = [
     "bridge",
     "firewall",
     "host-local",
     "loopback",
     "portmap",
+    "ptp",
     "tuning",
 ];
 /// Tests ask for it by name, so that it is no drawn one.

@@ -11,6 +11,7 @@ mod keeping;
 mod lab;
 #[path = "../own_namespaces/mod.rs"]
 mod own_namespaces;
+mod ptp;
 mod refused;
 mod tuning;
 

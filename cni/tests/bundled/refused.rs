@@ -50,6 +50,9 @@ async fn root_oracle_refusals_in_a_chain() {
             ("tuning", add, conf(&json!({"sysctl": {"net.core.somaxconn": 9}, "prevResult": result()}))),
             ("tuning", add, r#"{"cniVersion":"1.0.0","name":"a","sysctl":{"net.a":"1","net.a":"1"}}"#.to_owned()),
             ("tuning", del, conf(&json!({}))),
+            ("ptp", add, conf(&json!({}))),
+            ("ptp", check, conf(&json!({"cniVersion": "0.3.1"}))),
+            ("ptp", add, conf(&json!({"cniVersion": "9"}))),
         ];
         for (plugin, env, conf) in cases {
             let [(ok, reference), (also_ok, bundled)] = SIDES.map(|side| call(&lab, side, plugin, &env, &conf));
@@ -77,7 +80,7 @@ async fn root_nothing_is_done_to_the_hosts_own_namespace() {
         let conf = json!({"cniVersion": "1.0.0", "name": "pods", "type": "any", "dataDir": lab.data_dir(),
             "ipam": {"type": "host-local", "dataDir": lab.ipam(), "subnet": "10.213.7.0/24"},
             "mtu": 1400, "sysctl": {"net.core.somaxconn": "77"}, "prevResult": result()});
-        for plugin in ["tuning"] {
+        for plugin in ["tuning", "ptp"] {
             for command in ["ADD", "CHECK", "DEL"] {
                 let (ok, said) = call(&lab, Side::Bundled, plugin, &own(command), &conf.to_string());
                 assert!(!ok && said["code"] == 8, "{plugin} {command}: {said}");

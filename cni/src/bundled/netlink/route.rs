@@ -16,6 +16,7 @@ const NEWADDR: u16 = 20;
 const DELADDR: u16 = 21;
 const GETADDR: u16 = 22;
 const NEWROUTE: u16 = 24;
+const DELROUTE: u16 = 25;
 const GETROUTE: u16 = 26;
 const BRIDGE: u8 = 7;
 
@@ -41,6 +42,7 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+pub(crate) const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_TABLE: u16 = 15;
 const RTAX_MTU: u16 = 2;
@@ -173,6 +175,29 @@ pub(crate) fn add_route(index: u32, route: &Route, gateway: Option<IpAddr>) -> M
             }
         });
     }
+    message
+}
+
+/// Takes out the route to this network that leaves by the link.
+pub(crate) fn delete_route(index: u32, dst: Cidr) -> Message {
+    let (main, any_scope) = (u8::try_from(MAIN_TABLE).unwrap_or(0), u8::MAX);
+    let header = [
+        family(dst.addr),
+        dst.prefix,
+        0,
+        0,
+        main,
+        0,
+        any_scope,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    let mut message = Message::new(DELROUTE, ACK, &header);
+    message.attr(RTA_DST, &octets(dst.masked().addr));
+    message.u32(RTA_OIF, index);
     message
 }
 
