@@ -12,6 +12,7 @@
 //! iptables(8) is the legacy one, and IPAM plugins that are not bundled.
 
 mod answer;
+mod bandwidth;
 mod bridge;
 mod call;
 mod fault;
@@ -43,6 +44,7 @@ use crate::version::Version;
 /// A plugin that is bundled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Bandwidth,
     Bridge,
     Firewall,
     HostLocal,
@@ -54,7 +56,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every one.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Bandwidth,
         Self::Bridge,
         Self::Firewall,
         Self::HostLocal,
@@ -67,6 +70,7 @@ impl Kind {
     /// The plugin's `type`.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Bandwidth => "bandwidth",
             Self::Bridge => "bridge",
             Self::Firewall => "firewall",
             Self::HostLocal => "host-local",
@@ -96,6 +100,7 @@ impl Kind {
             Self::Bridge => bridge::add(call)?,
             Self::HostLocal => host_local::add(call)?,
             Self::Ptp => ptp::add(call)?,
+            Self::Bandwidth => return bandwidth::add(call),
             Self::Firewall => return firewall::add(call),
             Self::Loopback => return loopback::add(call),
             Self::Portmap => return portmap::add(call),
@@ -107,6 +112,7 @@ impl Kind {
     fn del(self, call: &Call<'_>) -> Outcome<()> {
         call.demand_version(self.versions())?;
         match self {
+            Self::Bandwidth => bandwidth::del(call),
             Self::Bridge => bridge::del(call),
             Self::Firewall => firewall::del(call),
             Self::HostLocal => host_local::del(call),
@@ -120,6 +126,7 @@ impl Kind {
     fn check(self, call: &Call<'_>) -> Outcome<()> {
         call.demand_version(self.versions())?;
         match self {
+            Self::Bandwidth => bandwidth::check(call),
             Self::Bridge => bridge::check(call),
             Self::Firewall => firewall::check(call),
             Self::HostLocal => host_local::check(call),
@@ -134,7 +141,7 @@ impl Kind {
         match self {
             Self::Bridge => bridge::status(call),
             Self::HostLocal => host_local::status(call),
-            Self::Firewall | Self::Loopback | Self::Tuning => Ok(()),
+            Self::Bandwidth | Self::Firewall | Self::Loopback | Self::Tuning => Ok(()),
             Self::Ptp => ptp::status(call),
             Self::Portmap => portmap::status(call),
         }
@@ -146,7 +153,9 @@ impl Kind {
             Self::HostLocal => host_local::gc(call),
             Self::Ptp => ptp::gc(call),
             // Of what these leave it cannot be told which network it is of, and so whose GC may end it.
-            Self::Firewall | Self::Loopback | Self::Portmap | Self::Tuning => Ok(()),
+            Self::Bandwidth | Self::Firewall | Self::Loopback | Self::Portmap | Self::Tuning => {
+                Ok(())
+            }
         }
     }
 }

@@ -12,7 +12,8 @@ use corten_cni::{Attachment, Capabilities, Client, NetworkList};
 use serde_json::{Value, json};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
-const TYPES: [&str; 7] = [
+const TYPES: [&str; 8] = [
+    "bandwidth",
     "bridge",
     "firewall",
     "host-local",
@@ -172,6 +173,7 @@ impl Lab {
             "held": self.held(),
             "sysctls": sysctls(pod),
             "tuned": self.tuned(),
+            "traffic": traffic(),
         })
     }
 }
@@ -254,7 +256,7 @@ fn link(it: &Value) -> Value {
 /// Of the links whose queue a plugin sets.
 fn queue(it: &Value) -> Value {
     let name = it["ifname"].as_str().unwrap_or_default();
-    match name == "eth0" {
+    match name == "eth0" || name.starts_with("bwp") {
         true => it["txqlen"].clone(),
         false => Value::Null,
     }
@@ -315,6 +317,31 @@ fn tables() -> Vec<String> {
         without_drawn(&String::from_utf8_lossy(&output.stdout))
     };
     all.into_iter().map(list).collect()
+}
+
+/// How the host's links are shaped. A link's kernel queues are no part of it, and of a filter's actions
+/// only the first one is ever come to.
+fn traffic() -> Vec<String> {
+    let list: Vec<Value> = serde_json::from_str(&run("tc", &["-j", "qdisc"])).unwrap();
+    let mut seen = Vec::new();
+    for mut qdisc in list {
+        let dev = qdisc["dev"].as_str().unwrap_or_default().to_owned();
+        if !["tbf", "ingress"].contains(&qdisc["kind"].as_str().unwrap_or_default()) {
+            continue;
+        }
+        if qdisc["kind"] == "ingress" {
+            let filters = run("tc", &["filter", "show", "dev", &dev, "ingress"]);
+            let is_told = |line: &&str| !line.contains("order 2") && !line.contains("index");
+            let lines = filters.lines().map(str::trim).filter(is_told);
+            let to = lines.filter(|line| line.contains("order 1") || line.contains("match"));
+            seen.extend(to.map(|line| format!("{} {line}", without_chance(&dev))));
+        }
+        qdisc["dev"] = without_chance(&dev).into();
+        qdisc["refcnt"] = Value::Null;
+        seen.push(qdisc.to_string());
+    }
+    seen.sort();
+    seen
 }
 
 fn sysctls(pod: &str) -> Value {

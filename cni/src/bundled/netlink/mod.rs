@@ -8,6 +8,7 @@ pub(crate) mod nft;
 pub(crate) mod nft_facts;
 pub(crate) mod nft_rule;
 pub(crate) mod route;
+pub(crate) mod traffic;
 
 use std::os::fd::{AsFd, OwnedFd};
 
