@@ -195,6 +195,14 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// Refuses a version that is none of the plugin's.
+    pub(crate) fn demand_version(&self, spoken: &[Version]) -> Outcome<()> {
+        match spoken.contains(&self.version) {
+            true => Ok(()),
+            false => Err(incompatible(self.version.as_str(), spoken)),
+        }
+    }
+
     pub(crate) fn conf<T: DeserializeOwned>(&self) -> Outcome<T> {
         T::deserialize(&self.conf)
             .map_err(|error| PluginError::internal(format!("failed to load netconf: {error}")))
@@ -235,14 +243,17 @@ fn undecodable(error: serde_json::Error) -> PluginError {
 }
 
 fn version(text: &str) -> Outcome<Version> {
-    text.parse().map_err(|_| {
-        let spoken = Version::ALL.map(Version::as_str).join(" ");
-        PluginError {
-            code: PluginError::INCOMPATIBLE_VERSION,
-            msg: "incompatible CNI versions".to_owned(),
-            details: format!("config is {text:?}, plugin supports [{spoken}]"),
-        }
-    })
+    text.parse().map_err(|_| incompatible(text, &Version::ALL))
+}
+
+fn incompatible(text: &str, spoken: &[Version]) -> PluginError {
+    let spoken: Vec<_> = spoken.iter().map(|it| it.as_str()).collect();
+    let spoken = spoken.join(" ");
+    PluginError {
+        code: PluginError::INCOMPATIBLE_VERSION,
+        msg: "incompatible CNI versions".to_owned(),
+        details: format!("config is {text:?}, plugin supports [{spoken}]"),
+    }
 }
 
 fn check_command(command: &str, version: Version) -> Outcome<()> {

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::call::Env;
 use super::fault::{Doing, Outcome};
 use super::netlink::Socket;
 use crate::error::PluginError;
@@ -40,6 +41,29 @@ impl Netns {
             _ => {}
         }
         File::open(path).doing(what).map(|file| Some(Self { file }))
+    }
+
+    /// The pod's, which must not be the plugin's own: what is done there would be done to the host.
+    /// `None` where it is gone.
+    pub(crate) fn of_pod(env: &Env) -> Outcome<Option<Self>> {
+        if env.netns.is_empty() {
+            return Ok(None);
+        }
+        match Self::find(&env.netns)? {
+            Some(netns) if !env.own_netns && netns.is_own()? => Err(PluginError::new(
+                PluginError::INVALID_NETNS,
+                "plugin's netns and netns from CNI_NETNS should not be the same",
+            )),
+            found => Ok(found),
+        }
+    }
+
+    /// The same, where there is nothing to do without it.
+    pub(crate) fn demand(env: &Env) -> Outcome<Self> {
+        match Self::of_pod(env)? {
+            Some(netns) => Ok(netns),
+            None => Self::open(&env.netns),
+        }
     }
 
     /// The one that the process is in.

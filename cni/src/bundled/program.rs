@@ -28,7 +28,7 @@ usage: corten-cni plugin NAME    with the CNI_* variables and a configuration on
        or by a link that has a plugin's name
        corten-cni chain          all plugins of a list at once, as Corten's daemon asks
        corten-cni sweep LINK     deletes the host's end of a pair that outlived its pod
-";
+plugins: ";
 
 /// Runs what is asked for by the program's name and arguments.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -53,7 +53,7 @@ pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprint!("{USAGE}");
+    eprintln!("{USAGE}{}", Kind::ALL.map(Kind::name).join(", "));
     ExitCode::from(2)
 }
 
@@ -79,7 +79,7 @@ fn finish(done: Outcome<Option<String>>) -> ExitCode {
 fn run(kind: Kind) -> Outcome<Option<String>> {
     let env = Env::read()?;
     if env.command == "VERSION" {
-        let spoken = Version::ALL.map(Version::as_str);
+        let spoken: Vec<_> = kind.versions().iter().map(|it| it.as_str()).collect();
         let newest = Version::V1_1_0.as_str();
         return Ok(Some(
             json!({"cniVersion": newest, "supportedVersions": spoken}).to_string(),

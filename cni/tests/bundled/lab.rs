@@ -13,7 +13,18 @@ use serde_json::{Value, json};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_corten-cni");
-const TYPES: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
+const TYPES: [&str; 8] = [
+    "bandwidth",
+    "bridge",
+    "firewall",
+    "host-local",
+    "loopback",
+    "portmap",
+    "ptp",
+    "tuning",
+];
+/// Tests ask for it by name, so that it is no drawn one.
+pub const MAC: &str = "02:11:22:33:44:55";
 
 /// Whose plugins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +104,10 @@ impl Lab {
             "ipam": {"type": "host-local", "dataDir": self.ipam()},
         });
         merge(&mut first, bridge);
-        let plugins: Vec<_> = [first].into_iter().chain(more.iter().cloned()).collect();
+        let mut plugins: Vec<_> = [first].into_iter().chain(more.iter().cloned()).collect();
+        for tuning in plugins.iter_mut().filter(|it| it["type"] == "tuning") {
+            merge(tuning, &json!({"dataDir": self.data_dir()}));
+        }
         let list = json!({"cniVersion": version, "name": "pods", "plugins": plugins});
         NetworkList::from_bytes(list.to_string().as_bytes()).unwrap()
     }
@@ -130,6 +144,30 @@ impl Lab {
         all
     }
 
+    /// Where tuning keeps how links were.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("tuning")
+    }
+
+    /// What it keeps, by the files' names; of hardware addresses only that there is one.
+    pub fn tuned(&self) -> Value {
+        let Ok(entries) = fs::read_dir(self.data_dir()) else {
+            return json!({});
+        };
+        let read = |entry: fs::DirEntry| {
+            let mut file: Value = serde_json::from_slice(&fs::read(entry.path()).unwrap()).unwrap();
+            if let Some(mac) = file.get_mut("mac") {
+                *mac = mac.as_str().map(str::len).into();
+            }
+            (entry.file_name().to_string_lossy().into_owned(), file)
+        };
+        entries
+            .flatten()
+            .map(read)
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
     /// What a person would see of the node and of the pod's namespace.
     pub fn seen(&self, pod: &str) -> Value {
         let inside = ["-n", pod];
@@ -142,6 +180,8 @@ impl Lab {
             "nftables": tables(),
             "held": self.held(),
             "sysctls": sysctls(pod),
+            "tuned": self.tuned(),
+            "traffic": traffic(),
         })
     }
 }
@@ -213,11 +253,21 @@ fn link(it: &Value) -> Value {
         "name": without_chance(it["ifname"].as_str().unwrap_or_default()),
         "kind": it["linkinfo"]["info_kind"],
         "flags": flags(it), "mtu": it["mtu"],
+        "queue": queue(it), "is_wanted_mac": it["address"] == MAC,
         "promiscuity": it["promiscuity"], "master": it["master"],
         "filters": it["linkinfo"]["info_data"]["vlan_filtering"],
         "port": [slave["state"], slave["hairpin"], slave["isolated"]],
         "addresses": addresses,
     })
+}
+
+/// Of the links whose queue a plugin sets.
+fn queue(it: &Value) -> Value {
+    let name = it["ifname"].as_str().unwrap_or_default();
+    match name == "eth0" || name.starts_with("bwp") {
+        true => it["txqlen"].clone(),
+        false => Value::Null,
+    }
 }
 
 /// Without the carrier, which the kernel looks at a moment later.
@@ -236,8 +286,14 @@ fn routes(inside: &[&str], family: &str) -> Vec<Value> {
     all
 }
 
+/// Of the tables that plugins write to.
 fn rules(program: &str) -> Vec<String> {
-    let text = run(program, &["-t", "nat"]);
+    let of = |table: &&str| rules_of(program, table);
+    ["nat", "filter"].iter().flat_map(of).collect()
+}
+
+fn rules_of(program: &str, table: &str) -> Vec<String> {
+    let text = run(program, &["-t", table]);
     let mut chains: Vec<String> = Vec::new();
     let mut rules = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -271,6 +327,31 @@ fn tables() -> Vec<String> {
     all.into_iter().map(list).collect()
 }
 
+/// How the host's links are shaped. A link's kernel queues are no part of it, and of a filter's actions
+/// only the first one is ever come to.
+fn traffic() -> Vec<String> {
+    let list: Vec<Value> = serde_json::from_str(&run("tc", &["-j", "qdisc"])).unwrap();
+    let mut seen = Vec::new();
+    for mut qdisc in list {
+        let dev = qdisc["dev"].as_str().unwrap_or_default().to_owned();
+        if !["tbf", "ingress"].contains(&qdisc["kind"].as_str().unwrap_or_default()) {
+            continue;
+        }
+        if qdisc["kind"] == "ingress" {
+            let filters = run("tc", &["filter", "show", "dev", &dev, "ingress"]);
+            let is_told = |line: &&str| !line.contains("order 2") && !line.contains("index");
+            let lines = filters.lines().map(str::trim).filter(is_told);
+            let to = lines.filter(|line| line.contains("order 1") || line.contains("match"));
+            seen.extend(to.map(|line| format!("{} {line}", without_chance(&dev))));
+        }
+        qdisc["dev"] = without_chance(&dev).into();
+        qdisc["refcnt"] = Value::Null;
+        seen.push(qdisc.to_string());
+    }
+    seen.sort();
+    seen
+}
+
 fn sysctls(pod: &str) -> Value {
     let on_host = |key: &str| fs::read_to_string(format!("/proc/sys/{key}")).unwrap_or_default();
     let host = [
@@ -283,6 +364,8 @@ fn sysctls(pod: &str) -> Value {
         "net/ipv4/conf/eth0/arp_notify",
         "net/ipv6/conf/eth0/accept_dad",
         "net/ipv6/conf/eth0/keep_addr_on_down",
+        "net/ipv4/conf/eth0/arp_filter",
+        "net/core/somaxconn",
     ];
     let in_pod = |key: &str| {
         let output = Command::new("ip")

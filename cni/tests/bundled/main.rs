@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod chained;
 mod faults;
 mod keeping;
 mod lab;
@@ -12,6 +13,9 @@ mod mends;
 mod one_process;
 #[path = "../own_namespaces/mod.rs"]
 mod own_namespaces;
+mod ptp;
+mod refused;
+mod tuning;
 
 use corten_cni::AddResult;
 use lab::{LIMIT, Lab, Side, in_own_namespaces, without_chance};
@@ -76,9 +80,12 @@ fn clean(lab: &Lab) {
             ("ip6tables", "-X"),
         ] {
             run(program, &["-t", "nat", verb]);
+            run(program, &["-t", "filter", verb]);
         }
     }
-    run("ip", &["link", "delete", "test0"]);
+    if run("ip", &["link"]).contains("test0") {
+        run("ip", &["link", "delete", "test0"]);
+    }
     // The gateway's link in a VLAN is a pair of its own, which outlives the bridge.
     if run("ip", &["link"]).contains("test0.100") {
         run("ip", &["link", "delete", "test0.100"]);

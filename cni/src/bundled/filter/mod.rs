@@ -9,6 +9,7 @@
 //! make, so that they find it again, and what they made is found here.
 
 pub(crate) mod native;
+pub(crate) mod placed;
 pub(crate) mod program;
 pub(crate) mod rule;
 

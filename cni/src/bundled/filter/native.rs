@@ -5,14 +5,15 @@ use rustix::io::Errno;
 use super::{Chain, Parents};
 use crate::bundled::netlink::nft::{self, Changes, Family, Hook, Rules, Table};
 
-fn table(name: &'static str, is_ipv4: bool) -> Table {
+pub(super) fn table(name: &'static str, is_ipv4: bool) -> Table {
     let family = if is_ipv4 { Family::Ip } else { Family::Ip6 };
     Table::new(family, name)
 }
 
 /// The chains that the kernel itself leads to.
-fn hook(table: &str, chain: &str) -> Option<Hook> {
+pub(super) fn hook(table: &str, chain: &str) -> Option<Hook> {
     match (table, chain) {
+        ("filter", "FORWARD") => Some(Hook::FILTER_FORWARD),
         ("nat", "PREROUTING") => Some(Hook::NAT_PREROUTING),
         ("nat", "OUTPUT") => Some(Hook::NAT_OUTPUT),
         ("nat", "POSTROUTING") => Some(Hook::NAT_POSTROUTING),

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use super::placed::Placed;
 use super::{Chain, Parents, program_path};
 use crate::bundled::fault::{Doing, Outcome};
 use crate::error::PluginError;
@@ -191,6 +192,52 @@ pub(crate) fn missing(
                 "rule {:?} in chain {parent} not found in table {table}",
                 rule.words()
             )));
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the chains that are missing, and the rules.
+pub(super) fn ensure(
+    table: &'static str,
+    is_ipv4: bool,
+    chains: &[&str],
+    rules: &[Placed],
+) -> Outcome<()> {
+    let program = Program::new(table, is_ipv4);
+    for chain in chains {
+        if !program.holds(&said("-S", chain, &[]))? {
+            program.demand(&said("-N", chain, &[]))?;
+        }
+    }
+    for placed in rules {
+        program.ensure(&placed.chain, &placed.rule.words(), placed.is_first)?;
+    }
+    Ok(())
+}
+
+/// Takes out the rules that are there.
+pub(super) fn delete(table: &'static str, is_ipv4: bool, rules: &[Placed]) -> Outcome<()> {
+    let program = Program::new(table, is_ipv4);
+    for placed in rules {
+        let words = placed.rule.words();
+        while program.holds(&said("-C", &placed.chain, &words))? {
+            program.demand(&said("-D", &placed.chain, &words))?;
+        }
+    }
+    Ok(())
+}
+
+/// The first that is missing.
+pub(super) fn first_missing<'r>(
+    table: &'static str,
+    is_ipv4: bool,
+    rules: &'r [Placed],
+) -> Outcome<Option<&'r Placed>> {
+    let program = Program::new(table, is_ipv4);
+    for placed in rules {
+        if !program.holds(&said("-C", &placed.chain, &placed.rule.words()))? {
+            return Ok(Some(placed));
         }
     }
     Ok(None)

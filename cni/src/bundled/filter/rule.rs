@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::bundled::netlink::nft_rule::{Compare, Expressions, Side};
+use crate::bundled::netlink::nft_rule::{Compare, Expressions, Side, Way};
 use crate::result::Cidr;
 
 /// A transport protocol.
@@ -50,6 +50,14 @@ pub(crate) enum Match {
     ToThisHost,
     /// Has all bits of the mark.
     Marked(u32),
+    /// Comes in by this link.
+    In(String),
+    /// Goes out by this link.
+    Out(String),
+    /// Goes out by another link than this.
+    OutElsewhere(String),
+    /// Of a connection that is there, or belongs to one.
+    Established,
     /// Words for iptables(8), which alone understands them.
     Raw(Vec<String>),
 }
@@ -59,6 +67,8 @@ pub(crate) enum Match {
 pub(crate) enum Target {
     Chain(String),
     Accept,
+    Drop,
+    Return,
     Masquerade,
     /// Sets all bits of the mark.
     Mark(u32),
@@ -192,6 +202,10 @@ impl Match {
             }
             Self::ToThisHost => &["-m", "addrtype", "--dst-type", "LOCAL"],
             Self::Marked(mark) => &["-m", "mark", "--mark", &format!("{mark:#x}/{mark:#x}")],
+            Self::In(link) => &["-i", link],
+            Self::Out(link) => &["-o", link],
+            Self::OutElsewhere(link) => &["!", "-o", link],
+            Self::Established => &["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"],
             Self::Raw(words) => return words.clone(),
         };
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -223,6 +237,10 @@ impl Match {
                 let info = [mark.to_ne_bytes(), mark.to_ne_bytes(), [0; 4]].concat();
                 rule.xt_match("mark", 1, info);
             }
+            Self::In(link) => drop(rule.link(Way::In, Compare::Equal, link)),
+            Self::Out(link) => drop(rule.link(Way::Out, Compare::Equal, link)),
+            Self::OutElsewhere(link) => drop(rule.link(Way::Out, Compare::Other, link)),
+            Self::Established => drop(rule.xt_match("conntrack", 3, established())),
             // A rule with it goes to the program: see `needs_program`.
             Self::Raw(_) => {}
         }
@@ -234,6 +252,8 @@ impl Target {
         let words: &[&str] = match self {
             Self::Chain(name) => &["-j", name],
             Self::Accept => &["-j", "ACCEPT"],
+            Self::Drop => &["-j", "DROP"],
+            Self::Return => &["-j", "RETURN"],
             Self::Masquerade => &["-j", "MASQUERADE"],
             Self::Mark(mark) => &["-j", "MARK", "--set-xmark", &format!("{mark:#x}/{mark:#x}")],
             Self::Dnat(addr, port) => &[
@@ -250,6 +270,8 @@ impl Target {
         match self {
             Self::Chain(name) => rule.jump(name),
             Self::Accept => rule.accept(),
+            Self::Drop => rule.discard(),
+            Self::Return => rule.back(),
             Self::Masquerade => rule.xt_target("MASQUERADE", 0, any_range(is_ipv4)),
             Self::Mark(mark) => {
                 let info = [mark.to_ne_bytes(), mark.to_ne_bytes()].concat();
@@ -258,6 +280,22 @@ impl Target {
             Self::Dnat(addr, port) => rule.xt_target("DNAT", 2, dnat(*addr, *port)),
         };
     }
+}
+
+/// `struct xt_conntrack_mtinfo3`: after eight addresses, two times and seven ports, what is asked for (the
+/// state alone), what is inverted, and the states.
+fn established() -> Vec<u8> {
+    const ASKED: usize = 8 * 16 + 2 * 4 + 5 * 2;
+    const LENGTH: usize = 164;
+    let (state, inverted, established_and_related) = (1_u16, 0_u16, 0b110_u16);
+    let mut info = vec![0; ASKED];
+    info.extend(
+        [state, inverted, established_and_related]
+            .map(u16::to_ne_bytes)
+            .concat(),
+    );
+    info.resize(LENGTH, 0);
+    info
 }
 
 /// A range that says nothing: one of them in `struct nf_nat_ipv4_multi_range_compat`, or a

@@ -5,8 +5,10 @@
 pub(crate) mod conntrack;
 pub(crate) mod message;
 pub(crate) mod nft;
+pub(crate) mod nft_facts;
 pub(crate) mod nft_rule;
 pub(crate) mod route;
+pub(crate) mod traffic;
 
 use std::os::fd::{AsFd, OwnedFd};
 

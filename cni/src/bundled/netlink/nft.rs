@@ -16,6 +16,7 @@ use rustix::net::netlink;
 
 use super::Socket;
 use super::message::{self, ACK, APPEND, CREATE, DUMP, Message, attribute, attributes};
+use super::nft_facts::Facts;
 use super::nft_rule::{Expressions, LIST_ELEM};
 use super::route::octets;
 
@@ -71,6 +72,7 @@ impl Hook {
     }
 
     pub(crate) const BRIDGE_PREROUTING: Self = Self::new(0, -300, "filter");
+    pub(crate) const FILTER_FORWARD: Self = Self::new(2, 0, "filter");
     pub(crate) const NAT_PREROUTING: Self = Self::new(0, -100, "nat");
     pub(crate) const NAT_OUTPUT: Self = Self::new(3, -100, "nat");
     pub(crate) const NAT_POSTROUTING: Self = Self::new(4, 100, "nat");
@@ -203,6 +205,21 @@ impl Rules {
 
     /// None where there is no such chain.
     pub(crate) fn of(&mut self, table: Table, chain: &str) -> Result<Vec<Rule>, Errno> {
+        let read = |attrs: &Vec<u8>| Rule::read(attrs);
+        Ok(self.bodies(table, chain)?.iter().filter_map(read).collect())
+    }
+
+    /// The same, each with what it asks and does.
+    pub(crate) fn read(&mut self, table: Table, chain: &str) -> Result<Vec<(Rule, Facts)>, Errno> {
+        let read = |attrs: &Vec<u8>| {
+            let expressions = attribute(attrs, 4).unwrap_or_default();
+            Some((Rule::read(attrs)?, Facts::read(expressions)))
+        };
+        Ok(self.bodies(table, chain)?.iter().filter_map(read).collect())
+    }
+
+    /// The attributes of each.
+    fn bodies(&mut self, table: Table, chain: &str) -> Result<Vec<Vec<u8>>, Errno> {
         let mut message = table.message(GETRULE, DUMP);
         message.text(1, table.name).text(2, chain);
         let replies = match self.socket.ask(&message) {
@@ -213,7 +230,7 @@ impl Rules {
             let attrs = body.get(4..)?;
             let is_ours = attribute(attrs, 1).map(message::text)? == table.name
                 && attribute(attrs, 2).map(message::text)? == chain;
-            is_ours.then(|| Rule::read(attrs))?
+            is_ours.then(|| attrs.to_vec())
         };
         Ok(replies
             .iter()

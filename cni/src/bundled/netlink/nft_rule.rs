@@ -21,6 +21,13 @@ pub(crate) enum Side {
     Destination,
 }
 
+/// Which way of a packet through the host.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    In,
+    Out,
+}
+
 /// What a value is held against.
 #[derive(Clone, Copy)]
 pub(crate) enum Compare {
@@ -173,6 +180,16 @@ impl Expressions {
         let mut name = name.as_bytes().to_vec();
         name.resize(LONGEST, 0);
         self.meta(6).compare(Compare::Equal, name)
+    }
+
+    /// `iifname` or `oifname`, as rules of iptables(8) have them.
+    pub(crate) fn link(&mut self, way: Way, how: Compare, name: &str) -> &mut Self {
+        let key = match way {
+            Way::In => 6,
+            Way::Out => 7,
+        };
+        self.meta(key)
+            .compare(how, [name.as_bytes(), b"\0"].concat())
     }
 
     /// `ether saddr`.

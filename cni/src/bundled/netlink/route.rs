@@ -16,6 +16,7 @@ const NEWADDR: u16 = 20;
 const DELADDR: u16 = 21;
 const GETADDR: u16 = 22;
 const NEWROUTE: u16 = 24;
+const DELROUTE: u16 = 25;
 const GETROUTE: u16 = 26;
 const BRIDGE: u8 = 7;
 
@@ -24,6 +25,7 @@ pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 pub(crate) const IFLA_MASTER: u16 = 10;
+pub(crate) const IFLA_TXQLEN: u16 = 13;
 const IFLA_OPERSTATE: u16 = 16;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_NET_NS_FD: u16 = 28;
@@ -40,6 +42,7 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+pub(crate) const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_TABLE: u16 = 15;
 const RTAX_MTU: u16 = 2;
@@ -49,6 +52,7 @@ const MAIN_TABLE: u32 = 254;
 /// Link flags.
 pub(crate) const UP: u32 = 1;
 pub(crate) const PROMISC: u32 = 0x100;
+pub(crate) const ALLMULTI: u32 = 0x200;
 /// Address flags.
 pub(crate) const DAD_FAILED: u32 = 0x8;
 pub(crate) const TENTATIVE: u32 = 0x40;
@@ -63,6 +67,8 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     pub(crate) flags: u32,
     pub(crate) promiscuity: u32,
+    /// How many packets may wait to be sent.
+    pub(crate) queue: u32,
     /// 0 where it has none.
     pub(crate) master: u32,
     /// The index of a pair's other end, in that end's namespace.
@@ -172,6 +178,29 @@ pub(crate) fn add_route(index: u32, route: &Route, gateway: Option<IpAddr>) -> M
     message
 }
 
+/// Takes out the route to this network that leaves by the link.
+pub(crate) fn delete_route(index: u32, dst: Cidr) -> Message {
+    let (main, any_scope) = (u8::try_from(MAIN_TABLE).unwrap_or(0), u8::MAX);
+    let header = [
+        family(dst.addr),
+        dst.prefix,
+        0,
+        0,
+        main,
+        0,
+        any_scope,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    let mut message = Message::new(DELROUTE, ACK, &header);
+    message.attr(RTA_DST, &octets(dst.masked().addr));
+    message.u32(RTA_OIF, index);
+    message
+}
+
 impl Socket {
     /// `None` where there is none of that name.
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>, Errno> {
@@ -266,6 +295,7 @@ impl Link {
                 IFLA_LINK => link.peer = number,
                 IFLA_MASTER => link.master = number,
                 IFLA_PROMISCUITY => link.promiscuity = number,
+                IFLA_TXQLEN => link.queue = number,
                 IFLA_OPERSTATE => link.state = value.first().copied().unwrap_or(0),
                 IFLA_LINKINFO => {
                     link.kind = attribute(value, IFLA_INFO_KIND)
