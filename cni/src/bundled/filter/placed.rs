@@ -43,8 +43,7 @@ pub(crate) fn delete(name: &'static str, is_ipv4: bool, rules: &[Placed]) -> Out
     if host_backend()? == Backend::Legacy {
         program::delete(name, is_ipv4, rules)?;
     }
-    delete_natively(table(name, is_ipv4), rules)
-        .doing(|| format!("remove rules of table {name}"))
+    delete_natively(table(name, is_ipv4), rules).doing(|| format!("remove rules of table {name}"))
 }
 
 /// Tells a rule that is missing.
