@@ -304,3 +304,27 @@ async fn root_legacy_address_is_kept_while_rules_are_about_it() {
     })
     .await;
 }
+
+#[tokio::test]
+#[ignore = "needs root"]
+async fn root_the_policy_of_a_chain_stays() {
+    in_own_namespaces("mends::root_the_policy_of_a_chain_stays", |lab| async move {
+        let network = lab.network("1.0.0", &masquerading(), &[portmap()]);
+        let client = lab.client(Side::Bundled);
+        client
+            .add(&network, &lab.pod("first", &ports()), LIMIT)
+            .await
+            .unwrap();
+        let chain = "ip nat POSTROUTING { policy drop; }";
+        run("nft", &["add", "chain", chain]);
+        let policy = || run("nft", &["list", "chain", "ip nat POSTROUTING"]);
+        assert!(policy().contains("policy drop"), "{}", policy());
+        let second = json!({"portMappings": [{"hostPort": 8181, "containerPort": 81, "protocol": "tcp"}]});
+        client
+            .add(&network, &lab.pod("second", &second), LIMIT)
+            .await
+            .unwrap();
+        assert!(policy().contains("policy drop"), "{}", policy());
+    })
+    .await;
+}
