@@ -112,8 +112,7 @@ class Crio(Runtime):
 class BundledCorten(Corten):
     """Corten with its own plugins, where the conflist names only such."""
 
-    def config(self, mirrors: pathlib.Path) -> str:
-        return super().config(mirrors).replace("[cni]\n", '[cni]\nbundled_plugins = "prefer"\n')
+    bundled_plugins = "prefer"
 
 
 RUNTIMES = {

@@ -132,10 +132,10 @@ class Corten(Runtime):
     name = "corten"
     config_name = "corten.toml"
     state_folders = ("/var/lib/corten/sandboxes", "/var/lib/corten/containers", "/run/corten")
+    bundled_plugins = os.environ.get("CORTEN_BUNDLED_PLUGINS", "fallback")
 
     def config(self, mirrors: pathlib.Path) -> str:
-        bundled = os.environ.get("CORTEN_BUNDLED_PLUGINS", "fallback")
-        return CORTEN_CONFIG.format(mirrors=mirrors, conf=CNI_CONF, plugins=PLUGINS, bundled=bundled)
+        return CORTEN_CONFIG.format(mirrors=mirrors, conf=CNI_CONF, plugins=PLUGINS, bundled=self.bundled_plugins)
 
     def command(self, config: pathlib.Path) -> list[str]:
         return [os.path.join(os.environ["CORTEN_DIST"], "corten"), "serve", "--config", str(config)]
