@@ -95,7 +95,7 @@ static void print(long long **samples, int count)
 	printf("}\n");
 }
 
-/* A mount namespace and a folder of its own, of which nothing is left. */
+/* A mount namespace of its own, and a folder, which whoever gave the place removes. */
 static void settle(const char *scratch)
 {
 	must(unshare(CLONE_NEWNS), "unshare");
