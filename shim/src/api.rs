@@ -130,6 +130,9 @@ pub struct CreateRequest {
     pub seccomp_filter: Option<PathBuf>,
     /// Where the [`ExitRecord`] is to be written, as JSON.
     pub exit_record: PathBuf,
+    /// What [`SandboxRequest::Bare`] has given out, by a path that names it while somebody holds it
+    /// (`/proc/PID/fd/N`). Without it the container's mount namespace begins as a copy of the host's.
+    pub bare: Option<PathBuf>,
 }
 
 /// One mount below a bundle's `rootfs/`, kept in the bundle's `rootfs.json`.
@@ -404,6 +407,8 @@ pub enum SandboxRequest {
     Probe(PathBuf),
     /// Gives out a program by a descriptor (`O_PATH`) through which nobody can write it.
     Seal(PathBuf),
+    /// Gives out a mount namespace with almost nothing in it, from which containers' inits are cloned.
+    Bare,
 }
 
 /// Which namespaces of a pod are its own, and where they are pinned.
@@ -498,6 +503,8 @@ pub enum SandboxReply {
     Failed(Failure),
     /// With the packet travels the program.
     Sealed,
+    /// To [`SandboxRequest::Bare`]; the namespace comes with it.
+    Bare,
 }
 
 // === corten-shim dial ===

@@ -52,6 +52,19 @@ pub struct Plan<'a> {
     pub warnings: Vec<String>,
 }
 
+impl Plan<'_> {
+    /// The init looks for something by a path of the host.
+    #[must_use]
+    pub fn needs_the_hosts_mounts(&self) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Mount(mount) => {
+                matches!(&mount.source, Source::FileSystem(wanted) if !wanted.stands_alone())
+            }
+            _ => false,
+        })
+    }
+}
+
 /// One step of the init.
 #[derive(Debug, PartialEq)]
 pub enum Step<'a> {

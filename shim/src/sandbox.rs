@@ -7,6 +7,7 @@
 //! Invariant: a request that fails leaves nothing behind, and no path is touched but those that
 //! the request names and their missing parents.
 
+pub mod bare;
 mod holder;
 mod loopback;
 mod netns_directory;
@@ -56,6 +57,7 @@ fn answer(request: &SandboxRequest) -> (SandboxReply, Vec<OwnedFd>) {
         SandboxRequest::Seal(program) => {
             sealed::program(program).map(|sealed| (SandboxReply::Sealed, vec![sealed]))
         }
+        SandboxRequest::Bare => bare::make().map(|bare| (SandboxReply::Bare, vec![bare])),
     };
     done.unwrap_or_else(|failure| (SandboxReply::Failed(failure), Vec::new()))
 }

@@ -316,11 +316,34 @@ fn root_what_was_prepared_goes_with_the_daemon_that_asked() {
 #[test]
 #[ignore = "needs root"]
 fn root_no_container_is_started_in_a_chroot() {
-    let mut shim = Shim::in_chroot("exit 0");
+    let mut shim = Shim::in_chroot_without_bare("exit 0");
     shim.create();
     let failure = shim.call(Request::Start).0.unwrap_err();
     assert!(failure.to_string().contains("chroot"), "{failure}");
     assert_eq!(shim.exited().code, 128);
+    shim.shut();
+}
+
+/// What it begins from has a root of its own: so the host's root does not matter, nor what is mounted there.
+#[test]
+#[ignore = "needs root"]
+fn root_a_container_begins_from_the_bare_mount_namespace() {
+    let mut shim = Shim::in_chroot("exit 7");
+    shim.create();
+    shim.start();
+    assert_eq!(shim.exited().code, 7);
+    shim.shut();
+}
+
+/// A daemon that has gone in the meantime has taken the namespace with it.
+#[test]
+#[ignore = "needs root"]
+fn root_without_the_bare_mount_namespace_it_begins_from_the_hosts() {
+    let mut shim = Shim::new("exit 7");
+    shim.forget_bare();
+    shim.create();
+    shim.start();
+    assert_eq!(shim.exited().code, 7);
     shim.shut();
 }
 

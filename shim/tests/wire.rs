@@ -84,6 +84,7 @@ fn create() -> CreateRequest {
         stdin_once: false,
         seccomp_filter: Some("/run/corten/seccomp/default".into()),
         exit_record: "/var/lib/corten/containers/0a/exit.json".into(),
+        bare: None,
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::process::Command;
 pub struct Program {
     path: PathBuf,
     sealed: Option<OwnedFd>,
+    bare: Option<OwnedFd>,
 }
 
 impl Program {
@@ -25,18 +26,29 @@ impl Program {
         Self {
             path: path.to_owned(),
             sealed: None,
+            bare: None,
         }
     }
 
-    /// Where nobody can write it. A node that cannot have that has it by its path, and is told.
+    /// Where nobody can write it, with a mount namespace for containers to begin from. A node that
+    /// cannot have the one or the other does without, and is told.
     pub async fn sealed(path: &Path) -> Self {
-        let sealed = sandbox::seal(path).await.inspect_err(|error| {
+        let (sealed, bare) = tokio::join!(sandbox::seal(path), sandbox::bare(path));
+        let sealed = sealed.inspect_err(|error| {
             let error = crate::error::chain(error);
             tracing::warn!(error, "a container that may trace could reach corten-shim");
+        });
+        let bare = bare.inspect_err(|error| {
+            let error = crate::error::chain(error);
+            tracing::warn!(
+                error,
+                "containers are made more slowly the more is mounted here"
+            );
         });
         Self {
             path: path.to_owned(),
             sealed: sealed.ok(),
+            bare: bare.ok(),
         }
     }
 
@@ -44,6 +56,13 @@ impl Program {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The mount namespace that containers begin from, by a path that names it for as long as this is there.
+    #[must_use]
+    pub fn bare(&self) -> Option<PathBuf> {
+        let bare = self.bare.as_ref()?.as_raw_fd();
+        Some(format!("/proc/{}/fd/{bare}", std::process::id()).into())
     }
 
     /// What starts it, under its own name. The link is followed in the new process, before the

@@ -69,6 +69,17 @@ pub async fn seal(program: &Path) -> Result<OwnedFd, TaskError> {
     }
 }
 
+/// A mount namespace with almost nothing in it.
+pub async fn bare(program: &Path) -> Result<OwnedFd, TaskError> {
+    let verb = "make a bare mount namespace";
+    let mut received = answer(alone(program)?, verb, &SandboxRequest::Bare).await?;
+    match (received.message, received.fds.pop()) {
+        (SandboxReply::Bare, Some(bare)) => Ok(bare),
+        (SandboxReply::Failed(failure), _) => Err(TaskError::Refused { verb, failure }),
+        _ => Err(TaskError::Protocol { verb }),
+    }
+}
+
 /// One that is started by its path, before there is any other way.
 fn alone(program: &Path) -> Result<Spawned, TaskError> {
     let program = Program::plain(program);

@@ -20,7 +20,7 @@ use corten_shim::api::{self, CreateRequest, Reply, Request};
 use rustix::fd::OwnedFd;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -97,7 +97,7 @@ impl ShimTasks {
                 client,
                 kill,
                 metrics: self.metrics.clone(),
-                _refill: Refill(Arc::clone(&self.starter)),
+                refill: Refill(Arc::clone(&self.starter)),
             }),
             Err(error) => {
                 kill.kill();
@@ -242,7 +242,7 @@ struct Vacant {
     client: Client,
     kill: Kill,
     metrics: ContainerMetrics,
-    _refill: Refill,
+    refill: Refill,
 }
 
 /// Has the next spare started when this one has done its part, or was of no use.
@@ -262,10 +262,11 @@ impl Vacancy for Vacant {
             client,
             kill,
             metrics,
-            _refill,
+            refill,
         } = *self;
         let made = async {
-            let answer = client.call(verb, create_request(order)).await;
+            let request = create_request(order, refill.0.bare());
+            let answer = client.call(verb, request).await;
             match answer {
                 Ok(answer) => launched(client, verb, answer, metrics),
                 Err(error) => {
@@ -283,7 +284,7 @@ impl Vacancy for Vacant {
     }
 }
 
-fn create_request(order: CreateOrder) -> Request {
+fn create_request(order: CreateOrder, bare: Option<PathBuf>) -> Request {
     Request::Create(CreateRequest {
         id: order.id.as_str().to_owned(),
         exit_record: CreateOrder::exit_record(&order.directory),
@@ -292,6 +293,7 @@ fn create_request(order: CreateOrder) -> Request {
         stdin: order.stdin,
         stdin_once: order.stdin_once,
         seccomp_filter: order.seccomp_filter,
+        bare,
     })
 }
 

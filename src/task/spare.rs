@@ -113,6 +113,11 @@ impl Starter {
         self.program.path()
     }
 
+    /// As [`Program::bare`].
+    pub fn bare(&self) -> Option<PathBuf> {
+        self.program.bare()
+    }
+
     /// The cgroup of shims.
     pub fn cgroup(&self) -> &Path {
         &self.cgroup

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 /// How often a directory that is still busy is tried again: a process that was killed is not yet
 /// gone when its parent has heard of it.
 const TRIES: u32 = 60;
+/// What is read of the mounts at once: what the kernel gives at once, or more.
+const PIECE: usize = 8 << 10;
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -80,7 +82,9 @@ pub fn look_ahead() {
 static KNOWN: OnceLock<Vec<Mount>> = OnceLock::new();
 
 fn look() -> io::Result<Vec<Mount>> {
-    let mut found = parse(&read_mounts()?);
+    let mounts = std::fs::File::open("/proc/self/mountinfo")?;
+    let mut mounts = BufReader::with_capacity(PIECE, mounts);
+    let mut found = first_of_each(&mut mounts, number_of_hierarchies())?;
     for mount in found
         .iter_mut()
         .filter(|mount| mount.version == Version::V2)
@@ -100,27 +104,33 @@ fn look() -> io::Result<Vec<Mount>> {
     Ok(found)
 }
 
-/// In large pieces: for each read the kernel walks the list of mounts from its beginning, and std,
-/// which is told a size of 0, begins with reads of 32 bytes.
-fn read_mounts() -> io::Result<String> {
-    let mut file = std::fs::File::open("/proc/self/mountinfo")?;
-    let mut text = String::with_capacity(16 << 10);
-    file.read_to_string(&mut text)?;
-    Ok(text)
+/// How many the kernel has, mounted or not: a line each (cgroups(7)).
+fn number_of_hierarchies() -> usize {
+    let own = std::fs::read("/proc/self/cgroup");
+    own.map_or(usize::MAX, |lines| {
+        lines.split_inclusive(|&byte| byte == b'\n').count()
+    })
 }
 
-/// A hierarchy that is mounted several times counts where it is mounted first.
-fn parse(mountinfo: &str) -> Vec<Mount> {
+/// Reads the lines of mounts until there are so many hierarchies: they were mounted at boot, and a node of many
+/// pods has hundreds of mounts behind them. One that is mounted several times counts where it is mounted first.
+fn first_of_each(mounts: &mut impl BufRead, wanted: usize) -> io::Result<Vec<Mount>> {
     let mut found: Vec<Mount> = Vec::new();
-    for mount in mountinfo.lines().filter_map(parse_line) {
-        let known = |other: &Mount| {
-            other.version == mount.version && other.controllers == mount.controllers
-        };
-        if !found.iter().any(known) {
-            found.push(mount);
+    let mut line = Vec::new();
+    while found.len() < wanted && mounts.read_until(b'\n', &mut line)? > 0 {
+        // A mount whose place is no text is nothing that is looked for.
+        let text = std::str::from_utf8(line.trim_ascii_end());
+        if let Some(mount) = text.ok().and_then(parse_line) {
+            let known = |other: &Mount| {
+                other.version == mount.version && other.controllers == mount.controllers
+            };
+            if !found.iter().any(known) {
+                found.push(mount);
+            }
         }
+        line.clear();
     }
-    found
+    Ok(found)
 }
 
 fn parse_line(line: &str) -> Option<Mount> {
@@ -387,6 +397,10 @@ fn make_one(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn parse(mountinfo: &str) -> Vec<Mount> {
+        first_of_each(&mut mountinfo.as_bytes(), usize::MAX).unwrap()
+    }
+
     const HYBRID: &str = "\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
@@ -416,6 +430,14 @@ mod tests {
         assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(found[2].controllers, ["name=systemd"]);
         assert_eq!(found[3].version, Version::V2);
+    }
+
+    #[test]
+    fn no_more_is_read_than_is_needed() {
+        let text = [b"30 1 0:1 / /\xff rw - tmpfs x rw\n", HYBRID.as_bytes()].concat();
+        let mut rest = text.as_slice();
+        assert_eq!(first_of_each(&mut rest, 2).unwrap(), parse(HYBRID)[..2]);
+        assert!(rest.starts_with(b"40 "), "the rest is left");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::packet::{self, Received};
 use crate::plan::namespaces::{Namespaces, User, name};
 use crate::plan::{self, HostFacts, Plan};
 use crate::root::Root;
+use crate::sandbox::bare;
 use crate::seccomp::Filter;
 use crate::state::Identity;
 use crate::sync::{FromInit, FromStage, GO, Made, ToStage};
@@ -208,6 +209,9 @@ fn make<'a>(
     crate::failpoint!("shim_create/cgroup-made");
     let terminal = plan.process.terminal;
     let entrance = site.entrance.take().unwrap_or_default();
+    // A hook may be one of the host's programs, and see the host's mounts.
+    let needs_mounts = spec.hooks.are_for_create() || plan.needs_the_hosts_mounts();
+    let bare = request.bare.as_deref().filter(|_| !needs_mounts);
     let init = prepare(request, spec, plan, cgroup)?;
     site.laps.lap(Part::Root);
     let user = init.account.user.clone();
@@ -227,7 +231,7 @@ fn make<'a>(
             stdio: inner,
             entrance,
         },
-        cgroup,
+        (cgroup, bare),
         &site.laps,
     )?;
     site.init = Some(process.pid);
@@ -385,15 +389,18 @@ fn open_namespaces(wanted: &Namespaces<'_>) -> Result<Vec<(NamespaceKind, OwnedF
 
 /// Clones the init as a child of the resident process. What it owns is dropped on this side.
 fn clone_init(
-    init: Init<'_>,
+    mut init: Init<'_>,
     ends: Ends,
-    cgroup: &Cgroup,
+    (cgroup, bare): (&Cgroup, Option<&Path>),
     laps: &Laps,
 ) -> Result<Process, Failure> {
     if let Some(path) = init.plan.namespaces.pid {
         join_pid_namespace(path)?;
     }
     let birthplace = cgroup.birthplace()?;
+    if bare.is_some_and(|bare| bare::enter(bare).is_ok()) {
+        init.root_path = bare::ROOT.into();
+    }
     // The last thing done with power over the host: what is made from here on is the namespace's.
     if let Some(user) = &init.user {
         userns::join(user)?;

@@ -76,6 +76,14 @@ pub struct FileSystem<'a> {
     pub copies_up: bool,
 }
 
+impl FileSystem<'_> {
+    /// What it consists of is nothing that the host has a path for, as an overlay's layers or a disk.
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        matches!(self.kind, "proc" | "sysfs" | "tmpfs" | "mqueue" | "devpts")
+    }
+}
+
 /// One mount of a container.
 #[derive(Debug, PartialEq)]
 pub struct MountStep<'a> {

@@ -174,6 +174,7 @@ fn the_record_is_on_disk_before_the_streams_are_read() {
         stdin_once: false,
         seccomp_filter: None,
         exit_record: dir.path().join("exit.json"),
+        bare: None,
     };
     let (mut container, _) = Container::create(&mut script("echo out; exit 6"), &request).unwrap();
     container.start().unwrap();

@@ -1,5 +1,7 @@
 //! Bundles of the tests' own, and containers made of them by `corten-shim run`.
 
+#[path = "../bare.rs"]
+mod bare;
 #[path = "exec.rs"]
 mod exec;
 
@@ -282,6 +284,7 @@ impl<'a> Container<'a> {
     fn create(bundle: &'a Bundle) -> Result<Self, Failure> {
         let (ours, theirs) = pair();
         let socket = bundle.path("s");
+        let begun_from = bare::make(shim().get_program().as_ref());
         let shim = shim()
             .args(["run", "--id", &bundle.id, "--socket"])
             .arg(socket)
@@ -320,6 +323,7 @@ impl<'a> Container<'a> {
             stdin_once: false,
             seccomp_filter: bundle.filter.clone(),
             exit_record: bundle.path("exit.json"),
+            bare: Some(bare::path(&begun_from)),
         };
         match made.call(Request::Create(request)) {
             (Ok(Reply::Timed { status, .. }), mut fds) => {

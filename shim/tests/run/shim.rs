@@ -1,5 +1,8 @@
 //! A shim that the test has started, and the daemon's side of its protocol.
 
+#[path = "../bare.rs"]
+mod bare;
+
 use corten_shim::api::{
     ANY, Answer, Call, CreateRequest, EventKind, ExitRecord, Failure, Health, Message, NEWEST,
     OLDEST, Reply, Request, Status,
@@ -27,6 +30,7 @@ struct Bundle {
     memory: Option<u64>,
     cgroup_of_shims: Option<String>,
     chroot: bool,
+    without_bare: bool,
     in_reserve: bool,
 }
 
@@ -38,6 +42,7 @@ pub struct Shim {
     stdin: bool,
     child: Child,
     daemon: Option<OwnedFd>,
+    bare: Option<OwnedFd>,
     calls: u64,
     events: Vec<EventKind>,
 }
@@ -79,6 +84,15 @@ impl Shim {
         let chroot = true;
         Self::of(&Bundle {
             chroot,
+            ..shell(script)
+        })
+    }
+
+    /// … and no mount namespace but the host's to begin from, as on a node that cannot have one.
+    pub fn in_chroot_without_bare(script: &str) -> Self {
+        Self::of(&Bundle {
+            chroot: true,
+            without_bare: true,
             ..shell(script)
         })
     }
@@ -139,11 +153,17 @@ impl Shim {
             stdin: false,
             child,
             daemon,
+            bare: (!bundle.without_bare).then(|| bare::make(Path::new(SHIM))),
             calls: 0,
             events: Vec::new(),
         };
         shim.hello();
         shim
+    }
+
+    /// Who held the bare mount namespace has gone.
+    pub fn forget_bare(&mut self) {
+        self.bare = Some(std::fs::File::open("/dev/null").unwrap().into());
     }
 
     /// The container is to have a stdin.
@@ -166,6 +186,7 @@ impl Shim {
             stdin_once: false,
             seccomp_filter: None,
             exit_record: self.path("exit.json"),
+            bare: self.bare.as_ref().map(bare::path),
         }
     }
 

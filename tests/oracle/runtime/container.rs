@@ -1,14 +1,15 @@
 //! A container by its directory, and what the commands do with it.
 
 use super::arguments::Order;
-use super::shim::Shim;
+use super::shim::{self, Shim};
 use corten_shim::api::{CreateRequest, Request, State};
 use oci_spec::runtime::LinuxSeccomp;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{Read, Write, copy, pipe, stderr, stdout};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 use std::time::Duration;
 
 const KILL: i32 = 9;
@@ -57,6 +58,7 @@ impl Place {
         let text = text.map_err(|e| format!("read config.json: {e}"))?;
         let config: Value = serde_json::from_str(&text).map_err(|e| format!("config.json: {e}"))?;
         let mut shim = Shim::begin(&order.id, &self.0.join("s"), log)?;
+        let bare = shim::bare()?;
         let request = CreateRequest {
             id: order.id.clone(),
             bundle: bundle.to_owned(),
@@ -65,6 +67,7 @@ impl Place {
             stdin_once: false,
             seccomp_filter: self.filter(&config)?,
             exit_record: self.0.join("exit.json"),
+            bare: Some(format!("/proc/{}/fd/{}", process::id(), bare.as_raw_fd()).into()),
         };
         let silent = || "the shim does not tell the container's status".to_owned();
         let made = shim.call(Request::Create(request))?.0;

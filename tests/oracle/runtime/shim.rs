@@ -1,11 +1,15 @@
 //! One shim, as its daemon speaks with it.
 
-use corten_shim::api::{Answer, Call, Failure, Message, NEWEST, OLDEST, Reply, Request, Status};
+use corten_shim::api::{
+    Answer, Call, Failure, Message, NEWEST, OLDEST, Reply, Request, SandboxReply, SandboxRequest,
+    Status,
+};
 use corten_shim::packet;
 use rustix::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair,
 };
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,11 +23,8 @@ pub struct Shim {
 impl Shim {
     /// Starts the shim of a container; what it has to say goes to a file.
     pub fn begin(id: &str, socket: &Path, log: File) -> Result<Self, String> {
-        let program = std::env::var_os("CORTEN_SHIM").ok_or("CORTEN_SHIM names no shim")?;
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(|e| format!("make a pair of sockets: {e}"))?;
-        Command::new(program)
+        let (ours, theirs) = pair()?;
+        Command::new(program()?)
             .args(["run", "--id", id, "--socket"])
             .arg(socket)
             .stdin(theirs)
@@ -78,4 +79,33 @@ impl Shim {
             other => Err(format!("the shim answered {other:?}")),
         }
     }
+}
+
+/// The mount namespace that containers begin from, as the daemon has it made.
+pub fn bare() -> Result<OwnedFd, String> {
+    let (ours, theirs) = pair()?;
+    let mut child = Command::new(program()?)
+        .arg("sandbox")
+        .stdin(theirs)
+        .spawn()
+        .map_err(|e| format!("start the sandbox's program: {e}"))?;
+    packet::send(&ours, &SandboxRequest::Bare, &[]).map_err(|e| format!("ask it: {e}"))?;
+    let answer = packet::receive::<SandboxReply>(&ours);
+    let ended = child.wait();
+    ended.map_err(|e| format!("wait for the sandbox's program: {e}"))?;
+    let answer = answer.map_err(|e| format!("hear from it: {e}"))?;
+    match answer.map(|answer| (answer.message, answer.fds.into_iter().next())) {
+        Some((SandboxReply::Bare, Some(bare))) => Ok(bare),
+        other => Err(format!("the sandbox's program answered {other:?}")),
+    }
+}
+
+fn program() -> Result<OsString, String> {
+    std::env::var_os("CORTEN_SHIM").ok_or_else(|| "CORTEN_SHIM names no shim".to_owned())
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd), String> {
+    let flags = SocketFlags::CLOEXEC;
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(|e| format!("make a pair of sockets: {e}"))
 }

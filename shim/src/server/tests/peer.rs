@@ -69,6 +69,7 @@ impl Running {
             stdin_once: false,
             seccomp_filter: None,
             exit_record: self.dir.path().join("exit.json"),
+            bare: None,
         }
     }
 
