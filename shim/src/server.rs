@@ -248,8 +248,9 @@ impl<'a> Shim<'a> {
     }
 
     fn reap(&mut self) {
-        if let Some(process) = &self.process {
-            process.clear();
+        // A host that shuts down waits for every process: this one then ends with its container.
+        if self.process.as_ref().is_some_and(Process::clear) {
+            self.linger = Duration::ZERO;
         }
         let live = self
             .container

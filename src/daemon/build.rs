@@ -51,7 +51,8 @@ pub async fn engine(config: &Config, mut node: Node, metrics: &Metrics) -> Resul
     let layers = Arc::new(Layers::open(&config.root.join("layers"), &node.boot_id)?);
     let registry = HttpRegistry::new(registries(config));
     let store = Arc::new(FileStore::open(&config.root, &config.state)?);
-    let projects = Projects::of(&store.containers_dir());
+    let writable = store.containers_dir();
+    let projects = Projects::of(&writable);
     let ports = Ports {
         store,
         tasks: Arc::new(tasks.context(Kind::Internal, || in_state(config))?),
@@ -61,7 +62,7 @@ pub async fn engine(config: &Config, mut node: Node, metrics: &Metrics) -> Resul
         health: metrics.health(),
         events: metrics.events(),
         apparmor: apparmor::Profiles::default(),
-        snapshots: Arc::new(Overlay::new(Arc::clone(&layers), projects)),
+        snapshots: Arc::new(Overlay::new(Arc::clone(&layers), projects, &writable)),
         images: images(config, layers, registry.clone())?,
         seccomp: Arc::new(seccomp::Filters::new(config.root.join("seccomp"))),
     };

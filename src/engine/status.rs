@@ -61,7 +61,7 @@ impl Engine {
     /// How the node fares.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
-        let (tasks, networks) = (self.ports.tasks.ready(), self.ports.networks.ready());
+        let networks = self.ports.networks.ready();
         let handler = |name: &&str| Handler {
             name: (*name).to_owned(),
             recursive_read_only_mounts: self.node.host.recursive_read_only,
@@ -73,12 +73,20 @@ impl Engine {
             "host": self.node.host,
         });
         NodeStatus {
-            runtime: Condition::of(tasks, "ShimNotReady"),
+            runtime: self.runtime_condition(),
             network: Condition::of(networks, "NetworkPluginNotReady"),
             cgroup_driver: self.driver_condition(),
             handlers: HANDLERS.iter().map(handler).collect(),
             supplemental_groups_policy: true,
             info: BTreeMap::from([("config".to_owned(), info.to_string())]),
+        }
+    }
+
+    fn runtime_condition(&self) -> Condition {
+        let tasks = Condition::of(self.ports.tasks.ready(), "ShimNotReady");
+        match tasks.ok {
+            true => Condition::of(self.ports.snapshots.ready(), "SnapshotterNotReady"),
+            false => tasks,
         }
     }
 }

@@ -49,6 +49,10 @@ impl Overlay {
 }
 
 impl Snapshotter for Overlay {
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     fn prepare(&self, directory: &Path, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error> {
         self.prepared
             .lock()

@@ -9,6 +9,7 @@ mod borrowed;
 mod complete;
 mod error;
 pub mod fakes;
+mod footing;
 mod home;
 mod inventory;
 mod layers;
@@ -57,6 +58,12 @@ const STAT_BLOCK: u64 = 512;
 
 /// Gives containers their root file systems.
 pub trait Snapshotter: Send + Sync {
+    /// Whether roots can be made here, as far as can be told beforehand.
+    ///
+    /// # Errors
+    /// The reason.
+    fn ready(&self) -> Result<(), String>;
+
     /// A fresh writable root on these layers (bottom first), its writable part in `directory`, which is
     /// made where it is absent.
     ///
@@ -92,14 +99,20 @@ pub trait Snapshotter: Send + Sync {
 pub struct Overlay {
     layers: Arc<Layers>,
     projects: Arc<Projects>,
+    footing: Result<(), String>,
 }
 
 impl Overlay {
-    /// Roots on these layers, the writable ones counted by these projects.
+    /// Roots on these layers, the writable ones in this directory and counted by these projects.
     #[must_use]
-    pub fn new(layers: Arc<Layers>, projects: Projects) -> Self {
+    pub fn new(layers: Arc<Layers>, projects: Projects, writable: &Path) -> Self {
+        let footing = footing::check(layers.directory(), writable);
         let projects = Arc::new(projects);
-        Self { layers, projects }
+        Self {
+            layers,
+            projects,
+            footing,
+        }
     }
 
     /// The options that name the layers, topmost first.
@@ -115,6 +128,10 @@ impl Overlay {
 }
 
 impl Snapshotter for Overlay {
+    fn ready(&self) -> Result<(), String> {
+        self.footing.clone()
+    }
+
     fn prepare(&self, directory: &Path, layers: &[ChainId]) -> Result<Vec<RootfsMount>, Error> {
         let mut options = self.lower(layers)?;
         match self.layers.points() {

@@ -221,7 +221,7 @@ fn a_layer_that_came_during_a_sync_is_not_taken_for_durable() {
 fn a_root_is_described_and_taken_away() {
     let root = TempDir::new().unwrap();
     let layers = with_base(&root);
-    let overlay = Overlay::new(Arc::clone(&layers), Projects::default());
+    let overlay = Overlay::new(Arc::clone(&layers), Projects::default(), root.path());
     let container = TempDir::new_in(root.path()).unwrap();
     let mounts = overlay.prepare(container.path(), &[chain("base")]).unwrap();
     let options = &mounts[0].options;

@@ -120,7 +120,8 @@ impl Oracle {
     fn seen(&self, node: &Node, id: &str) -> Tree {
         let image = node.images.status(id).unwrap().unwrap();
         let layers = Layers::open(&node.root.path().join("layers"), "boot").unwrap();
-        let mounts = Overlay::new(Arc::new(layers), Projects::default()).view(&image.record.layers);
+        let overlay = Overlay::new(Arc::new(layers), Projects::default(), node.root.path());
+        let mounts = overlay.view(&image.record.layers);
         let mounted = Mounted::new(&mounts.unwrap()[0]);
         self.read(&mounted.path())
     }

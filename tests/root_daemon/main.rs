@@ -53,6 +53,7 @@ mod logs;
 mod metrics;
 mod namespaces;
 mod network_stays;
+mod overlay_root;
 mod pod_network;
 mod restart;
 mod resumed_pulls;

@@ -1,6 +1,7 @@
 //! The node's processes. The node has a PID namespace of its own, so these are all there are.
 
 use corten_shim::api::{ANY, SPARE};
+use rustix::process::{Pid, Signal};
 use std::fs;
 
 /// A process.
@@ -60,11 +61,17 @@ pub fn link(pid: &str, name: &str) -> String {
 
 /// SIGKILL, by another program's hand: this one has no need for unsafe code.
 pub fn kill(pid: u32) {
-    let number = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-        .unwrap();
-    rustix::process::kill_process(number, rustix::process::Signal::KILL).unwrap();
+    send(pid, Signal::KILL);
+}
+
+/// SIGTERM.
+pub fn terminate(pid: u32) {
+    send(pid, Signal::TERM);
+}
+
+fn send(pid: u32, signal: Signal) {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    rustix::process::kill_process(number, signal).unwrap();
 }
 
 fn read(pid: u32) -> Option<Process> {

@@ -1,4 +1,4 @@
-//! A shim that is killed takes its container with it, and nothing else.
+//! A shim that is killed takes its container with it, and nothing else; one that is told to end does so with its container.
 
 use crate::node::in_a_node;
 use crate::pods::{self, idle};
@@ -57,5 +57,22 @@ fn root_a_shim_killed_before_the_start_leaves_nothing_that_runs() {
         assert_ended_unseen(&node.cri.ended(&id).await);
         until_true("its processes end", 5, async || !processes::lives(pid)).await;
         node.cri.start(&id).await.unwrap_err();
+    });
+}
+
+/// As on a host that shuts down, which waits for all processes: each is told to end, and there is no daemon.
+#[test]
+#[ignore = "needs root: run by tests/run root"]
+fn root_a_shim_that_is_told_to_end_goes_with_its_container() {
+    in_a_node(async |node| {
+        let (_pod, id) = node.idle().await;
+        let (pid, shim) = (node.cri.pid(&id).await, processes::shim_of(&id).unwrap());
+        node.kill_daemon();
+        processes::terminate(shim.pid);
+        processes::kill(pid);
+        until_true("its shim ends", 20, async || !processes::lives(shim.pid)).await;
+        node.start_daemon().await;
+        let status = node.cri.ended(&id).await;
+        assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
     });
 }

@@ -29,6 +29,8 @@ from storage import make_disk  # noqa: E402
 PATIENCE = 150 * 60
 # What the tests in the node recorded: not named as this tier's own file, beside which it is unpacked.
 RECORDED = "recorded"
+SUITES = ("critest", "crictl", "runc", "oci-runtime", "probe")
+MADE = {"oci-runtime": "ORACLE_RUNTIME", "probe": "ORACLE_PROBE"}
 
 
 def main() -> int:
@@ -37,17 +39,21 @@ def main() -> int:
     image = pathlib.Path(subprocess.check_output([TESTS / "vm" / "build"], text=True).strip())
     with tempfile.TemporaryDirectory(prefix="corten-vm.", dir=os.environ.get("CORTEN_SCRATCH", "/var/tmp")) as name:
         work = pathlib.Path(name)
-        assemble(work / "payload", options.words)
+        assemble(work / "payload", "inside.py", options.words)
         make_disk(work / "storage")
-        machine = Machine(image, work / "payload", work, work / "storage")
-        try:
-            follow(machine)
-        except MachineEnded as ended:
-            record("fail", "the machine runs to its end", str(ended))
-        finally:
-            machine.end()
-            keep(machine)
+        run_to_its_end(Machine(image, work / "payload", work, work / "storage"), "")
     return 0
+
+
+def run_to_its_end(machine: Machine, logs: str) -> None:
+    """Passes on what a machine says, and takes over what its tests recorded and what it logged, into a folder of this name."""
+    try:
+        follow(machine)
+    except MachineEnded as ended:
+        record("fail", "the machine runs to its end" + f" ({logs})" * bool(logs), str(ended))
+    finally:
+        machine.end()
+        keep(machine, pathlib.Path(log_folder(), logs))
 
 
 def arguments() -> argparse.Namespace:
@@ -57,22 +63,23 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def assemble(folder: pathlib.Path, words: list[str]) -> None:
-    """All that the node is given: Corten and what installs it, the suites, their images, and what to run."""
+def assemble(folder: pathlib.Path, program: str, words: list[str], programs: tuple[str, ...] = SUITES) -> None:
+    """All that the node is given: Corten and what installs it, the suites, their images, and what to run of this folder. It is
+    laid out as a checkout is."""
     folder.mkdir()
     shutil.copytree(TESTS, folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(TESTS.parent / "deploy", folder / "deploy")
+    shutil.copy2(TESTS.parent / "README.md", folder)
     shutil.copytree(os.environ["CORTEN_PACKAGES"], folder / "packages")
     shutil.copytree(os.environ["CORTEN_IMAGES"], folder / "images")
     (folder / "bin").mkdir()
-    for program in map(found, ("critest", "crictl", "runc")):
-        strip(program, folder / "bin" / program.name)
-    strip(pathlib.Path(os.environ["ORACLE_RUNTIME"]), folder / "bin" / "oci-runtime")
-    strip(pathlib.Path(os.environ["ORACLE_PROBE"]), folder / "bin" / "probe")
+    for name in programs:
+        strip(found(name), folder / "bin" / name)
     start = folder / "run"
     start.write_text(
-        "#!/bin/sh\nexport PATH=/tests/bin:$PATH CORTEN_IMAGES=/tests/images CORTEN_PACKAGES=/tests/packages PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8\n"
+        "#!/bin/sh\nexport PATH=/tests/bin:$PATH CORTEN_CHECKOUT=/tests CORTEN_IMAGES=/tests/images CORTEN_PACKAGES=/tests/packages PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8\n"
         f"export CORTEN_TIER_LOGS=/lane/out CORTEN_RESULTS=/lane/out/{RECORDED}\n"
-        f"exec python3 -u /tests/tests/vm/inside.py {shlex.join(words)}\n"
+        f"exec python3 -u /tests/tests/vm/{program} {shlex.join(words)}\n"
     )
     start.chmod(0o755)
 
@@ -82,7 +89,8 @@ def distribution() -> list[pathlib.Path]:
 
 
 def found(program: str) -> pathlib.Path:
-    path = shutil.which(program)
+    """Two have their places from what made them."""
+    path = os.environ.get(MADE.get(program, ""), shutil.which(program))
     if path is None:
         raise SystemExit(f"{program} is not in PATH")
     return pathlib.Path(path)
@@ -104,9 +112,9 @@ def follow(machine: Machine) -> None:
         record("fail", "the tests in the machine come to their end", f"status {machine.status}")
 
 
-def keep(machine: Machine) -> None:
+def keep(machine: Machine, folder: pathlib.Path) -> None:
     """Takes over the node's logs, and what its tests recorded."""
-    folder = pathlib.Path(log_folder())
+    folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(machine.console, folder / "console.log")
     if machine.status is None:
         return

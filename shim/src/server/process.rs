@@ -1,7 +1,7 @@
 //! What makes a process a shim: its session, its children's children, its signals.
 //!
-//! Invariant: a shim cannot be ended by a signal but SIGKILL, and survives the memory pressure
-//! that its container makes.
+//! Invariant: while its container lives a shim cannot be ended by a signal but SIGKILL, and it survives the
+//! memory pressure that its container makes.
 
 use crate::api::Failure;
 use crate::sys::{heap, signals};
@@ -48,9 +48,10 @@ impl Process {
         &self.signals
     }
 
-    /// Makes the descriptor quiet.
-    pub fn clear(&self) {
-        signals::clear(&self.signals);
+    /// Makes the descriptor quiet, and says whether the shim was told to end: a host that shuts down does so.
+    #[must_use]
+    pub fn clear(&self) -> bool {
+        signals::clear(&self.signals)
     }
 }
 

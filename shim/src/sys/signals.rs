@@ -32,11 +32,22 @@ pub fn descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Empties a descriptor of [`descriptor`]: which signals they were is for the caller to find out
-/// from the state of the world, since equal ones are merged.
-pub fn clear(fd: &OwnedFd) {
-    let mut records = [0u8; size_of::<libc::signalfd_siginfo>() * 4];
-    while rustix::io::read(fd, &mut records).is_ok_and(|got| got > 0) {}
+/// Empties a descriptor of [`descriptor`], and says whether any other signal than SIGCHLD was in it. Whose end a
+/// SIGCHLD tells is for the caller to find out from the state of the world, since equal ones are merged.
+pub fn clear(fd: &OwnedFd) -> bool {
+    const RECORD: usize = size_of::<libc::signalfd_siginfo>();
+    let mut records = [0u8; RECORD * 4];
+    let mut others = false;
+    while let Ok(got @ 1..) = rustix::io::read(fd, &mut records) {
+        // Its number is what a record begins with (signalfd(2)).
+        let numbers = records[..got]
+            .chunks_exact(RECORD)
+            .map(|record| &record[..4]);
+        others |= numbers
+            .into_iter()
+            .any(|number| number != libc::SIGCHLD.to_ne_bytes());
+    }
+    others
 }
 
 /// Blocks these signals for the calling thread, so that [`wait`] may take them.
