@@ -15,6 +15,8 @@ pub enum End {
     Exited(i32),
     /// The container that was attached to ended.
     Gone,
+    /// The client's stdin ended, and with that an attach; the container goes on.
+    Detached,
     /// All forwarded connections are over.
     Done,
     /// The pod whose ports were forwarded is not ready any more.
@@ -44,6 +46,7 @@ impl End {
         match self {
             Self::Exited(_) => "exited",
             Self::Gone => "container_ended",
+            Self::Detached => "detached",
             Self::Done => "done",
             Self::PodGone => "pod_ended",
             Self::ClientGone => "client_gone",
@@ -64,6 +67,7 @@ impl End {
         match self {
             Self::Exited(_)
             | Self::Gone
+            | Self::Detached
             | Self::Done
             | Self::PodGone
             | Self::ClientGone
@@ -82,7 +86,12 @@ impl End {
     #[must_use]
     pub fn is_cut(&self) -> bool {
         match self {
-            Self::Exited(_) | Self::Gone | Self::Done | Self::PodGone | Self::Failed(_) => false,
+            Self::Exited(_)
+            | Self::Gone
+            | Self::Detached
+            | Self::Done
+            | Self::PodGone
+            | Self::Failed(_) => false,
             Self::ClientGone
             | Self::ClientLost(_)
             | Self::TooSlow
@@ -102,7 +111,7 @@ impl End {
             code,
         };
         match self {
-            Self::Exited(0) | Self::Gone | Self::Done | Self::PodGone => Status {
+            Self::Exited(0) | Self::Gone | Self::Detached | Self::Done | Self::PodGone => Status {
                 status: "Success",
                 message: String::new(),
                 reason: "",
@@ -139,6 +148,7 @@ impl fmt::Display for End {
         match self {
             Self::Exited(code) => write!(f, "command terminated with exit code {code}"),
             Self::Gone => write!(f, "the container has ended"),
+            Self::Detached => write!(f, "the client's stdin has ended; the container goes on"),
             Self::Done => write!(f, "every forwarded connection is over"),
             Self::PodGone => write!(f, "the pod is not ready any more"),
             Self::ClientGone => write!(f, "the client has gone"),
@@ -218,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_success_is_one_word_or_nothing() {
-        for end in [End::Exited(0), End::Gone, End::Done] {
+        for end in [End::Exited(0), End::Gone, End::Detached, End::Done] {
             assert_eq!(end.told(Form::Json), br#"{"status":"Success"}"#);
             assert_eq!(end.told(Form::Text), b"");
         }

@@ -9,6 +9,7 @@ use crate::id::ContainerId;
 use crate::model::container::ContainerConfig;
 use crate::task::AttachOrder;
 use corten_shim::api::ExecControl;
+use futures::FutureExt;
 use rustix::io::{read, write};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -247,6 +248,68 @@ async fn who_attaches_gets_what_the_container_has() {
     assert_eq!(bench.tasks.sizes(), [(80, 24)]);
     bench.stop(&id, Duration::from_secs(5)).await;
     assert_eq!(joined.process.wait().await.unwrap(), Ended::Gone);
+}
+
+/// Its container's ends stay open, and say more after that.
+#[tokio::test]
+async fn who_has_sent_its_last_to_a_stdin_for_many_is_let_go_with_what_was_said() {
+    let bench = Bench::new().await;
+    let id = bench.running(|config| config.stdin = true).await;
+    let joined = bench.engine.run_attach(attach(&id, ALL)).await.unwrap();
+    let container = bench.tasks.attached();
+    write(&container.streams[1], b"so far").unwrap();
+    let mut stdin = joined.stdin.unwrap();
+    stdin.write_all(b"last word").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    joined.process.stdin_ended();
+    assert_eq!(joined.process.wait().await.unwrap(), Ended::Detached);
+    assert_eq!(read(&container.streams[0], &mut [0u8; 16]).unwrap(), 9);
+    let mut said = String::new();
+    let mut stdout = joined.stdout.unwrap();
+    stdout.read_to_string(&mut said).await.unwrap();
+    let mut stderr = joined.stderr.unwrap();
+    stderr.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "so far");
+}
+
+/// As containerd has it.
+#[tokio::test]
+async fn whether_a_client_goes_after_its_last_word_is_the_containers_to_say() {
+    let typing = Wants {
+        stdin: true,
+        ..Wants::default()
+    };
+    let listening = Wants {
+        stdin: false,
+        ..ALL
+    };
+    // (stdin, stdin_once, tty), the client, and whether it goes.
+    let table = [
+        ((true, false, false), ALL, true),
+        ((true, true, false), ALL, false),
+        ((true, true, false), typing, true),
+        ((true, false, true), ALL, true),
+        ((true, true, true), ALL, true),
+        ((false, false, false), ALL, false),
+        ((false, false, true), ALL, false),
+        ((false, false, false), typing, true),
+        ((true, false, false), listening, false),
+    ];
+    for ((stdin, stdin_once, tty), wants, goes) in table {
+        let bench = Bench::new().await;
+        let id = bench.running(|config| {
+            (config.stdin, config.stdin_once, config.tty) = (stdin, stdin_once, tty);
+        });
+        let id = id.await;
+        let joined = bench.engine.run_attach(attach(&id, wants)).await.unwrap();
+        let _container = bench.tasks.attached();
+        joined.process.stdin_ended();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        let went = joined.process.wait().now_or_never().is_some();
+        assert_eq!(went, goes, "{stdin} {stdin_once} {tty} {wants:?}");
+    }
 }
 
 #[tokio::test]
