@@ -157,13 +157,20 @@ impl fmt::Display for End {
                 f,
                 "detached: the container wrote faster than this client has read"
             ),
-            Self::Idle(time) => write!(f, "nothing was sent in either direction for {time:?}"),
-            Self::NoStreams(time) => {
-                write!(f, "the client did not open its streams within {time:?}")
-            }
+            Self::Idle(time) => write!(
+                f,
+                "nothing was sent in either direction for {time:?}, which is `[streaming] idle_timeout`"
+            ),
+            Self::NoStreams(time) => write!(
+                f,
+                "the client did not open its streams within {time:?}, which is `[streaming] creation_timeout`"
+            ),
             Self::Wrong(why) => write!(f, "the client does not speak the protocol: {why}"),
             Self::Failed(error) => f.write_str(&error.chain()),
-            Self::Stopping => write!(f, "the container runtime stops; try again in a moment"),
+            Self::Stopping => write!(
+                f,
+                "the container runtime stops, and the time that it leaves to sessions (`[streaming] drain`) is over; try again in a moment"
+            ),
         }
     }
 }
@@ -251,8 +258,16 @@ mod tests {
         let status = json(&End::Failed(cause));
         assert_eq!(status["reason"], "InternalError");
         assert_eq!(status["message"], "open /dev/ptmx: no space");
-        let status = json(&End::Idle(Duration::from_secs(7)));
-        assert!(status["message"].as_str().unwrap().ends_with("for 7s"));
+        for (end, key) in [
+            (End::Idle(Duration::from_secs(7)), "idle_timeout"),
+            (End::NoStreams(Duration::from_secs(7)), "creation_timeout"),
+        ] {
+            let status = json(&end);
+            let message = status["message"].as_str().unwrap();
+            assert!(message.contains("7s") && message.contains(key), "{message}");
+        }
+        let stopping = End::Stopping.to_string();
+        assert!(stopping.contains("`[streaming] drain`"), "{stopping}");
         assert_eq!(json(&End::TooSlow)["reason"], "TooSlow");
     }
 }

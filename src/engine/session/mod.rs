@@ -24,9 +24,8 @@ pub use streams::{Input, Output};
 pub use tokens::{LIFETIME, MOST};
 
 use super::Engine;
+use super::running::ready;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::model::container::{Container, ContainerState};
-use crate::model::sandbox::SandboxState;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokens::Sessions;
 
@@ -169,11 +168,8 @@ impl Engine {
     /// As [`Engine::session_exec`], of a sandbox that is to be ready.
     pub fn session_port_forward(&self, mut session: PortForwardSession) -> Result<String> {
         let sandbox = self.pod_sandbox_status(&session.sandbox)?.sandbox;
-        let id = sandbox.id.as_str();
-        if sandbox.state != SandboxState::Ready {
-            return Err(Error::precondition(format!("sandbox {id} is not ready")));
-        }
-        session.sandbox = id.to_owned();
+        ready(&sandbox)?;
+        session.sandbox = sandbox.id.as_str().to_owned();
         self.streaming.url(Session::PortForward(session))
     }
 
@@ -199,16 +195,5 @@ impl Engine {
     #[must_use]
     pub fn take_session(&self, kind: Kind, token: &str) -> Option<Session> {
         self.streaming.sessions.take(kind, token)
-    }
-
-    fn running(&self, id: &str) -> Result<Arc<Container>> {
-        let container = self.container_status(id)?;
-        match container.state {
-            ContainerState::Running => Ok(container),
-            _ => Err(Error::precondition(format!(
-                "container {} does not run",
-                container.id
-            ))),
-        }
     }
 }

@@ -92,6 +92,33 @@ async fn only_what_runs_has_sessions() {
 }
 
 #[tokio::test]
+async fn who_asks_for_what_does_not_run_hears_its_state_and_what_to_do() {
+    let bench = Bench::new().await;
+    let created = bench.with_container().await;
+    let said = |id: &ContainerId| {
+        bench
+            .engine
+            .session_exec(exec(id, ALL))
+            .unwrap_err()
+            .chain()
+    };
+    let text = said(&created);
+    for word in ["(main)", "created and not started", "crictl start"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let id = created.as_str();
+    bench.engine.start_container(id).await.unwrap();
+    bench.stop(&created, Duration::from_secs(5)).await;
+    let text = said(&created);
+    for word in ["exited with code 143 (Error)", "crictl logs"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let command = vec!["ls".to_owned()];
+    let probe = bench.engine.exec_sync(id, command, None).await;
+    assert_eq!(probe.unwrap_err().chain(), text);
+}
+
+#[tokio::test]
 async fn ports_are_those_of_a_ready_pod() {
     let bench = Bench::new().await;
     bench.engine.set_streaming_base(Some(BASE.to_owned()));
@@ -109,6 +136,11 @@ async fn ports_are_those_of_a_ready_pod() {
     stopped.unwrap();
     let refused = ask(sandbox.as_str()).unwrap_err();
     assert_eq!(refused.kind(), Kind::FailedPrecondition);
+    let text = refused.chain();
+    assert!(
+        text.contains("default/a") && text.contains("was stopped"),
+        "{text}"
+    );
     assert_eq!(ask("0123").unwrap_err().kind(), Kind::NotFound);
 }
 
@@ -384,9 +416,11 @@ async fn a_dialer_connects_many_times_until_its_pod_stops() {
     }
     drop(listener);
     let refused = dialer.connect(port).await.unwrap_err().chain();
-    for word in ["pod default/web", &port.to_string(), "refused"] {
+    let nothing = format!("nothing listens on 127.0.0.1:{port} or [::1]:{port} in the pod");
+    for word in ["pod default/web", &nothing, "refused"] {
         assert!(refused.contains(word), "{word}: {refused}");
     }
+    assert!(!refused.contains("shim"), "{refused}");
     let stopped = bench.engine.stop_pod_sandbox(sandbox.as_str()).await;
     stopped.unwrap();
     dialer.gone().await;
