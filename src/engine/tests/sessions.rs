@@ -62,21 +62,23 @@ async fn a_session_is_asked_for_at_one_place_and_begun_at_another() {
     };
     let nobody = bench.engine.session_exec(short.clone()).unwrap_err();
     assert_eq!(nobody.kind(), Kind::Unavailable, "{nobody}");
-    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    bench.engine.set_streaming_base(Ok(BASE.to_owned()));
     let url = bench.engine.session_exec(short).unwrap();
     let token = url.strip_prefix(&format!("{BASE}/exec/")).unwrap();
-    bench.engine.set_streaming_base(None);
+    let stops = Err("the daemon stops".to_owned());
+    bench.engine.set_streaming_base(stops);
     let taken = bench.engine.take_session(Place::Exec, token);
     assert_eq!(taken, Some(Session::Exec(exec(&id, ALL))), "the whole id");
     assert_eq!(bench.engine.take_session(Place::Exec, token), None);
     let over = bench.engine.session_attach(attach(&id, ALL)).unwrap_err();
     assert_eq!(over.kind(), Kind::Unavailable, "{over}");
+    assert!(over.chain().contains("the daemon stops"), "{over}");
 }
 
 #[tokio::test]
 async fn only_what_runs_has_sessions() {
     let bench = Bench::new().await;
-    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    bench.engine.set_streaming_base(Ok(BASE.to_owned()));
     let id = bench.with_container().await;
     let ghost = ContainerId::random();
     for (id, kind) in [(&id, Kind::FailedPrecondition), (&ghost, Kind::NotFound)] {
@@ -121,7 +123,7 @@ async fn who_asks_for_what_does_not_run_hears_its_state_and_what_to_do() {
 #[tokio::test]
 async fn ports_are_those_of_a_ready_pod() {
     let bench = Bench::new().await;
-    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    bench.engine.set_streaming_base(Ok(BASE.to_owned()));
     let sandbox = bench.run(pod("a")).await.unwrap();
     let asked = |id: &str| PortForwardSession {
         sandbox: id.to_owned(),
