@@ -96,19 +96,17 @@ impl Daemon {
         info!(endpoint = %config.endpoint.display(), "ready");
         self.telling.metrics().set_ready(true);
         notify::tell(&[NotifyState::Ready]);
-        self.until_told(signals, streaming.as_ref()).await;
+        let told = self.until_told(signals, &streaming).await;
+        info!(signal = told, "stopping");
         notify::tell(&[NotifyState::Stopping]);
         self.telling.metrics().set_ready(false);
         watchdog.abort();
         self.built.engine.end_following();
         let _ = stop.send(());
         let time = self.live.get().streaming.drain;
-        let sessions = async {
-            if let Some(streaming) = &streaming {
-                streaming.drain(time).await;
-            }
-        };
-        tokio::join!(drain(served), sessions).0
+        let (ended, ()) = tokio::join!(drain(served), streaming.drain(time));
+        info!("stopped; containers run on");
+        ended
     }
 
     fn routes(&self) -> cri::Routes {
@@ -122,18 +120,16 @@ impl Daemon {
         admin.beside(cri::routes(engine))
     }
 
-    /// Waits for the signal to end, and reloads at each SIGHUP on the way.
-    async fn until_told(&self, mut signals: Signals, streaming: Option<&Streaming>) {
+    /// Waits for the signal to end, which it gives, and reloads at each SIGHUP on the way.
+    async fn until_told(&self, mut signals: Signals, streaming: &Streaming) -> &'static str {
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => {
                     self.reload();
-                    if let Some(streaming) = streaming {
-                        streaming.take(&self.live.get().streaming);
-                    }
+                    streaming.take(&self.live.get().streaming);
                 }
-                _ = signals.terminate.recv() => return,
-                _ = signals.interrupt.recv() => return,
+                _ = signals.terminate.recv() => return "SIGTERM",
+                _ = signals.interrupt.recv() => return "SIGINT",
             }
         }
     }

@@ -4,7 +4,7 @@
 use super::session::Wants;
 use super::{Engine, blocking, bundle};
 use crate::error::{Context, Error, Kind, Result};
-use crate::model::container::{Container, ContainerState};
+use crate::model::container::Container;
 use crate::task::{Exec, ExecEnd, ExecOrder};
 use oci_spec::runtime::{Process, Spec};
 use rustix::fd::OwnedFd;
@@ -50,10 +50,7 @@ impl Engine {
         command: Vec<String>,
         timeout: Option<Duration>,
     ) -> Result<ExecOutput> {
-        let container = self.container_status(id)?;
-        if container.state != ContainerState::Running {
-            return Err(Error::precondition(format!("container {id} does not run")));
-        }
+        let container = self.running(id)?;
         let shown = program(&command);
         let order = self
             .exec_order(&container, command, Wants::default())

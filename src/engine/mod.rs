@@ -52,6 +52,7 @@ mod remove_pod_sandbox;
 mod reopen_container_log;
 mod repair_images;
 mod run_pod_sandbox;
+mod running;
 mod scope;
 pub mod session;
 mod settle_images;

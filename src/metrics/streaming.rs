@@ -26,12 +26,19 @@ struct Bytes {
     direction: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusals {
+    reason: &'static str,
+}
+
 /// The figures of exec, attach and port-forward. All copies count together.
 #[derive(Debug, Clone, Default)]
 pub struct StreamingMetrics {
     started: Family<Sessions, Counter>,
     ended: Family<Ends, Counter>,
     live: Family<Sessions, Gauge>,
+    refused: Family<Refusals, Counter>,
+    listening: Gauge,
     bytes: Family<Bytes, Counter>,
 }
 
@@ -53,10 +60,33 @@ impl StreamingMetrics {
             self.live.clone(),
         );
         registry.register(
+            "streaming_refused",
+            "Requests that became no session, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "streaming_listening",
+            "1 while sessions can begin, 0 while `[streaming] address` cannot be used or the daemon stops",
+            self.listening.clone(),
+        );
+        registry.register(
             "streaming_bytes",
             "Bytes of sessions that ended, from clients (in) and to them (out)",
             self.bytes.clone(),
         );
+    }
+
+    /// A request became no session.
+    pub fn refuse(&self, reason: &'static str) {
+        self.refused.get_or_create(&Refusals { reason }).inc();
+    }
+
+    /// Sessions can begin from now on, or cannot.
+    pub fn listen(&self, can_begin: Listening) {
+        self.listening.set(match can_begin {
+            Listening::Yes => 1,
+            Listening::No => 0,
+        });
     }
 
     /// A session of this kind begins, over this transport.
@@ -70,6 +100,15 @@ impl StreamingMetrics {
             sessions,
         }
     }
+}
+
+/// Whether sessions can begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listening {
+    /// They can.
+    Yes,
+    /// They cannot.
+    No,
 }
 
 /// A session that is open; dropped it is not any more.
@@ -105,6 +144,21 @@ impl Drop for Live {
 #[cfg(test)]
 mod tests {
     use super::super::Metrics;
+
+    #[test]
+    fn refusals_are_counted_by_reason_and_whether_there_is_a_server() {
+        let metrics = Metrics::default();
+        let streaming = metrics.streaming();
+        let listening = "corten_streaming_listening";
+        assert!(metrics.text().contains(&format!("{listening} 0\n")));
+        streaming.listen(super::Listening::Yes);
+        streaming.refuse("token");
+        streaming.refuse("token");
+        let text = metrics.text();
+        assert!(text.contains(&format!("{listening} 1\n")), "{text}");
+        let refused = "corten_streaming_refused_total{reason=\"token\"} 2\n";
+        assert!(text.contains(refused), "{text}");
+    }
 
     #[test]
     fn a_session_is_counted_from_its_begin_to_its_end() {

@@ -15,6 +15,8 @@ pub enum End {
     Exited(i32),
     /// The container that was attached to ended.
     Gone,
+    /// The client's stdin ended, and with that an attach; the container goes on.
+    Detached,
     /// All forwarded connections are over.
     Done,
     /// The pod whose ports were forwarded is not ready any more.
@@ -44,6 +46,7 @@ impl End {
         match self {
             Self::Exited(_) => "exited",
             Self::Gone => "container_ended",
+            Self::Detached => "detached",
             Self::Done => "done",
             Self::PodGone => "pod_ended",
             Self::ClientGone => "client_gone",
@@ -64,6 +67,7 @@ impl End {
         match self {
             Self::Exited(_)
             | Self::Gone
+            | Self::Detached
             | Self::Done
             | Self::PodGone
             | Self::ClientGone
@@ -82,7 +86,12 @@ impl End {
     #[must_use]
     pub fn is_cut(&self) -> bool {
         match self {
-            Self::Exited(_) | Self::Gone | Self::Done | Self::PodGone | Self::Failed(_) => false,
+            Self::Exited(_)
+            | Self::Gone
+            | Self::Detached
+            | Self::Done
+            | Self::PodGone
+            | Self::Failed(_) => false,
             Self::ClientGone
             | Self::ClientLost(_)
             | Self::TooSlow
@@ -102,7 +111,7 @@ impl End {
             code,
         };
         match self {
-            Self::Exited(0) | Self::Gone | Self::Done | Self::PodGone => Status {
+            Self::Exited(0) | Self::Gone | Self::Detached | Self::Done | Self::PodGone => Status {
                 status: "Success",
                 message: String::new(),
                 reason: "",
@@ -139,6 +148,7 @@ impl fmt::Display for End {
         match self {
             Self::Exited(code) => write!(f, "command terminated with exit code {code}"),
             Self::Gone => write!(f, "the container has ended"),
+            Self::Detached => write!(f, "the client's stdin has ended; the container goes on"),
             Self::Done => write!(f, "every forwarded connection is over"),
             Self::PodGone => write!(f, "the pod is not ready any more"),
             Self::ClientGone => write!(f, "the client has gone"),
@@ -147,13 +157,20 @@ impl fmt::Display for End {
                 f,
                 "detached: the container wrote faster than this client has read"
             ),
-            Self::Idle(time) => write!(f, "nothing was sent in either direction for {time:?}"),
-            Self::NoStreams(time) => {
-                write!(f, "the client did not open its streams within {time:?}")
-            }
+            Self::Idle(time) => write!(
+                f,
+                "nothing was sent in either direction for {time:?}, which is `[streaming] idle_timeout`"
+            ),
+            Self::NoStreams(time) => write!(
+                f,
+                "the client did not open its streams within {time:?}, which is `[streaming] creation_timeout`"
+            ),
             Self::Wrong(why) => write!(f, "the client does not speak the protocol: {why}"),
             Self::Failed(error) => f.write_str(&error.chain()),
-            Self::Stopping => write!(f, "the container runtime stops; try again in a moment"),
+            Self::Stopping => write!(
+                f,
+                "the container runtime stops, and the time that it leaves to sessions (`[streaming] drain`) is over; try again in a moment"
+            ),
         }
     }
 }
@@ -218,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_success_is_one_word_or_nothing() {
-        for end in [End::Exited(0), End::Gone, End::Done] {
+        for end in [End::Exited(0), End::Gone, End::Detached, End::Done] {
             assert_eq!(end.told(Form::Json), br#"{"status":"Success"}"#);
             assert_eq!(end.told(Form::Text), b"");
         }
@@ -241,8 +258,16 @@ mod tests {
         let status = json(&End::Failed(cause));
         assert_eq!(status["reason"], "InternalError");
         assert_eq!(status["message"], "open /dev/ptmx: no space");
-        let status = json(&End::Idle(Duration::from_secs(7)));
-        assert!(status["message"].as_str().unwrap().ends_with("for 7s"));
+        for (end, key) in [
+            (End::Idle(Duration::from_secs(7)), "idle_timeout"),
+            (End::NoStreams(Duration::from_secs(7)), "creation_timeout"),
+        ] {
+            let status = json(&end);
+            let message = status["message"].as_str().unwrap();
+            assert!(message.contains("7s") && message.contains(key), "{message}");
+        }
+        let stopping = End::Stopping.to_string();
+        assert!(stopping.contains("`[streaming] drain`"), "{stopping}");
         assert_eq!(json(&End::TooSlow)["reason"], "TooSlow");
     }
 }

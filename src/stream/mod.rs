@@ -13,7 +13,7 @@
 //!            source                 the engine
 //! ```
 //! Beside them: `watch` ends a session from outside of it, `end` is how it ended, `account` tells it
-//! to the log and the figures.
+//! to the log and the figures, as `refusal` does of what becomes no session.
 //!
 //! Invariants: back-pressure goes from end to end: what a client does not take is not read from its
 //! process or pod. A session holds one buffer for each direction and what its transport keeps, at most
@@ -22,11 +22,13 @@
 mod account;
 mod end;
 mod negotiate;
+mod newcomers;
 mod outlet;
 mod over_spdy;
 mod over_websocket;
 mod pairs;
 mod port_forward;
+mod refusal;
 mod remote_command;
 mod resize;
 mod server;

@@ -15,11 +15,11 @@ use super::over_spdy::Version;
 use super::over_websocket::Spoken;
 use super::websocket::channels::Coding;
 use crate::engine::session::Kind;
+use http::StatusCode;
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{Response, StatusCode};
 use tungstenite::handshake::derive_accept_key;
 
 const SPDY: &str = "SPDY/3.1";
@@ -84,12 +84,10 @@ impl Disagreed {
         }
     }
 
-    /// Puts the protocols that are offered into an answer's headers.
-    pub fn name_protocols<B>(&self, answer: &mut Response<B>) {
-        for protocol in &self.offered {
-            let protocol = HeaderValue::from_static(protocol);
-            answer.headers_mut().append(ACCEPTED_PROTOCOLS, protocol);
-        }
+    /// The answer's headers: they name the protocols that are offered.
+    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let offered = self.offered.iter().copied();
+        offered.map(|name| (ACCEPTED_PROTOCOLS, HeaderValue::from_static(name)))
     }
 }
 
@@ -337,12 +335,7 @@ mod tests {
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
         assert!(refused.reason.contains("v9.channel.k8s.io"));
         assert!(refused.reason.contains("v4.channel.k8s.io, v3"));
-        let mut answer = Response::new(());
-        refused.name_protocols(&mut answer);
-        assert_eq!(
-            answer.headers().get_all(ACCEPTED_PROTOCOLS).iter().count(),
-            5
-        );
+        assert_eq!(refused.headers().count(), 5);
         let refused = negotiate(Kind::PortForward, &socket_asking("v1.channel.k8s.io"));
         assert!(refused.unwrap_err().reason.contains("SPDY/3.1+portforward"));
         // What exec speaks, port-forward does not.

@@ -107,7 +107,10 @@ impl Pairs {
             ..
         }) = self.waiting.remove(&request)
         {
-            let told = format!("no data stream came within {:?}", self.creation);
+            let told = format!(
+                "no data stream came within {:?}, which is `[streaming] creation_timeout`",
+                self.creation
+            );
             // Who sends halves may not read them either: nobody waits for it.
             tokio::spawn(async move {
                 let _ = error.write(told.as_bytes()).await;

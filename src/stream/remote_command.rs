@@ -108,7 +108,19 @@ async fn join<P: Steer>(
     };
     let both = async { tokio::try_join!(end_of(&joint.process, &said), outputs) };
     let others = async {
-        let input = hear(streams.stdin.take(), joint.stdin, traffic);
+        let input = async {
+            let Some(from) = streams.stdin.take() else {
+                return;
+            };
+            // A terminal's is hung up by dropping it: not before the session ends.
+            let mut to = joint.stdin;
+            let heard = hear(from, &mut to, traffic).await;
+            // A connection that is over tells itself how: that was no last word.
+            if !matches!(&heard, Err(e) if e.kind() == io::ErrorKind::ConnectionAborted) {
+                joint.process.stdin_ended();
+            }
+            std::future::pending::<()>().await;
+        };
         let sizes = follow_sizes(streams.resize.take(), &joint.process);
         tokio::join!(input, sizes);
         std::future::pending::<()>().await;
@@ -119,9 +131,9 @@ async fn join<P: Steer>(
     };
     match end {
         // The container was, when it ended: what it said may have been cut off since.
-        End::Gone => match joint.process.wait().await {
+        end @ (End::Gone | End::Detached) => match joint.process.wait().await {
             Ok(Ended::TooSlow) => End::TooSlow,
-            _ => End::Gone,
+            _ => end,
         },
         end => end,
     }
@@ -132,13 +144,18 @@ async fn join<P: Steer>(
 async fn end_of<P: Steer>(process: &P, said: &Notify) -> Result<End, End> {
     match process.wait().await {
         Ok(Ended::Exited { code }) => Ok(End::Exited(code)),
-        // Who does not take what was said last is cut off after that.
-        Ok(Ended::Gone) => tokio::select! {
-            () = said.notified() => Ok(End::Gone),
-            () = process.cut_off() => Err(too_slow(said).await),
-        },
+        Ok(Ended::Gone) => taken(End::Gone, process, said).await,
+        Ok(Ended::Detached) => taken(End::Detached, process, said).await,
         Ok(Ended::TooSlow) => Err(too_slow(said).await),
         Err(error) => Err(End::Failed(error)),
+    }
+}
+
+/// Who does not take what was said last is cut off after the end.
+async fn taken<P: Steer>(end: End, process: &P, said: &Notify) -> Result<End, End> {
+    tokio::select! {
+        () = said.notified() => Ok(end),
+        () = process.cut_off() => Err(too_slow(said).await),
     }
 }
 
@@ -182,27 +199,28 @@ async fn next(from: &mut Inlet, most: usize) -> io::Result<Vec<u8>> {
     .await
 }
 
-/// What a client sends goes to the process, to its end. A process that has closed its stdin holds
-/// nobody up.
-async fn hear(from: Option<Inlet>, to: Option<Mouth>, traffic: &Traffic) {
-    let Some(mut from) = from else { return };
-    let mut to = to;
+/// What a client sends goes to the process, to its end. A process that has closed its stdin holds nobody
+/// up, and a stream that breaks is one that ends.
+async fn hear(mut from: Inlet, to: &mut Option<Mouth>, traffic: &Traffic) -> io::Result<()> {
     let mut buffer = vec![0; INPUT];
-    // A stream that breaks is one that ends.
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+    let heard = loop {
+        let read = match from.read(&mut buffer).await {
+            Ok(0) => break Ok(()),
+            Ok(read) => read,
+            Err(error) => break Err(error),
+        };
         traffic.receive(read);
-        if let Some(open) = &mut to
+        if let Some(open) = to
             && open.write_all(&buffer[..read]).await.is_err()
         {
-            to = None;
+            *to = None;
         }
-    }
-    if let Some(mut open) = to {
+    };
+    if let Some(open) = to {
         // It has ended then.
         let _ = open.shutdown().await;
-        // A terminal's is hung up by dropping it: not before the session ends.
-        std::future::pending::<()>().await;
     }
+    heard
 }
 
 /// Each size that is not overtaken by another becomes the terminal's.

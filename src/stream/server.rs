@@ -13,35 +13,37 @@
 use super::account::Account;
 use super::end::End;
 use super::negotiate::{Agreed, Protocol, negotiate};
+use super::newcomers::Newcomers;
 use super::over_spdy::{self, Terms};
 use super::over_websocket;
+use super::refusal::{Answer, Reason, Refusal, Refusals};
 use super::socket::Socket;
 use super::source::{Joint, Source};
 use super::tls::{Acceptor, Files, bounded};
 use super::watch::{Phase, Watch};
 use super::websocket::Io;
 use crate::engine::session::{Kind, Session, Wants};
-use crate::error::{Context, Kind as ErrorKind, Result, chain};
+use crate::error::{Context, Error, Kind as ErrorKind, Result, chain};
 use crate::metrics::StreamingMetrics;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 /// How long a client may take for TLS, and for its request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long sessions that were ended may say goodbye, when the daemon stops.
+const GOODBYES: Duration = Duration::from_secs(8);
 /// How long a client may be silent before it is asked whether it is there, and how often after that.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The longest head of a request, in bytes.
@@ -59,14 +61,14 @@ pub struct Times {
 }
 
 /// What a server is made from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// Where it listens.
     pub address: SocketAddr,
     /// The files of TLS; `None`: plain HTTP.
     pub tls: Option<Files>,
-    /// How long sessions may take.
-    pub times: Times,
+    /// What reaches it.
+    pub control: Control,
 }
 
 /// A server whose address is taken.
@@ -77,7 +79,7 @@ pub struct Server {
     control: Control,
 }
 
-/// Reaches a server that runs. All copies are the same.
+/// Reaches a server, also before it is bound. All copies are the same.
 #[derive(Clone)]
 pub struct Control {
     phase: Arc<watch::Sender<Phase>>,
@@ -86,7 +88,9 @@ pub struct Control {
 }
 
 impl Control {
-    fn new(times: Times) -> Self {
+    /// Of a server whose sessions have these times.
+    #[must_use]
+    pub fn new(times: Times) -> Self {
         Self {
             phase: Arc::new(watch::Sender::new(Phase::Serving)),
             live: Arc::new(watch::Sender::new(0)),
@@ -103,22 +107,34 @@ impl Control {
         *self.times.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many sessions are open.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        *self.live.borrow()
+    }
+
     /// Takes no new session, lets those that are open go on for so long, and then ends them. Gives
     /// how many that were.
     pub async fn drain(&self, time: Duration) -> usize {
         self.phase.send_replace(Phase::Draining);
-        let mut live = self.live.subscribe();
-        if tokio::time::timeout(time, live.wait_for(|live| *live == 0))
-            .await
-            .is_ok()
-        {
+        if self.are_done(time).await {
             return 0;
         }
-        let left = *live.borrow();
+        let left = self.live();
         self.phase.send_replace(Phase::Ending);
-        // They only say goodbye, within times of their own.
-        let _ = tokio::time::timeout(PATIENCE, live.wait_for(|live| *live == 0)).await;
+        if !self.are_done(GOODBYES).await {
+            // Who answers nothing is told of all the same, and why it ended.
+            self.phase.send_replace(Phase::Over);
+            self.are_done(GOODBYES).await;
+        }
         left
+    }
+
+    /// Whether all sessions end within this time.
+    async fn are_done(&self, time: Duration) -> bool {
+        let mut live = self.live.subscribe();
+        let done = live.wait_for(|live| *live == 0);
+        tokio::time::timeout(time, done).await.is_ok()
     }
 
     /// Counts a session in, until what is given is dropped.
@@ -143,12 +159,11 @@ impl Server {
     /// `FailedPrecondition` where the address or a file cannot be used.
     pub async fn bind(settings: Settings) -> Result<Self> {
         let address = settings.address;
-        let failed = || format!("listen on [streaming] address {address}");
         let listener = TcpListener::bind(address).await;
-        let listener = listener.context(ErrorKind::FailedPrecondition, failed)?;
+        let listener = listener.map_err(|error| not_taken(address, error))?;
         let local = listener
             .local_addr()
-            .context(ErrorKind::FailedPrecondition, failed)?;
+            .map_err(|error| not_taken(address, error))?;
         let scheme = settings.tls.as_ref().map_or("http", |_| "https");
         let acceptor = match settings.tls {
             Some(files) => Some(Arc::new(Acceptor::new(files).await?)),
@@ -158,7 +173,7 @@ impl Server {
             listener,
             acceptor,
             base: format!("{scheme}://{}", reachable(local)),
-            control: Control::new(settings.times),
+            control: settings.control,
         })
     }
 
@@ -166,12 +181,6 @@ impl Server {
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
-    }
-
-    /// Reaches it while it runs.
-    #[must_use]
-    pub fn control(&self) -> Control {
-        self.control.clone()
     }
 
     /// Serves until it is dropped; sessions that are open go on then.
@@ -184,6 +193,7 @@ impl Server {
         } = self;
         let desk = Arc::new(Desk {
             source,
+            refusals: Refusals::new(metrics.clone()),
             metrics,
             control,
         });
@@ -218,36 +228,6 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Finished ones are let go of as often.
-const SWEEP: usize = 32;
-
-/// Clients whose session has not begun. For one too many the one that has kept its place for longest
-/// goes: a real client needs its place for a moment.
-struct Newcomers {
-    most: usize,
-    all: VecDeque<AbortHandle>,
-}
-
-impl Newcomers {
-    fn new(most: usize) -> Self {
-        let all = VecDeque::new();
-        Self { most, all }
-    }
-
-    fn add(&mut self, newcomer: AbortHandle) {
-        // A handle keeps what its task was made of.
-        if self.all.len() >= self.most || self.all.len().is_multiple_of(SWEEP) {
-            self.all.retain(|one| !one.is_finished());
-        }
-        if self.all.len() >= self.most
-            && let Some(oldest) = self.all.pop_front()
-        {
-            oldest.abort();
-        }
-        self.all.push_back(newcomer);
-    }
-}
-
 /// Lets the kernel find out that a client's host has gone without a word.
 fn keep_alive(client: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepidle(client, KEEP_ALIVE)?;
@@ -266,11 +246,29 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-type Answer = Response<Full<Bytes>>;
+/// Why the address cannot be listened at, and what a person can do.
+fn not_taken(address: SocketAddr, error: std::io::Error) -> Error {
+    let port = address.port();
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "another program listens there, `ss -ltnp 'sport = :{port}'` tells which: end it, or give another port, 0 for any free one"
+        ),
+        std::io::ErrorKind::AddrNotAvailable => {
+            "no interface of this node has that address, `ip address` lists them".to_owned()
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "the daemon may not take that port: give one above 1023".to_owned()
+        }
+        _ => "give another address".to_owned(),
+    };
+    let message = format!("listen at {address}, which is `[streaming] address` ({hint})");
+    Error::new(ErrorKind::FailedPrecondition, message).caused_by(error)
+}
 
 /// Who answers requests.
 struct Desk<S> {
     source: Arc<S>,
+    refusals: Refusals,
     metrics: StreamingMetrics,
     control: Control,
 }
@@ -282,6 +280,7 @@ impl<S: Source> Desk<S> {
         if let Err(error) = keep_alive(&client) {
             tracing::debug!(%error, "a client is not asked whether it is still there");
         }
+        let remote = client.peer_addr().ok();
         let client = Arc::new(client);
         let io: Io = match tls {
             None => Box::new(Socket(Arc::clone(&client))),
@@ -290,31 +289,46 @@ impl<S: Source> Desk<S> {
                 let shaken = acceptor.accept(Socket(Arc::clone(&client)));
                 let shaken = tokio::time::timeout(PATIENCE, shaken).await;
                 let shaken = shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+                // Who only looks whether somebody listens has said nothing wrong.
+                if let Err(error) = &shaken
+                    && error.kind() == std::io::ErrorKind::InvalidData
+                {
+                    self.refusals.tell(remote, Reason::Tls, error);
+                }
                 bounded(shaken.context(ErrorKind::Unavailable, || "agree on TLS".to_owned())?)
             }
         };
         let answer = |request| {
-            let answer = self.answer(request, &client);
+            let answer = self.answer(request, &client).unwrap_or_else(|refusal| {
+                self.refusals.tell(remote, refusal.reason, &refusal.text);
+                refusal.answer()
+            });
             std::future::ready(Ok::<_, Infallible>(answer))
         };
-        http1::Builder::new()
+        let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(PATIENCE)
             .max_buf_size(LONGEST_HEAD)
             .serve_connection(TokioIo::new(io), service_fn(answer))
             .with_upgrades()
-            .await
-            .context(ErrorKind::Unavailable, || "read a request".to_owned())
+            .await;
+        if let Err(error) = &served
+            && error.is_parse()
+        {
+            self.refusals.tell(remote, Reason::Request, error);
+        }
+        served.context(ErrorKind::Unavailable, || "read a request".to_owned())
     }
 
     /// Answers, and lets a session begin where there is one.
-    fn answer(self: &Arc<Self>, request: Request<Incoming>, client: &Arc<TcpStream>) -> Answer {
+    fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        client: &Arc<TcpStream>,
+    ) -> Result<Answer, Refusal> {
         // Before it is asked whether the daemon stops: a drain waits for who was told that it does not.
         let entered = self.control.enter();
-        let (session, agreed) = match self.session(&request) {
-            Ok(begun) => begun,
-            Err(refusal) => return *refusal,
-        };
+        let (session, agreed) = self.session(&request)?;
         let Agreed { protocol, headers } = agreed;
         let metrics = &self.metrics;
         let transport = protocol.transport();
@@ -330,6 +344,7 @@ impl<S: Source> Desk<S> {
             phase: self.control.phase.subscribe(),
             peer: Some(Arc::clone(client)),
         };
+        let mut after = watch.clone();
         let desk = Arc::clone(self);
         tokio::spawn(async move {
             let end = match hyper::upgrade::on(request).await {
@@ -341,7 +356,10 @@ impl<S: Source> Desk<S> {
                         creation: times.creation,
                         watch,
                     };
-                    desk.run(io, begun).await
+                    tokio::select! {
+                        end = desk.run(io, begun) => end,
+                        end = after.over() => end,
+                    }
                 }
                 Err(error) => End::ClientLost(chain(&error)),
             };
@@ -351,44 +369,40 @@ impl<S: Source> Desk<S> {
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *answer.headers_mut() = headers;
-        answer
+        Ok(answer)
     }
 
-    fn session(&self, request: &Request<Incoming>) -> Result<(Session, Agreed), Box<Answer>> {
-        let unknown = || {
-            let reason = "there is no such session: its URL is good for one use within a minute";
-            Box::new(refusal(StatusCode::NOT_FOUND, reason))
+    fn session(&self, request: &Request<Incoming>) -> Result<(Session, Agreed), Refusal> {
+        let unknown = |reason| {
+            let text = "there is no such session: its URL is good for one use within a minute";
+            Refusal::new(reason, StatusCode::NOT_FOUND, text)
         };
-        let (kind, token) = place(request.uri().path()).ok_or_else(unknown)?;
+        let (kind, token) = place(request.uri().path()).ok_or_else(|| unknown(Reason::Path))?;
         if !matches!(*request.method(), Method::GET | Method::POST) {
-            let mut answer = refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST");
-            let allowed = HeaderValue::from_static("GET, POST");
-            answer.headers_mut().insert(ALLOW, allowed);
-            return Err(Box::new(answer));
+            let text = "only GET and POST";
+            let refusal = Refusal::new(Reason::Method, StatusCode::METHOD_NOT_ALLOWED, text);
+            return Err(refusal.with(ALLOW, HeaderValue::from_static("GET, POST")));
         }
         if *self.control.phase.borrow() != Phase::Serving {
-            let reason = "the container runtime stops; ask for a session in a moment";
-            let answer = refusal(StatusCode::SERVICE_UNAVAILABLE, reason);
-            return Err(Box::new(answer));
+            let text = "the container runtime stops; ask for a session in a moment";
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Err(Refusal::new(Reason::Stopping, status, text));
         }
         if !self.source.knows(kind, token) {
-            return Err(unknown());
+            return Err(unknown(Reason::Token));
         }
-        let agreed = negotiate(kind, request.headers()).map_err(|disagreed| {
-            let mut answer = refusal(disagreed.status, &disagreed.reason);
-            disagreed.name_protocols(&mut answer);
-            Box::new(answer)
-        })?;
-        let session = self.source.take(kind, token).ok_or_else(unknown)?;
+        let agreed = negotiate(kind, request.headers()).map_err(Refusal::from)?;
+        let taken = self.source.take(kind, token);
+        let session = taken.ok_or_else(|| unknown(Reason::Token))?;
         if let (Session::PortForward(ask), Protocol::SocketPorts(_)) = (&session, agreed.protocol)
             && !(1..=over_websocket::MOST_PORTS).contains(&ask.ports.len())
         {
-            let reason = format!(
+            let text = format!(
                 "{} ports: there are channels for between 1 and {}",
                 ask.ports.len(),
                 over_websocket::MOST_PORTS
             );
-            return Err(Box::new(refusal(StatusCode::BAD_REQUEST, &reason)));
+            return Err(Refusal::new(Reason::Ports, StatusCode::BAD_REQUEST, text));
         }
         Ok((session, agreed))
     }
@@ -469,16 +483,6 @@ fn place(path: &str) -> Option<(Kind, &str)> {
     let kinds = [Kind::Exec, Kind::Attach, Kind::PortForward];
     let kind = kinds.into_iter().find(|kind| kind.segment() == segment)?;
     (!token.is_empty() && !token.contains('/')).then_some((kind, token))
-}
-
-fn refusal(status: StatusCode, reason: &str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(format!("{reason}\n"))));
-    *answer.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    answer.headers_mut().insert(CONTENT_TYPE, text);
-    let close = HeaderValue::from_static("close");
-    answer.headers_mut().insert(CONNECTION, close);
-    answer
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct Joint<P> {
 pub trait Steer: Send + Sync {
     /// Sets the size of its terminal, in columns and rows.
     fn resize(&self, width: u16, height: u16) -> impl Future<Output = Result<()>> + Send;
+    /// The client will send it no more.
+    fn stdin_ended(&self);
     /// Waits for its end.
     fn wait(&self) -> impl Future<Output = Result<Ended>> + Send;
     /// Waits until the client is cut off, also after that end.
@@ -106,6 +108,10 @@ impl From<Joined> for Joint<Process> {
 impl Steer for Process {
     async fn resize(&self, width: u16, height: u16) -> Result<()> {
         Process::resize(self, width, height).await
+    }
+
+    fn stdin_ended(&self) {
+        Process::stdin_ended(self);
     }
 
     async fn wait(&self) -> Result<Ended> {

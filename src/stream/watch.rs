@@ -50,6 +50,8 @@ pub enum Phase {
     Draining,
     /// End.
     Ending,
+    /// Be gone: who was told to end has not taken its goodbye.
+    Over,
 }
 
 /// The looks that one session is given.
@@ -84,6 +86,20 @@ impl Watch {
         }
     }
 
+    /// Waits until nobody waits for goodbyes any more.
+    pub async fn over(&mut self) -> End {
+        if self
+            .phase
+            .wait_for(|phase| *phase == Phase::Over)
+            .await
+            .is_err()
+        {
+            // Nobody is there who could say so.
+            std::future::pending::<()>().await;
+        }
+        End::Stopping
+    }
+
     /// Waits for a reason to end the session.
     pub async fn cut(&mut self) -> End {
         let Self {
@@ -92,7 +108,7 @@ impl Watch {
             phase,
             peer,
         } = self;
-        let stopping = phase.wait_for(|phase| *phase == Phase::Ending);
+        let stopping = phase.wait_for(|phase| *phase >= Phase::Ending);
         tokio::select! {
             _ = stopping => End::Stopping,
             end = look(traffic, *idle, peer.as_deref()) => end,

@@ -69,7 +69,7 @@ pub enum TaskError {
         source: std::io::Error,
     },
     /// Nothing listens at a port of the pod, or it cannot be reached.
-    #[error("dial 127.0.0.1:{port} and [::1]:{port}")]
+    #[error("{}", undialled(*port, source))]
     Dial {
         /// The port.
         port: u16,
@@ -123,8 +123,25 @@ pub async fn within<T>(
         .unwrap_or(Err(TaskError::Slow { verb, limit }))
 }
 
+/// In words for who wants the port.
+fn undialled(port: u16, source: &std::io::Error) -> String {
+    match source.kind() {
+        std::io::ErrorKind::ConnectionRefused => {
+            format!("nothing listens on 127.0.0.1:{port} or [::1]:{port} in the pod")
+        }
+        _ => format!("connect to 127.0.0.1:{port} or [::1]:{port} in the pod"),
+    }
+}
+
 impl From<TaskError> for Error {
     fn from(error: TaskError) -> Self {
-        Error::new(error.kind(), "run the shim").caused_by(error)
+        let kind = error.kind();
+        match error {
+            // What a pod does is no affair of a shim's.
+            TaskError::Dial { port, source } => {
+                Error::new(kind, undialled(port, &source)).caused_by(source)
+            }
+            error => Error::new(kind, "run the shim").caused_by(error),
+        }
     }
 }

@@ -62,6 +62,36 @@ class Crictl(OnStreams):
         self.assertIn(container, self.running())
 
     @over_each_transport
+    def test_attach_ends_with_the_input_where_the_containers_own_goes_on(self, transport):
+        name = f"goes-on-{transport}"
+        container = self.pod.start(name, ANSWER, stdin=True)
+        for word in ("one", "two"):
+            self.assertEqual(self.attached(transport, container, f"{word}\n").returncode, 0)
+            until(lambda word=word: f"got {word}\n".encode() in self.pod.log(name), 20, f"the container has read {word}")
+        self.assertNotIn(b"over", self.pod.log(name))
+        self.assertIn(container, self.running())
+
+    @over_each_transport
+    def test_attach_ends_with_the_input_where_the_container_has_a_terminal(self, transport):
+        name = f"typed-{transport}"
+        container = self.pod.start(name, "exec sh", stdin=True, stdin_once=True, tty=True)
+        self.assertEqual(self.attached(transport, container, "echo all-$((6 * 7))\n").returncode, 0)
+        until(lambda: b"all-42" in self.pod.log(name), 20, "the shell has read it")
+        self.assertIn(container, self.running())
+
+    @over_each_transport
+    def test_attach_hears_the_container_to_its_end_where_its_input_is_for_one_client(self, transport):
+        container = self.pod.start(f"once-{transport}", "cat; sleep 1; echo over", stdin=True, stdin_once=True)
+        done = self.attached(transport, container, "one\n")
+        self.assertEqual((done.stdout, done.returncode), ("one\nover\n", 0))
+        self.assertNotIn(container, self.running())
+
+    def attached(self, transport: str, container: str, typed: str) -> subprocess.CompletedProcess:
+        """A client whose input ends."""
+        return subprocess.run(["crictl", "attach", "--transport", transport, "-i", container], input=typed,
+                              capture_output=True, text=True, timeout=30, check=False)
+
+    @over_each_transport
     def test_attach_on_a_terminal_follows_its_size_and_leaves_the_shell_to_the_next(self, transport):
         container = self.pod.start(f"shell-{transport}", "PS1='ready> ' exec sh", stdin=True, tty=True)
         for rows, columns, word in ((41, 121, "first"), (52, 133, "second")):

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 from urllib.parse import urlsplit
 
-from on_streams import PAGE, PORT, OnStreams, fetch, over_each_transport
+from on_streams import PAGE, PORT, OnStreams, fetch, figure, over_each_transport
 from wait import until
 
 # How long sessions go on: enough for a few words each, whatever else the host does.
@@ -103,7 +103,9 @@ class OverTls(Reconfigured):
 
     @over_each_transport
     def test_clients_of_others_stay_outside(self, transport):
+        before = figure("corten_streaming_refused_total", reason="tls")
         self.assertIn("certificate", self.refused(transport, shows="stranger"))
+        until(lambda: figure("corten_streaming_refused_total", reason="tls") > before, 10, "it is counted")
         self.assertIn("unknown authority", self.refused(transport, trusts="second"))
 
     def test_a_client_without_a_certificate_stays_outside(self):

@@ -22,6 +22,7 @@ from on_streams import SIGNALS  # noqa: E402
 from recorder import run_cases  # noqa: E402
 from reconfigured import Draining, OverTls  # noqa: E402
 from runtimes import RUNTIMES  # noqa: E402
+from told import Taken, Told  # noqa: E402
 from wait import until  # noqa: E402
 
 # The kubelet removes dead sandboxes once a minute.
@@ -41,7 +42,7 @@ def main() -> int:
     if options.full:
         Loads.in_a_row = FULL
     # What a peer has of the rest is not its configuration's.
-    for case in (Crictl, Loads, *((Draining, OverTls, Memory, MemoryOverTls) if runtime.name == "corten" else ())):
+    for case in (Crictl, Loads, *((Draining, Told, Taken, OverTls, Memory, MemoryOverTls) if runtime.name == "corten" else ())):
         before = leftovers.holdings(runtime.state_folders)
         case.runtime = runtime
         run_cases(case, options.only)

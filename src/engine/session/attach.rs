@@ -2,12 +2,21 @@
 //!
 //! Its shim copies what the container says to all who are attached, and cuts off who does not read:
 //! the container is held up by nobody here.
+//!
+//! | the client's stdin ends, and the container | then |
+//! |---|---|
+//! | has a stdin for one client (`stdin_once`), no terminal | that is closed, and the client hears on |
+//! | has a stdin for many, or a terminal | that stays open, and the client is detached |
+//! | has none | nothing; who wanted no output either is detached |
+//!
+//! So does containerd. Who is detached has what the container had said by then.
 
 use super::process::{Control, Ended, Joined, Process};
 use super::streams::{Input, Output, Streams, second};
 use super::{AttachSession, Engine, Wants};
 use crate::engine::objects::ContainerCell;
 use crate::error::{Error, Result};
+use crate::model::container::ContainerConfig;
 use crate::task::{AttachOrder, Attachment};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -27,7 +36,7 @@ impl Engine {
     pub async fn run_attach(&self, session: AttachSession) -> Result<Joined> {
         let AttachSession { container, wants } = session;
         let record = self.running(&container)?;
-        let ended = || Error::precondition(format!("container {container} does not run"));
+        let ended = || Error::precondition(format!("container {container} has just ended"));
         let cell = self.objects.container(record.id.as_str())?;
         let cell = cell.ok_or_else(ended)?;
         let task = cell.task().ok_or_else(ended)?;
@@ -42,7 +51,10 @@ impl Engine {
         let Attachment { streams, cut } = attached
             .map_err(|e| Error::from(e).during(format!("attach to container {container}")))?;
         let sight = sight(&streams, asked)?;
-        let mut streams = Streams::of(streams, asked, Output::of_container)?;
+        let (last, typed) = watch::channel(false);
+        let typed = leaves_after_stdin(has, wants).then_some(typed);
+        let output = |fd| Output::of_container(fd, typed_last(typed.clone()));
+        let mut streams = Streams::of(streams, asked, output)?;
         if wants.stdin && !has.stdin {
             streams.stdin = Some(Input::nobody());
         }
@@ -52,22 +64,42 @@ impl Engine {
             let end = tokio::select! {
                 () = cut_off(&mut cut, sight, &cell) => Ended::TooSlow,
                 () = cell.ended() => Ended::Gone,
+                () = typed_last(typed) => Ended::Detached,
             };
             told.send_replace(Some(Ok(end)));
             // What the container has said last is kept for who reads it, and for nobody for ever.
-            if let (Ended::Gone, Some(cut)) = (end, cut)
+            if let (Ended::Gone | Ended::Detached, Some(cut)) = (end, cut)
                 && cut.await.is_ok()
             {
                 told.send_replace(Some(Ok(Ended::TooSlow)));
             }
         });
+        let control = Control::Attach(task, last);
         Ok(Joined {
             stdin: streams.stdin,
             stdout: streams.stdout.filter(|_| wants.stdout),
             stderr: streams.stderr,
-            process: Process::new(Control::Attach(task), end, vec![watch.abort_handle()]),
+            process: Process::new(control, end, vec![watch.abort_handle()]),
         })
     }
+}
+
+/// Whether a client goes when it has sent its last: there is nothing that it could hear, or else the
+/// stdin that it has typed to goes on.
+fn leaves_after_stdin(has: &ContainerConfig, wants: Wants) -> bool {
+    let hears = wants.stdout || wants.stderr;
+    let goes_on = has.stdin && (has.tty || !has.stdin_once);
+    wants.stdin && (goes_on || !hears)
+}
+
+/// Waits for the client's last word, where that lets it go.
+async fn typed_last(last: Option<watch::Receiver<bool>>) {
+    if let Some(mut last) = last
+        && last.wait_for(|last| *last).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// What shows whether a container's output has ended.

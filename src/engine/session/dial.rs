@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::engine::objects::SandboxCell;
+use crate::engine::running::ready;
 use crate::error::{Error, Result};
-use crate::model::sandbox::SandboxState;
 use crate::task;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -25,11 +25,7 @@ impl Engine {
         let cell = self.objects.sandbox(sandbox)?;
         let cell = cell.ok_or_else(|| Error::not_found(format!("no sandbox {sandbox}")))?;
         let record = cell.record();
-        if record.state != SandboxState::Ready {
-            return Err(Error::precondition(format!(
-                "sandbox {sandbox} is not ready"
-            )));
-        }
+        ready(&record)?;
         let who = &record.config.metadata;
         let pod = format!("{}/{}", who.namespace, who.name);
         let network = record.namespaces.network.as_deref();

@@ -24,9 +24,8 @@ pub use streams::{Input, Output};
 pub use tokens::{LIFETIME, MOST};
 
 use super::Engine;
+use super::running::ready;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::model::container::{Container, ContainerState};
-use crate::model::sandbox::SandboxState;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokens::Sessions;
 
@@ -119,26 +118,32 @@ impl Session {
 }
 
 /// What the engine knows of sessions: those that wait, and where clients are to go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Streaming {
     sessions: Sessions,
-    base: RwLock<Option<Arc<str>>>,
+    /// What URLs begin with, or why there are none.
+    base: RwLock<Result<Arc<str>, Arc<str>>>,
+}
+
+impl Default for Streaming {
+    fn default() -> Self {
+        Self {
+            sessions: Sessions::default(),
+            base: RwLock::new(Err("the daemon has just begun".into())),
+        }
+    }
 }
 
 impl Streaming {
     fn url(&self, session: Session) -> Result<String> {
         let base = self.base.read().unwrap_or_else(PoisonError::into_inner);
-        let base = base.as_deref().ok_or_else(nobody_listens)?;
+        let base = base.as_deref().map_err(|why| {
+            let message = format!("the streaming server takes no sessions: {why}");
+            Error::new(ErrorKind::Unavailable, message)
+        })?;
         let place = session.kind().segment();
         Ok(format!("{base}/{place}/{}", self.sessions.keep(session)?))
     }
-}
-
-fn nobody_listens() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "no streaming server takes sessions: the daemon is about to end, or `[streaming] address` could not be used, as its log says",
-    )
 }
 
 impl Engine {
@@ -169,23 +174,20 @@ impl Engine {
     /// As [`Engine::session_exec`], of a sandbox that is to be ready.
     pub fn session_port_forward(&self, mut session: PortForwardSession) -> Result<String> {
         let sandbox = self.pod_sandbox_status(&session.sandbox)?.sandbox;
-        let id = sandbox.id.as_str();
-        if sandbox.state != SandboxState::Ready {
-            return Err(Error::precondition(format!("sandbox {id} is not ready")));
-        }
-        session.sandbox = id.to_owned();
+        ready(&sandbox)?;
+        session.sandbox = sandbox.id.as_str().to_owned();
         self.streaming.url(Session::PortForward(session))
     }
 
-    /// Sessions are begun below this URL, such as `http://127.0.0.1:10010`; with `None` there are
-    /// no new ones.
-    pub fn set_streaming_base(&self, base: Option<String>) {
+    /// Sessions are begun below this URL, such as `http://127.0.0.1:10010`; or there are no new ones,
+    /// for this reason.
+    pub fn set_streaming_base(&self, base: Result<String, String>) {
         let mut current = self
             .streaming
             .base
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *current = base.map(Into::into);
+        *current = base.map(Into::into).map_err(Into::into);
     }
 
     /// Whether a session of this kind waits under the token.
@@ -199,16 +201,5 @@ impl Engine {
     #[must_use]
     pub fn take_session(&self, kind: Kind, token: &str) -> Option<Session> {
         self.streaming.sessions.take(kind, token)
-    }
-
-    fn running(&self, id: &str) -> Result<Arc<Container>> {
-        let container = self.container_status(id)?;
-        match container.state {
-            ContainerState::Running => Ok(container),
-            _ => Err(Error::precondition(format!(
-                "container {} does not run",
-                container.id
-            ))),
-        }
     }
 }

@@ -33,6 +33,9 @@ pub enum Ended {
     },
     /// The container that was attached to has ended.
     Gone,
+    /// The client of an attach has sent its last, and the container's stdin stays open for others: the
+    /// client was let go.
+    Detached,
     /// The container said more than this client of an attach has read, and was not held up for it:
     /// the client was cut off.
     TooSlow,
@@ -52,8 +55,8 @@ struct Handle {
 pub(super) enum Control {
     /// Closed, its socket ends the process.
     Exec(Arc<Exec>),
-    /// The container's shim.
-    Attach(Arc<dyn Task>),
+    /// The container's shim, and who is told when the client has sent its last.
+    Attach(Arc<dyn Task>, watch::Sender<bool>),
 }
 
 impl Drop for Handle {
@@ -85,12 +88,19 @@ impl Process {
     pub async fn resize(&self, width: u16, height: u16) -> Result<()> {
         match &self.0.control {
             Control::Exec(exec) => Ok(exec.resize(width, height).await?),
-            Control::Attach(task) => Ok(task.resize(width, height).await?),
+            Control::Attach(task, _) => Ok(task.resize(width, height).await?),
         }
     }
 
-    /// Waits for the end. One that is [`Ended::Gone`] can yet become [`Ended::TooSlow`], for who does
-    /// not read what was said last.
+    /// The client has sent its last.
+    pub fn stdin_ended(&self) {
+        if let Control::Attach(_, last) = &self.0.control {
+            last.send_replace(true);
+        }
+    }
+
+    /// Waits for the end. One that is [`Ended::Gone`] or [`Ended::Detached`] can yet become
+    /// [`Ended::TooSlow`], for who does not read what was said last.
     ///
     /// # Errors
     /// Where nobody saw it.
@@ -101,7 +111,7 @@ impl Process {
         told.unwrap_or_else(|| Err(Error::internal("the session was given up")))
     }
 
-    /// Waits for [`Ended::TooSlow`], also after [`Ended::Gone`].
+    /// Waits for [`Ended::TooSlow`], also after another end.
     pub async fn cut_off(&self) {
         let mut end = self.0.end.clone();
         let cut = end.wait_for(|end| matches!(end, Some(Ok(Ended::TooSlow))));

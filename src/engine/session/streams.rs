@@ -110,12 +110,16 @@ impl Output {
         Self::new(fd, Box::pin(over))
     }
 
-    /// The reading end `fd`, which ends with what it leads to.
+    /// The reading end `fd`, which ends with what it leads to, or once its client has `left`: with what
+    /// was there by then.
     ///
     /// # Errors
     /// Where the event loop cannot watch it.
-    pub(super) fn of_container(fd: OwnedFd) -> Result<Self> {
-        Self::new(fd, Box::pin(std::future::pending()))
+    pub(super) fn of_container(
+        fd: OwnedFd,
+        left: impl Future<Output = ()> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::new(fd, Box::pin(left))
     }
 
     fn new(fd: OwnedFd, over: Over) -> Result<Self> {
@@ -127,8 +131,8 @@ impl Output {
         })
     }
 
-    /// Reads what is there now, past the process's end: nothing is waited for, and a child that goes on
-    /// writing is not listened to for ever. It is for the kernel to say whether something is there: the
+    /// Reads what is there now, past the end: nothing is waited for, and who goes on writing is not
+    /// listened to for ever. It is for the kernel to say whether something is there: the
     /// event loop may not know yet, or want others to have a turn.
     fn read_rest(&self, left: usize, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
         let space = buffer.initialize_unfilled();

@@ -9,6 +9,7 @@ use crate::id::ContainerId;
 use crate::model::container::ContainerConfig;
 use crate::task::AttachOrder;
 use corten_shim::api::ExecControl;
+use futures::FutureExt;
 use rustix::io::{read, write};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,21 +62,23 @@ async fn a_session_is_asked_for_at_one_place_and_begun_at_another() {
     };
     let nobody = bench.engine.session_exec(short.clone()).unwrap_err();
     assert_eq!(nobody.kind(), Kind::Unavailable, "{nobody}");
-    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    bench.engine.set_streaming_base(Ok(BASE.to_owned()));
     let url = bench.engine.session_exec(short).unwrap();
     let token = url.strip_prefix(&format!("{BASE}/exec/")).unwrap();
-    bench.engine.set_streaming_base(None);
+    let stops = Err("the daemon stops".to_owned());
+    bench.engine.set_streaming_base(stops);
     let taken = bench.engine.take_session(Place::Exec, token);
     assert_eq!(taken, Some(Session::Exec(exec(&id, ALL))), "the whole id");
     assert_eq!(bench.engine.take_session(Place::Exec, token), None);
     let over = bench.engine.session_attach(attach(&id, ALL)).unwrap_err();
     assert_eq!(over.kind(), Kind::Unavailable, "{over}");
+    assert!(over.chain().contains("the daemon stops"), "{over}");
 }
 
 #[tokio::test]
 async fn only_what_runs_has_sessions() {
     let bench = Bench::new().await;
-    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    bench.engine.set_streaming_base(Ok(BASE.to_owned()));
     let id = bench.with_container().await;
     let ghost = ContainerId::random();
     for (id, kind) in [(&id, Kind::FailedPrecondition), (&ghost, Kind::NotFound)] {
@@ -91,9 +94,36 @@ async fn only_what_runs_has_sessions() {
 }
 
 #[tokio::test]
+async fn who_asks_for_what_does_not_run_hears_its_state_and_what_to_do() {
+    let bench = Bench::new().await;
+    let created = bench.with_container().await;
+    let said = |id: &ContainerId| {
+        bench
+            .engine
+            .session_exec(exec(id, ALL))
+            .unwrap_err()
+            .chain()
+    };
+    let text = said(&created);
+    for word in ["(main)", "created and not started", "crictl start"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let id = created.as_str();
+    bench.engine.start_container(id).await.unwrap();
+    bench.stop(&created, Duration::from_secs(5)).await;
+    let text = said(&created);
+    for word in ["exited with code 143 (Error)", "crictl logs"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let command = vec!["ls".to_owned()];
+    let probe = bench.engine.exec_sync(id, command, None).await;
+    assert_eq!(probe.unwrap_err().chain(), text);
+}
+
+#[tokio::test]
 async fn ports_are_those_of_a_ready_pod() {
     let bench = Bench::new().await;
-    bench.engine.set_streaming_base(Some(BASE.to_owned()));
+    bench.engine.set_streaming_base(Ok(BASE.to_owned()));
     let sandbox = bench.run(pod("a")).await.unwrap();
     let asked = |id: &str| PortForwardSession {
         sandbox: id.to_owned(),
@@ -108,6 +138,11 @@ async fn ports_are_those_of_a_ready_pod() {
     stopped.unwrap();
     let refused = ask(sandbox.as_str()).unwrap_err();
     assert_eq!(refused.kind(), Kind::FailedPrecondition);
+    let text = refused.chain();
+    assert!(
+        text.contains("default/a") && text.contains("was stopped"),
+        "{text}"
+    );
     assert_eq!(ask("0123").unwrap_err().kind(), Kind::NotFound);
 }
 
@@ -249,6 +284,68 @@ async fn who_attaches_gets_what_the_container_has() {
     assert_eq!(joined.process.wait().await.unwrap(), Ended::Gone);
 }
 
+/// Its container's ends stay open, and say more after that.
+#[tokio::test]
+async fn who_has_sent_its_last_to_a_stdin_for_many_is_let_go_with_what_was_said() {
+    let bench = Bench::new().await;
+    let id = bench.running(|config| config.stdin = true).await;
+    let joined = bench.engine.run_attach(attach(&id, ALL)).await.unwrap();
+    let container = bench.tasks.attached();
+    write(&container.streams[1], b"so far").unwrap();
+    let mut stdin = joined.stdin.unwrap();
+    stdin.write_all(b"last word").await.unwrap();
+    stdin.shutdown().await.unwrap();
+    joined.process.stdin_ended();
+    assert_eq!(joined.process.wait().await.unwrap(), Ended::Detached);
+    assert_eq!(read(&container.streams[0], &mut [0u8; 16]).unwrap(), 9);
+    let mut said = String::new();
+    let mut stdout = joined.stdout.unwrap();
+    stdout.read_to_string(&mut said).await.unwrap();
+    let mut stderr = joined.stderr.unwrap();
+    stderr.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "so far");
+}
+
+/// As containerd has it.
+#[tokio::test]
+async fn whether_a_client_goes_after_its_last_word_is_the_containers_to_say() {
+    let typing = Wants {
+        stdin: true,
+        ..Wants::default()
+    };
+    let listening = Wants {
+        stdin: false,
+        ..ALL
+    };
+    // (stdin, stdin_once, tty), the client, and whether it goes.
+    let table = [
+        ((true, false, false), ALL, true),
+        ((true, true, false), ALL, false),
+        ((true, true, false), typing, true),
+        ((true, false, true), ALL, true),
+        ((true, true, true), ALL, true),
+        ((false, false, false), ALL, false),
+        ((false, false, true), ALL, false),
+        ((false, false, false), typing, true),
+        ((true, false, false), listening, false),
+    ];
+    for ((stdin, stdin_once, tty), wants, goes) in table {
+        let bench = Bench::new().await;
+        let id = bench.running(|config| {
+            (config.stdin, config.stdin_once, config.tty) = (stdin, stdin_once, tty);
+        });
+        let id = id.await;
+        let joined = bench.engine.run_attach(attach(&id, wants)).await.unwrap();
+        let _container = bench.tasks.attached();
+        joined.process.stdin_ended();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        let went = joined.process.wait().now_or_never().is_some();
+        assert_eq!(went, goes, "{stdin} {stdin_once} {tty} {wants:?}");
+    }
+}
+
 #[tokio::test]
 async fn who_types_to_a_container_without_stdin_is_let_in() {
     let bench = Bench::new().await;
@@ -321,9 +418,11 @@ async fn a_dialer_connects_many_times_until_its_pod_stops() {
     }
     drop(listener);
     let refused = dialer.connect(port).await.unwrap_err().chain();
-    for word in ["pod default/web", &port.to_string(), "refused"] {
+    let nothing = format!("nothing listens on 127.0.0.1:{port} or [::1]:{port} in the pod");
+    for word in ["pod default/web", &nothing, "refused"] {
         assert!(refused.contains(word), "{word}: {refused}");
     }
+    assert!(!refused.contains("shim"), "{refused}");
     let stopped = bench.engine.stop_pod_sandbox(sandbox.as_str()).await;
     stopped.unwrap();
     dialer.gone().await;

@@ -2,8 +2,10 @@ use super::super::source::fakes::FakeProcess;
 use super::super::watch::Phase;
 use super::*;
 use crate::error::Error;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::{DuplexStream, duplex};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, DuplexStream, ReadBuf, duplex};
 use tokio::sync::watch;
 
 /// A process under our thumb, and a client's side of all its streams.
@@ -157,6 +159,78 @@ async fn sizes_reach_the_terminal() {
         })
         .await;
     assert_eq!(process.sizes(), [(80, 24)]);
+}
+
+#[tokio::test]
+async fn who_is_let_go_after_its_last_word_gets_what_was_said_and_hears_of_success() {
+    let scene = Scene::new(Form::Json);
+    let (end, heard, said) = scene
+        .run(async |process, [mut stdin, mut stdout, stderr], client| {
+            process.detach_after_stdin();
+            stdout.write_all(b"so far").await.unwrap();
+            client[0].write_all(b"last word").await.unwrap();
+            client[0].shutdown().await.unwrap();
+            let mut heard = String::new();
+            stdin.read_to_string(&mut heard).await.unwrap();
+            drop((stdout, stderr));
+            heard
+        })
+        .await;
+    assert!(matches!(end, End::Detached), "{end:?}");
+    assert_eq!(heard, "last word");
+    assert_eq!((said[0].as_str(), said[1].as_str()), ("so far", ""));
+    assert_eq!(said[2], r#"{"status":"Success"}"#);
+}
+
+/// It only sends sizes: that they end is no last word.
+#[tokio::test]
+async fn who_has_no_stdin_to_end_is_not_let_go() {
+    let mut scene = Scene::new(Form::Json);
+    scene.process.detach_after_stdin();
+    scene.streams.as_mut().unwrap().stdin = None;
+    let (end, (), _) = scene
+        .run(async |process, inner, client| {
+            client[4]
+                .write_all(br#"{"Width":80,"Height":24}"#)
+                .await
+                .unwrap();
+            client[4].shutdown().await.unwrap();
+            process.resized().await;
+            drop(inner);
+            process.end(Ended::Gone);
+        })
+        .await;
+    assert!(matches!(end, End::Gone), "{end:?}");
+}
+
+/// What is left of a stream whose connection is over.
+struct Broken;
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+    }
+}
+
+#[tokio::test]
+async fn who_loses_its_connection_has_not_said_its_last_word() {
+    let mut scene = Scene::new(Form::Json);
+    scene.process.detach_after_stdin();
+    scene.streams.as_mut().unwrap().stdin = Some(Box::new(Broken));
+    let (end, (), _) = scene
+        .run(async |process, [mut stdin, stdout, stderr], _| {
+            // It is closed once what came is known.
+            stdin.read_to_end(&mut Vec::new()).await.unwrap();
+            tokio::task::yield_now().await;
+            drop((stdout, stderr));
+            process.end(Ended::Gone);
+        })
+        .await;
+    assert!(matches!(end, End::Gone), "{end:?}");
 }
 
 #[tokio::test(start_paused = true)]

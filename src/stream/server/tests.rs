@@ -19,6 +19,7 @@ struct Scene {
     source: Arc<FakeSource>,
     control: Control,
     served: JoinHandle<Infallible>,
+    metrics: Metrics,
 }
 
 impl Drop for Scene {
@@ -32,19 +33,22 @@ async fn serve() -> Scene {
 }
 
 async fn serve_with(tls: Option<Files>) -> Scene {
+    let control = Control::new(TIMES);
     let settings = Settings {
         address: "127.0.0.1:0".parse().unwrap(),
         tls,
-        times: TIMES,
+        control: control.clone(),
     };
     let server = Server::bind(settings).await.unwrap();
     let source = FakeSource::new(0, None);
     let address = server.base().split_once("://").unwrap().1;
+    let metrics = Metrics::default();
     Scene {
         address: address.parse().unwrap(),
-        control: server.control(),
+        control,
         source: Arc::clone(&source),
-        served: tokio::spawn(server.serve(source, Metrics::default().streaming())),
+        served: tokio::spawn(server.serve(source, metrics.streaming())),
+        metrics,
     }
 }
 
@@ -75,6 +79,11 @@ impl Scene {
             head.push(client.read_u8().await.unwrap());
         }
         (String::from_utf8(head).unwrap(), client)
+    }
+
+    fn refusals(&self, reason: &str) -> bool {
+        let counted = format!("corten_streaming_refused_total{{reason=\"{reason}\"}} 1\n");
+        self.metrics.text().contains(&counted)
     }
 
     fn expect(&self, token: &str) {
@@ -304,23 +313,68 @@ async fn a_session_over_websocket_and_tls_is_whole() {
 }
 
 #[tokio::test]
-async fn one_newcomer_too_many_is_the_end_of_the_first_that_still_waits() {
-    let waits = || tokio::spawn(std::future::pending::<()>());
-    let (first, done, second) = (waits(), tokio::spawn(async {}), waits());
-    while !done.is_finished() {
-        tokio::task::yield_now().await;
+async fn each_refusal_is_counted_by_its_reason() {
+    let scene = serve().await;
+    for token in ["t", "other"] {
+        scene.expect(token);
     }
-    let mut newcomers = Newcomers::new(3);
-    for one in [&first, &done, &second] {
-        newcomers.add(one.abort_handle());
+    scene.source.expect_ports("ports", Vec::new());
+    let spdy = format!("{SPDY}v9.channel.k8s.io");
+    let socket = format!("{SOCKET}v4.channel.k8s.io");
+    for (line, headers, reason) in [
+        ("GET /metrics", "", "path"),
+        ("PUT /exec/t", "Content-Length: 0", "method"),
+        ("GET /exec/guess", &spdy, "token"),
+        ("GET /exec/t", "", "upgrade"),
+        ("GET /exec/t", &spdy, "protocol"),
+        ("GET /portforward/ports", &socket, "ports"),
+        ("\u{1}\u{2}", "", "request"),
+    ] {
+        let answer = scene.refused(line, headers).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{reason}: {answer}");
+        assert!(scene.refusals(reason), "{reason}: {}", scene.metrics.text());
     }
-    let third = waits();
-    newcomers.add(third.abort_handle());
-    tokio::task::yield_now().await;
-    assert!(!first.is_finished(), "there was a place");
-    newcomers.add(waits().abort_handle());
-    assert!(first.await.unwrap_err().is_cancelled());
-    assert!(!second.is_finished() && !third.is_finished());
+    scene.control.drain(Duration::ZERO).await;
+    scene.refused("GET /exec/other", &socket).await;
+    assert!(scene.refusals("stopping"));
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_told_with_its_key_and_what_to_do() {
+    let scene = serve().await;
+    let settings = Settings {
+        address: scene.address,
+        tls: None,
+        control: Control::new(TIMES),
+    };
+    let taken = Server::bind(settings).await.err().unwrap();
+    let text = taken.chain();
+    let address = scene.address.to_string();
+    for word in [&address, "`[streaming] address`", "ss -ltnp", "in use"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+/// It takes its goodbye no more than anything else.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_answer_has_ended_with_the_daemon() {
+    let control = Control::new(TIMES);
+    let entered = control.enter();
+    let mut watch = Watch {
+        traffic: Arc::default(),
+        idle: TIMES.idle,
+        phase: control.phase.subscribe(),
+        peer: None,
+    };
+    let deaf = tokio::spawn(async move {
+        let end = watch.over().await;
+        drop(entered);
+        end
+    });
+    assert_eq!(control.live(), 1);
+    assert_eq!(control.drain(Duration::from_secs(1)).await, 1);
+    assert_eq!(control.live(), 0, "it was waited for");
+    assert!(matches!(deaf.await.unwrap(), End::Stopping));
 }
 
 #[tokio::test]

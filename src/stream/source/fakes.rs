@@ -7,6 +7,7 @@ use crate::engine::session::{
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ pub struct FakeProcess {
     ended: watch::Sender<Option<Ended>>,
     sizes: Mutex<Vec<(u16, u16)>>,
     resized: Notify,
+    detaches: AtomicBool,
 }
 
 impl Default for FakeProcess {
@@ -25,6 +27,7 @@ impl Default for FakeProcess {
             ended: watch::Sender::new(None),
             sizes: Mutex::default(),
             resized: Notify::new(),
+            detaches: AtomicBool::new(false),
         }
     }
 }
@@ -33,6 +36,11 @@ impl FakeProcess {
     /// It ends.
     pub fn end(&self, ended: Ended) {
         self.ended.send_replace(Some(ended));
+    }
+
+    /// Its client is let go when it has sent its last.
+    pub fn detach_after_stdin(&self) {
+        self.detaches.store(true, Ordering::Relaxed);
     }
 
     /// Waits for a new size of its terminal.
@@ -51,6 +59,12 @@ impl Steer for Arc<FakeProcess> {
         self.sizes.lock().unwrap().push((width, height));
         self.resized.notify_one();
         Ok(())
+    }
+
+    fn stdin_ended(&self) {
+        if self.detaches.load(Ordering::Relaxed) {
+            self.end(Ended::Detached);
+        }
     }
 
     async fn wait(&self) -> Result<Ended> {
