@@ -1,6 +1,6 @@
 //! Bundles of the tests' own, and containers made of them by `corten-shim run`.
 
-#[path = "../bare.rs"]
+#[path = "../sandbox/bare.rs"]
 mod bare;
 #[path = "exec.rs"]
 mod exec;

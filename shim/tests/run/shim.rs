@@ -1,6 +1,6 @@
 //! A shim that the test has started, and the daemon's side of its protocol.
 
-#[path = "../bare.rs"]
+#[path = "../sandbox/bare.rs"]
 mod bare;
 
 use corten_shim::api::{
