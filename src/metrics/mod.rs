@@ -15,7 +15,7 @@ pub use containers::ContainerMetrics;
 pub use events::EventMetrics;
 pub use health::{HealthMetrics, LiveHealth};
 pub use server::{listen, serve};
-pub use streaming::{Listening, Live, StreamingMetrics};
+pub use streaming::{Listening, Live, Stalls, StreamingMetrics};
 
 use prometheus_client::registry::Registry;
 use std::sync::atomic::{AtomicBool, Ordering};

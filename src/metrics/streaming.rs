@@ -40,6 +40,21 @@ pub struct StreamingMetrics {
     refused: Family<Refusals, Counter>,
     listening: Gauge,
     bytes: Family<Bytes, Counter>,
+    stalled: Family<Sessions, Counter>,
+}
+
+/// Counts forwarded connections that were reset because their pod did not read them while others of
+/// their session waited.
+#[derive(Debug, Clone, Default)]
+pub struct Stalls(Option<(Family<Sessions, Counter>, Sessions)>);
+
+impl Stalls {
+    /// One more.
+    pub fn add(&self) {
+        if let Some((stalled, sessions)) = &self.0 {
+            stalled.get_or_create(sessions).inc();
+        }
+    }
 }
 
 impl StreamingMetrics {
@@ -73,6 +88,11 @@ impl StreamingMetrics {
             "streaming_bytes",
             "Bytes of sessions that ended, from clients (in) and to them (out)",
             self.bytes.clone(),
+        );
+        registry.register(
+            "streaming_connections_stalled",
+            "Forwarded connections that were reset: their pod did not read, and others waited behind them",
+            self.stalled.clone(),
         );
     }
 
@@ -119,6 +139,12 @@ pub struct Live {
 }
 
 impl Live {
+    /// Where connections of this session are counted that held up others.
+    #[must_use]
+    pub fn stalls(&self) -> Stalls {
+        Stalls(Some((self.metrics.stalled.clone(), self.sessions.clone())))
+    }
+
     /// It ended for this reason, after so many bytes from its client and to it.
     pub fn end(self, reason: &'static str, received: u64, sent: u64) {
         let Sessions { kind, transport } = self.sessions;

@@ -35,7 +35,7 @@ impl Account {
             transport,
             container,
             sandbox,
-            traffic: Arc::default(),
+            traffic: Arc::new(Traffic::counting(live.stalls())),
             live: Some(live),
             began: Instant::now(),
         }

@@ -16,8 +16,9 @@
 //! to the log and the figures, as `refusal` does of what becomes no session.
 //!
 //! Invariants: back-pressure goes from end to end: what a client does not take is not read from its
-//! process or pod. A session holds one buffer for each direction and what its transport keeps, at most
-//! 256 KiB together, with TLS too. A session's end is told once.
+//! process or pod. The bytes that a session holds are at most 256 KiB, with TLS too, and however many
+//! connections it forwards: one buffer for each direction and what its transport keeps (`tests` adds it
+//! up). A forwarded connection besides that is a task and a socket. A session's end is told once.
 
 mod account;
 mod end;
@@ -36,6 +37,7 @@ mod socket;
 mod source;
 pub mod spdy;
 mod tls;
+mod upload;
 mod watch;
 pub mod websocket;
 

@@ -4,9 +4,14 @@
 //! protocol can say so.
 
 use super::source::Mouth;
+use super::spdy::{Fill, SpdyWriter};
 use super::websocket::Sender;
+use bytes::{BufMut, BytesMut};
 use std::io;
 use tokio::io::AsyncWriteExt;
+
+/// The most that is passed on at once, in bytes.
+pub(super) const PASSED_ON: usize = 32 * 1024;
 
 /// A direction to the client.
 pub enum Outlet {
@@ -15,6 +20,8 @@ pub enum Outlet {
     Channel(Sender, u8),
     /// A channel of a WebSocket that ends for itself, where the protocol can say so.
     Port(Sender, u8),
+    /// A stream of SPDY that passes on what somebody else says.
+    Relay(SpdyWriter),
     /// A stream of its own.
     Stream(Mouth),
 }
@@ -29,7 +36,29 @@ impl Outlet {
             Self::Channel(sender, channel) | Self::Port(sender, channel) => {
                 sender.message(*channel, bytes).await
             }
+            Self::Relay(stream) => stream.write_all(bytes).await,
             Self::Stream(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    /// Passes on what `fill` reads, once the client takes something: who waits for that holds nothing.
+    /// What the client does not take of it is kept by the transport, once for all of a session.
+    ///
+    /// # Errors
+    /// Those of `fill`, and as [`Outlet::write`].
+    pub async fn relay(&mut self, fill: &mut Fill<'_>) -> io::Result<usize> {
+        match self {
+            Self::Channel(sender, channel) | Self::Port(sender, channel) => {
+                sender.relay(*channel, PASSED_ON, fill).await
+            }
+            Self::Relay(stream) => stream.relay(fill).await,
+            Self::Stream(stream) => {
+                stream.flush().await?;
+                let mut bytes = BytesMut::with_capacity(PASSED_ON);
+                let read = fill(&mut (&mut bytes).limit(PASSED_ON))?;
+                stream.write_all(&bytes).await?;
+                Ok(read)
+            }
         }
     }
 
@@ -41,6 +70,7 @@ impl Outlet {
     pub async fn taken(&mut self) -> io::Result<()> {
         match self {
             Self::Channel(..) | Self::Port(..) => Ok(()),
+            Self::Relay(stream) => stream.flush().await,
             Self::Stream(stream) => stream.flush().await,
         }
     }
@@ -51,8 +81,15 @@ impl Outlet {
         match self {
             Self::Channel(..) => false,
             Self::Port(sender, _) => sender.can_end(),
-            Self::Stream(_) => true,
+            Self::Relay(_) | Self::Stream(_) => true,
         }
+    }
+
+    /// Whether a client that reads something here goes on with its other connections. client-go, which
+    /// speaks SPDY, gives up its whole session.
+    #[must_use]
+    pub fn bears_a_reason(&self) -> bool {
+        matches!(self, Self::Port(..))
     }
 
     /// Nothing more will come.
@@ -63,6 +100,7 @@ impl Outlet {
         match self {
             Self::Channel(..) => Ok(()),
             Self::Port(sender, channel) => sender.end(*channel).await,
+            Self::Relay(stream) => stream.shutdown().await,
             Self::Stream(stream) => stream.shutdown().await,
         }
     }

@@ -10,10 +10,10 @@
 use super::end::{End, Form};
 use super::outlet::Outlet;
 use super::pairs::{Pairs, Refused};
-use super::port_forward::{self, Flow};
+use super::port_forward::{self, STALL};
 use super::remote_command::{self, Streams};
 use super::source::{Dial, Inlet, Joint, Mouth, Steer};
-use super::spdy::{self, Incoming, Limits, ResetStatus, SpdyError, Stall};
+use super::spdy::{self, Incoming, Limits, ResetStatus, SpdyError};
 use super::watch::Watch;
 use super::websocket::Io;
 use crate::engine::session::Wants;
@@ -24,17 +24,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 /// More streams than any command has.
-const COMMAND_STREAMS: usize = 16;
+pub(super) const COMMAND_STREAMS: usize = 16;
 
 /// How long a client may take for goodbyes where its session was cut.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// How long one connection that its pod does not read may hold a session up. spdystream keeps no
-/// windows: what it sends for one stream stands before what it sends for all others, also before new
-/// ones, for which client-go waits 30 seconds. A pod may well pause for less.
-const STALL: Stall = Stall {
-    others: Duration::from_secs(25),
-    alone: Duration::from_secs(120),
-};
 
 /// A negotiated protocol of exec and attach, `vN.channel.k8s.io`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +103,6 @@ pub async fn ports<D: Dial>(
     let (mut incoming, driver) = spdy::serve(io, limits);
     let after = watch.clone();
     let session = async move {
-        let flow = Flow::new(Arc::clone(&watch.traffic));
         let dialer = port_forward::dialing(dialer);
         let gone = port_forward::pod_gone(dialer.clone());
         tokio::pin!(gone);
@@ -130,9 +122,9 @@ pub async fn ports<D: Dial>(
             match whole {
                 Ok(None) => {}
                 Ok(Some(pair)) => {
-                    let (dialer, flow) = (dialer.clone(), Arc::clone(&flow));
+                    let (dialer, traffic) = (dialer.clone(), Arc::clone(&watch.traffic));
                     running.spawn(async move {
-                        port_forward::forward(dialer, pair, &flow).await;
+                        port_forward::forward(dialer, pair, &traffic).await;
                     });
                 }
                 Err(refused) => told_in_the_log(&refused),

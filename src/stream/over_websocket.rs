@@ -11,18 +11,20 @@
 
 use super::end::{End, Form};
 use super::outlet::Outlet;
-use super::port_forward::{self, Flow, Pair};
+use super::port_forward::{self, Pair, STALL};
 use super::remote_command::{self, Streams};
 use super::source::{Dial, Inlet, Joint, Steer};
+use super::spdy::Cut;
 use super::watch::Watch;
-use super::websocket::{Close, Io, Over, Receiver, Sender, Tunnel, channels::Coding, open};
+use super::websocket::{Close, Io, Over, Receiver, Route, Sender, Tunnel, channels::Coding, open};
 use crate::engine::session::Wants;
 use crate::error::Result;
 use futures::FutureExt;
 use futures::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{BufReader, duplex};
+use tokio::sync::oneshot;
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -31,7 +33,7 @@ const ERROR: u8 = 3;
 const RESIZE: usize = 4;
 
 /// What waits between the connection and who reads a channel, in bytes; for all ports of a session
-/// together, as each may wait for its pod.
+/// together, as each may wait for its pod. Who passes a port's bytes on reads as much at once.
 pub(super) const QUEUE: usize = 16 * 1024;
 /// The same for sizes of a terminal.
 pub(super) const SIZES: usize = 1024;
@@ -60,10 +62,10 @@ pub async fn command<P: Steer>(
 ) -> End {
     let (receiver, sender) = open(io, spoken.coding);
     let after = watch.clone();
-    let mut routes: Vec<Option<DuplexStream>> = (0..=RESIZE).map(|_| None).collect();
+    let mut routes: Vec<Option<Route>> = (0..=RESIZE).map(|_| None).collect();
     let mut route = |channel: usize, room| {
         let (ours, theirs) = duplex(room);
-        routes[channel] = Some(ours);
+        routes[channel] = Some(Route::new(ours));
         Box::new(theirs) as Inlet
     };
     let outlet = |channel| Outlet::Channel(sender.clone(), channel);
@@ -98,22 +100,25 @@ pub async fn ports<D: Dial>(
     watch: &mut Watch,
 ) -> End {
     let (receiver, sender) = open(io, coding);
+    let receiver = receiver.with_stall(STALL);
     let after = watch.clone();
     let mut routes = Vec::new();
     let mut pairs = Vec::new();
+    let room = QUEUE / ports.len();
     for (port, data) in ports.iter().zip((0..=252).step_by(2)) {
-        let (ours, theirs) = duplex(QUEUE / ports.len());
-        routes.extend([Some(ours), None]);
+        let (ours, theirs) = duplex(room);
+        let (stalled, until_stalled) = oneshot::channel();
+        let route = Route::new(ours).told_of_stalls(stalled);
+        routes.extend([Some(route), None]);
         pairs.push(Pair {
             port: *port,
-            from: Box::new(theirs),
+            from: Box::new(BufReader::with_capacity(room, theirs)),
             to: Outlet::Port(sender.clone(), data),
             error: Outlet::Port(sender.clone(), data + 1),
-            // A channel can only end.
-            reset: std::future::pending().boxed(),
+            cut: stalled_only(until_stalled).boxed(),
         });
     }
-    let flow = Flow::new(Arc::clone(&watch.traffic));
+    let traffic = Arc::clone(&watch.traffic);
     let forwarded = async {
         for (port, channel) in ports
             .iter()
@@ -125,7 +130,7 @@ pub async fn ports<D: Dial>(
             }
         }
         let dialer = port_forward::dialing(dialer);
-        let each = |pair| port_forward::forward(dialer.clone(), pair, &flow);
+        let each = |pair| port_forward::forward(dialer.clone(), pair, &traffic);
         let all = join_all(pairs.into_iter().map(each));
         tokio::select! {
             _ = all => End::Done,
@@ -141,10 +146,18 @@ pub async fn ports<D: Dial>(
     converse((receiver, &sender), routes, session, after).await
 }
 
+/// A client cannot reset a channel: it can only end it.
+async fn stalled_only(stalled: oneshot::Receiver<()>) -> Cut {
+    match stalled.await {
+        Ok(()) => Cut::Stalled,
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// Runs a session while the connection is read, and closes it after the session's end.
 async fn converse(
     (mut receiver, sender): (Receiver, &Sender),
-    mut routes: Vec<Option<DuplexStream>>,
+    mut routes: Vec<Option<Route>>,
     session: impl Future<Output = End>,
     mut after: Watch,
 ) -> End {

@@ -5,8 +5,7 @@
 
 use super::outlet::Outlet;
 use super::port_forward::Pair;
-use super::source::Inlet;
-use super::spdy::{Opening, ResetStatus};
+use super::spdy::{Cut, Opening, ResetStatus, SpdyUpload};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::HashMap;
@@ -30,7 +29,7 @@ pub enum Refused {
 
 /// One of the two.
 enum Half {
-    Data(Inlet, Outlet, BoxFuture<'static, ()>),
+    Data(SpdyUpload, Outlet, BoxFuture<'static, Cut>),
     Error(Outlet),
 }
 
@@ -124,9 +123,8 @@ fn accept(opening: Opening, is_data: bool) -> Half {
     let stream = opening.reply();
     if is_data {
         let (reader, writer) = stream.split();
-        let reset = reader.until_reset().boxed();
-        let to = Outlet::Stream(Box::new(writer));
-        Half::Data(Box::new(reader), to, reset)
+        let cut = reader.until_cut().boxed();
+        Half::Data(reader.into_upload(), Outlet::Relay(writer), cut)
     } else {
         Half::Error(Outlet::Stream(Box::new(stream.into_writer())))
     }
@@ -134,13 +132,13 @@ fn accept(opening: Opening, is_data: bool) -> Half {
 
 fn pair(port: u16, one: Half, other: Half) -> Option<Pair> {
     match (one, other) {
-        (Half::Data(from, to, reset), Half::Error(error))
-        | (Half::Error(error), Half::Data(from, to, reset)) => Some(Pair {
+        (Half::Data(from, to, cut), Half::Error(error))
+        | (Half::Error(error), Half::Data(from, to, cut)) => Some(Pair {
             port,
-            from,
+            from: Box::new(from),
             to,
             error,
-            reset,
+            cut,
         }),
         (Half::Data(..), Half::Data(..)) | (Half::Error(_), Half::Error(_)) => None,
     }

@@ -7,78 +7,69 @@
 //! ```
 //!
 //! A client of Kubernetes gives up its whole session when it finds something on an error stream. So
-//! that says why a port could not be reached, and is left empty when the pod resets a connection
-//! that was there: then the data stream alone is reset (kubernetes/kubernetes#74551).
+//! that says why a port could not be reached, and is left empty when a connection that was there is
+//! reset: then the data stream alone is (kubernetes/kubernetes#74551).
 //!
-//! Invariant: what happens to one connection is nothing to the others of its session.
+//! **A pod that pauses.** What its client sends waits, and what it says itself comes. How long depends
+//! on who waits behind it:
+//!
+//! | The client | Others of its session | The paused connection |
+//! |---|---|---|
+//! | keeps windows (SPDY) | go on | is left alone |
+//! | keeps none (spdystream, so kubectl; the channels of a WebSocket) | there are none | is left alone |
+//! | keeps none | wait: its bytes stand before theirs | is reset after [`STALL`] |
+//!
+//! Left alone, it lasts as long as its session, whose bounds are the client and the idle time-out; when
+//! the pod reads on, nothing is lost. containerd and CRI-O leave it alone in every case, and the others
+//! with it: their server waits for the one stream, and no other is read. A reset of ours is told in the log
+//! and the figures, with FLOW_CONTROL_ERROR on the data stream, and in words on the error channel of a
+//! WebSocket; not on the error stream of SPDY, for that would end all that it was made for. Of others that
+//! wait is known what is open: a connection that is new stands behind the bytes that nobody reads.
+//!
+//! Invariant: what happens to one connection is nothing to the others of its session. None has a buffer
+//! of its own: what comes from a client is kept once for all by its transport, what comes from a pod is read
+//! when it can go out.
 
 use super::end::End;
 use super::outlet::Outlet;
-use super::source::{Dial, Inlet};
+use super::source::Dial;
+use super::spdy::Cut;
+use super::upload::Upload;
 use super::watch::Traffic;
 use crate::error::{Error, Kind, Result};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The most that is read at once from a pod, in bytes.
-pub(super) const FROM_POD: usize = 32 * 1024;
-/// The most that is read at once from a client, in bytes.
-pub(super) const TO_POD: usize = 16 * 1024;
-/// What is read at once from a pod by who has waited for the buffer for too long, in bytes.
-const SIP: usize = 256;
-/// How long that is.
-const THIRST: Duration = Duration::from_secs(1);
+/// How long a connection that its pod does not read may hold up others of its session, where the
+/// client keeps no windows: client-go waits 30 seconds for a new one.
+pub const STALL: Duration = Duration::from_secs(25);
+/// Pieces of what a client has sent that go to its pod in one call.
+const PIECES: usize = 16;
 
 /// How long a port may take to answer.
 const DIAL: Duration = Duration::from_secs(30);
-
-/// What the connections of a session have in common.
-pub struct Flow {
-    traffic: Arc<Traffic>,
-    /// One buffer for all that come from the pod: they wait for the same client.
-    place: Semaphore,
-}
-
-impl Flow {
-    /// Bytes are counted here.
-    #[must_use]
-    pub fn new(traffic: Arc<Traffic>) -> Arc<Self> {
-        let place = Semaphore::new(1);
-        Arc::new(Self { traffic, place })
-    }
-
-    /// How much may be read, when it is one's turn. Where a client takes nothing for one connection
-    /// the others still go on, if slowly.
-    async fn place(&self) -> (usize, Option<SemaphorePermit<'_>>) {
-        match tokio::time::timeout(THIRST, self.place.acquire()).await {
-            Ok(Ok(place)) => (FROM_POD, Some(place)),
-            _ => (SIP, None),
-        }
-    }
-}
 
 /// A client's streams for one connection.
 pub struct Pair {
     /// The port of the pod.
     pub port: u16,
     /// What the client sends.
-    pub from: Inlet,
+    pub from: Box<dyn Upload>,
     /// What the client hears.
     pub to: Outlet,
     /// Where it hears that the port was not reached.
     pub error: Outlet,
-    /// Is over when the client has reset the connection, whoever reads or waits then.
-    pub reset: BoxFuture<'static, ()>,
+    /// Is over when the connection was reset, whoever reads or waits then.
+    pub cut: BoxFuture<'static, Cut>,
 }
 
 /// What connects to a pod's ports, once it is there: for all connections of a session.
@@ -102,17 +93,17 @@ pub async fn pod_gone<D: Dial>(dialing: Dialing<D>) -> End {
 }
 
 /// Connects, and passes on what either side says until both have ended.
-pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, flow: &Flow) {
+pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, traffic: &Traffic) {
     let Pair {
         port,
         from,
         mut to,
         mut error,
-        reset,
+        cut,
     } = pair;
-    let connected = match dialer.await {
-        Ok(dialer) => dial(&*dialer, port).await,
-        Err(failure) => Err(failure),
+    let (pod, connected) = match dialer.await {
+        Ok(dialer) => (dialer.pod().to_owned(), dial(&*dialer, port).await),
+        Err(failure) => (String::new(), Err(failure)),
     };
     match connected {
         Err(failure) => {
@@ -122,10 +113,12 @@ pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, flow: &Flow) {
             let _ = error.finish().await;
             to.abandon().await;
         }
-        Ok(pod) => {
+        Ok(connection) => {
             let whole = tokio::select! {
-                whole = exchange(pod, from, &mut to, flow) => whole,
-                () = reset => Err(io::ErrorKind::ConnectionReset.into()),
+                // Begun first: a pod whose connection is cut before that would see an end.
+                biased;
+                whole = exchange(connection, from, &mut to, traffic) => whole,
+                cut = cut => Err(cut_off(cut, (&pod, port), &mut error, traffic).await),
             };
             let _ = error.finish().await;
             if whole.is_err() {
@@ -133,6 +126,32 @@ pub async fn forward<D: Dial>(dialer: Dialing<D>, pair: Pair, flow: &Flow) {
             }
         }
     }
+}
+
+/// Tells of a connection that was reset for the others; that a client has reset one is its own affair.
+async fn cut_off(
+    cut: Cut,
+    (pod, port): (&str, u16),
+    error: &mut Outlet,
+    traffic: &Traffic,
+) -> io::Error {
+    if cut == Cut::Stalled {
+        traffic.stall();
+        let reason = format!(
+            "connection to port {port} of pod {pod} reset: the pod has not read it for {STALL:?}, while other connections of this session waited behind it"
+        );
+        tracing::warn!(
+            port,
+            pod,
+            reason,
+            "a forwarded connection held up its session"
+        );
+        if error.bears_a_reason() {
+            // A client that has gone needs none.
+            let _ = error.write(reason.as_bytes()).await;
+        }
+    }
+    io::ErrorKind::ConnectionReset.into()
 }
 
 /// The kernel alone would go on for minutes where a port's queue is full.
@@ -145,7 +164,12 @@ async fn dial<D: Dial>(dialer: &D, port: u16) -> Result<TcpStream> {
 }
 
 /// Passes on both directions, to the end of both or to the first that breaks.
-async fn exchange(pod: TcpStream, from: Inlet, to: &mut Outlet, flow: &Flow) -> io::Result<()> {
+async fn exchange(
+    pod: TcpStream,
+    from: Box<dyn Upload>,
+    to: &mut Outlet,
+    traffic: &Traffic,
+) -> io::Result<()> {
     // It only delays small packets.
     let _ = pod.set_nodelay(true);
     let can_end = to.can_end();
@@ -158,9 +182,9 @@ async fn exchange(pod: TcpStream, from: Inlet, to: &mut Outlet, flow: &Flow) -> 
         may_end,
     } = &mut pod;
     let (pod_says, pod_hears) = connection.split();
-    let down = down(pod_says, to, flow);
+    let down = down(pod_says, to, traffic);
     let up = async {
-        up(from, pod_hears, flow).await?;
+        up(from, pod_hears, traffic).await?;
         *may_end = true;
         Ok(())
     };
@@ -190,21 +214,14 @@ impl Drop for Pod {
     }
 }
 
-/// An idle connection has no buffer here, and one that waits for its client has no more than its share.
-async fn down(pod: ReadHalf<'_>, to: &mut Outlet, flow: &Flow) -> io::Result<()> {
+/// A pod is read when its client takes something. Who waits, for the pod or for the client, has no
+/// buffer here.
+async fn down(pod: ReadHalf<'_>, to: &mut Outlet, traffic: &Traffic) -> io::Result<()> {
     loop {
         pod.readable().await?;
-        let (most, _place) = flow.place().await;
-        let mut buffer = Vec::with_capacity(most);
-        match pod.try_read_buf(&mut buffer) {
+        match to.relay(&mut |place| pod.try_read_buf(place)).await {
             Ok(0) => return to.finish().await,
-            Ok(read) => {
-                to.write(&buffer).await?;
-                flow.traffic.send(read);
-                // What is kept for the client is the only copy.
-                drop(buffer);
-                to.taken().await?;
-            }
+            Ok(read) => traffic.send(read),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -212,42 +229,43 @@ async fn down(pod: ReadHalf<'_>, to: &mut Outlet, flow: &Flow) -> io::Result<()>
 }
 
 /// A pod that reads no more holds nobody up. What a pod does not take yet stays where it is.
-async fn up(mut from: Inlet, pod: WriteHalf<'_>, flow: &Flow) -> io::Result<()> {
+async fn up(mut from: Box<dyn Upload>, pod: WriteHalf<'_>, traffic: &Traffic) -> io::Result<()> {
     let mut pod = Some(pod);
     loop {
-        if let Some(open) = &pod
-            && open.writable().await.is_err()
-        {
-            pod = None;
+        let taken = poll_fn(|cx| poll_pass(&mut *from, &mut pod, cx)).await?;
+        if taken == 0 {
+            break;
         }
-        let read = read(&mut from).await?;
-        flow.traffic.receive(read.len());
-        let Some(open) = &mut pod else {
-            if read.is_empty() {
-                return Ok(());
-            }
-            continue;
-        };
-        if read.is_empty() {
-            return open.shutdown().await.or(Ok(()));
-        }
-        if open.write_all(&read).await.is_err() {
-            pod = None;
-        }
+        traffic.receive(taken);
+        from.consume(taken);
+    }
+    match &mut pod {
+        // It has gone then.
+        Some(open) => open.shutdown().await.or(Ok(())),
+        None => Ok(()),
     }
 }
 
-/// The next bytes, none at the end. Who waits for them has no buffer.
-async fn read(from: &mut Inlet) -> io::Result<Vec<u8>> {
-    poll_fn(|cx| {
-        let mut buffer = vec![0; TO_POD];
-        let mut space = ReadBuf::new(&mut buffer);
-        ready!(Pin::new(&mut *from).poll_read(cx, &mut space))?;
-        let read = space.filled().len();
-        buffer.truncate(read);
-        Poll::Ready(Ok(buffer))
-    })
-    .await
+/// How much the pod has taken: all, where it is gone; 0 at the client's end.
+fn poll_pass(
+    from: &mut dyn Upload,
+    pod: &mut Option<WriteHalf<'_>>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); PIECES];
+    let used = ready!(from.poll_chunks(cx, &mut slices))?;
+    let slices = &slices[..used];
+    let all = slices.iter().map(|slice| slice.len()).sum();
+    let Some(open) = pod.as_mut().filter(|_| all > 0) else {
+        return Poll::Ready(Ok(all));
+    };
+    match ready!(Pin::new(open).poll_write_vectored(cx, slices)) {
+        Ok(taken @ 1..) => Poll::Ready(Ok(taken)),
+        Ok(_) | Err(_) => {
+            *pod = None;
+            Poll::Ready(Ok(all))
+        }
+    }
 }
 
 #[cfg(test)]

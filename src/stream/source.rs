@@ -41,6 +41,8 @@ pub trait Steer: Send + Sync {
 
 /// Where the ports of a pod are.
 pub trait Dial: Send + Sync + 'static {
+    /// The pod, as a person knows it.
+    fn pod(&self) -> &str;
     /// Connects to a port.
     fn connect(&self, port: u16) -> impl Future<Output = Result<TcpStream>> + Send;
     /// Waits until the pod is not ready any more: whoever goes on keeps its network from going.
@@ -124,6 +126,10 @@ impl Steer for Process {
 }
 
 impl Dial for Dialer {
+    fn pod(&self) -> &str {
+        Dialer::pod(self)
+    }
+
     async fn connect(&self, port: u16) -> Result<TcpStream> {
         Dialer::connect(self, port).await
     }

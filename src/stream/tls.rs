@@ -29,10 +29,11 @@ const GLANCE: Duration = Duration::from_millis(500);
 
 /// What a connection keeps of what its client does not take, in bytes: half of what a record can have.
 const KEPT: usize = 8 * 1024;
-/// The most that TLS holds of a session: what its client does not take, a record that was read and not
-/// taken yet, and the most of the next one (RFC 8446, 5.2), in bytes.
+/// The most that TLS holds of a session, in bytes: what its client does not take; a record that was read
+/// and not taken yet, as it came (RFC 8446, 5.2); and the place for the next one, which rustls lets grow to
+/// the next power of two and gives back when it is empty. There is no setting for the last two.
 #[cfg(test)]
-pub(super) const MOST_HELD: usize = KEPT + 16 * 1024 + 16 * 1024 + 2048;
+pub(super) const MOST_HELD: usize = KEPT + (16 * 1024 + 256) + 32 * 1024;
 
 /// A connection, which keeps no more than its part of what a session may.
 pub fn bounded<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(mut client: TlsStream<T>) -> Io {

@@ -4,6 +4,7 @@
 //! Invariant: bytes are counted where they are passed on, so that a client's pings keep no session.
 
 use super::end::End;
+use crate::metrics::Stalls;
 use futures::FutureExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +21,24 @@ const LOOK: Duration = Duration::from_secs(2);
 pub struct Traffic {
     received: AtomicU64,
     sent: AtomicU64,
+    stalls: Stalls,
 }
 
 impl Traffic {
+    /// Nothing so far; connections that held up others are counted there.
+    #[must_use]
+    pub fn counting(stalls: Stalls) -> Self {
+        Self {
+            stalls,
+            ..Self::default()
+        }
+    }
+
+    /// A connection was reset, for others that waited behind it.
+    pub fn stall(&self) {
+        self.stalls.add();
+    }
+
     /// So many bytes came from the client.
     pub fn receive(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);

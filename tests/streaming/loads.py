@@ -14,6 +14,8 @@ IN_A_ROW = 500
 FULL = 10_000
 # What an allocator may keep that a leak would not end at.
 SLACK_KB = 2048
+# The same for all shims together. A peer's may do what it likes.
+SHIMS_SLACK_KB = 256
 CLIENTS = 20
 LINES = 3_000_000
 # Bytes of the log of so many lines, more than half of them.
@@ -62,14 +64,15 @@ class Loads(OnStreams):
     def settled(self) -> Held:
         """What is held once all that ended is gone."""
         idle = self.__class__.idle
-        until(lambda: Held(self.runtime).descriptors <= idle.descriptors
-              and Held(self.runtime).processes <= idle.processes, 20, f"no more than {idle}")
+        until(lambda: Held(self.runtime).no_more_than(idle), 20, f"no more than {idle}")
         return Held(self.runtime)
 
     def not_grown(self, what: str, before: Held) -> None:
         after = self.settled()
         print(f"{what}: {before} before, {after} after", flush=True)
         self.assertLessEqual(after.resident, before.resident + SLACK_KB)
+        if self.runtime.name == "corten":
+            self.assertLessEqual(after.shims, before.shims + SHIMS_SLACK_KB)
 
     @classmethod
     def setUpClass(cls):

@@ -11,8 +11,10 @@ from wait import until
 # So many at once that what the daemon takes for itself does not count.
 SESSIONS = 100
 MOST_KB = 256
-# What TLS itself keeps of a connection: records that came and are not read, or wait to be sent, and its state.
-OF_TLS_KB = 64
+# Sessions of many connections, and how many: what a connection has besides bytes, a task and a socket.
+FULL_SESSIONS = 8
+CONNECTIONS = 50
+CONNECTION_KB = 4
 # So many looks in a row that see no more.
 STEADY = 15
 
@@ -28,16 +30,21 @@ class Memory(Reconfigured):
     def test_a_forwarded_connection_takes_at_most_256_kib(self, transport):
         self.takes_little("port-forward", transport, "--sandbox", self.pod.sandbox, "--port", str(PORT))
 
-    def takes_little(self, kind: str, transport: str, *what: str) -> None:
+    @over_each_transport
+    def test_many_connections_of_a_session_take_no_more(self, transport):
+        self.takes_little(f"port-forward of {CONNECTIONS} connections", transport,
+                          "--sandbox", self.pod.sandbox, "--port", str(PORT), "--pairs", str(CONNECTIONS),
+                          sessions=FULL_SESSIONS, most=MOST_KB + CONNECTIONS * CONNECTION_KB)
+
+    def takes_little(self, kind: str, transport: str, *what: str, sessions: int = SESSIONS, most: int = MOST_KB) -> None:
         self.runtime.start_again(self.streaming)
         # What is made once is there.
         self.held(1, transport, what)
-        each = self.held(SESSIONS, transport, what)
+        each = self.held(sessions, transport, what)
         print(f"{kind} over {transport}{self.beneath}: {each:.0f} KiB a session", flush=True)
-        self.assertLessEqual(each, self.most_kb)
+        self.assertLessEqual(each, most)
 
     beneath = ""
-    most_kb = MOST_KB
 
     def held(self, count: int, transport: str, what: tuple[str, ...]) -> float:
         """How much the daemon grows by each of so many sessions, in KiB."""
@@ -69,7 +76,6 @@ class Memory(Reconfigured):
 class MemoryOverTls(Memory):
     streaming = f'tls_cert = "{CERTIFICATES}/server.crt"\ntls_key = "{CERTIFICATES}/server.key"'
     beneath = " with TLS"
-    most_kb = MOST_KB + OF_TLS_KB
 
     @classmethod
     def setUpClass(cls):

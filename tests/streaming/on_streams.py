@@ -27,6 +27,7 @@ PAGE = "a page\n"
 LARGE = 200 << 20
 # More than all buffers on the way hold.
 SOME_MEGABYTES = 8 << 20
+SHIMS = ("corten-shim", "containerd-shim-runc-v2")
 SIGNALS = pathlib.Path(os.environ.get("CORTEN_NODE", "/nonexistent"), "signals")
 # Serves pages, and ends when told to. /large is a sparse file. Not httpd's own listener: its queue is so short that of
 # many at once some are lost.
@@ -126,17 +127,47 @@ def figure(name: str, **labels: str) -> int:
 
 
 class Held:
-    """What the daemon holds: descriptors, memory, and processes of the runtime."""
+    """What the daemon holds, and what the shims of containers and pods do: descriptors, memory, processes."""
 
     def __init__(self, runtime: Runtime) -> None:
         daemon = pathlib.Path(f"/proc/{runtime.service.pid}")
-        self.descriptors = len(list((daemon / "fd").iterdir()))
-        self.resident = int(re.search(r"^VmRSS:\s+(\d+)", (daemon / "status").read_text(), re.MULTILINE)[1])
-        self.processes = sum(program(folder) in ("corten-shim", "containerd-shim-runc-v2") and not is_in_reserve(folder)
-                             for folder in pathlib.Path("/proc").glob("[0-9]*"))
+        self.descriptors = descriptors(daemon)
+        self.resident = kilobytes(daemon / "status", "VmRSS")
+        shims = [folder for folder in pathlib.Path("/proc").glob("[0-9]*")
+                 if program(folder) in SHIMS and not is_in_reserve(folder)]
+        self.processes = len(shims)
+        self.of_shims = sum(map(descriptors, shims))
+        self.shims = sum(kilobytes(folder / "smaps_rollup", "Pss") for folder in shims)
+        # The containers' own, what was run in them, and zombies of either.
+        parents = {int(folder.name) for folder in shims}
+        self.children = sum(parent(folder) in parents for folder in pathlib.Path("/proc").glob("[0-9]*"))
+
+    def no_more_than(self, other: "Held") -> bool:
+        """But for memory, of which an allocator keeps some."""
+        return all(getattr(self, what) <= getattr(other, what) for what in ("descriptors", "processes", "of_shims", "children"))
 
     def __repr__(self) -> str:
-        return f"{self.descriptors} descriptors, {self.processes} processes, {self.resident} kB"
+        return (f"{self.descriptors} descriptors and {self.resident} kB of the daemon's, {self.processes} shims with"
+                f" {self.of_shims} descriptors, {self.shims} kB (PSS) and {self.children} processes below them")
+
+
+def descriptors(folder: pathlib.Path) -> int:
+    try:
+        return len(list((folder / "fd").iterdir()))
+    except OSError:
+        return 0
+
+
+def kilobytes(path: pathlib.Path, what: str) -> int:
+    """A line of a process's; 0 where it is gone."""
+    try:
+        return int(re.search(rf"^{what}:\s+(\d+)", path.read_text(), re.MULTILINE)[1])
+    except OSError:
+        return 0
+
+
+def parent(folder: pathlib.Path) -> int:
+    return kilobytes(folder / "status", "PPid")
 
 
 def program(folder: pathlib.Path) -> str:

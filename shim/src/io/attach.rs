@@ -203,6 +203,8 @@ impl Tap {
         let Ok(written) = written else {
             return self.leave();
         };
+        // Grown by itself it would take twice as much.
+        self.backlog.reserve_exact(data.len() - written);
         self.backlog.extend(&data[written..]);
         if self.backlog.len() > BEHIND && !self.behind {
             self.settle();
@@ -303,5 +305,23 @@ fn write(fd: &OwnedFd, data: &[u8]) -> Result<usize, Errno> {
             Err(Errno::AGAIN) => return Ok(0),
             other => return other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TURN;
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    #[test]
+    fn what_a_client_leaves_unread_takes_no_more_place_than_it_is() {
+        let (_unread, ours) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let mut tap = Tap::new((0, 0), Some(Stream::Stdout), ours);
+        while !tap.holds_back(Stream::Stdout) {
+            tap.give(&[0; TURN]);
+        }
+        let place = tap.backlog.capacity();
+        assert!(place <= BEHIND + TURN, "{place}");
     }
 }

@@ -37,6 +37,12 @@ impl Engine {
 }
 
 impl Dialer {
+    /// The pod's namespace and name.
+    #[must_use]
+    pub fn pod(&self) -> &str {
+        &self.pod
+    }
+
     /// Connects to a port of the pod: of 127.0.0.1, or else of ::1. Many may be made at once.
     ///
     /// # Errors

@@ -2,10 +2,12 @@ use super::super::source::Source;
 use super::super::source::fakes::{FakeSource, says};
 use super::super::spdy::Headers;
 use super::super::spdy::codec::{Decoder, Encoder, Frame, Piece, data_header};
+use super::super::tests::held_up;
 use super::super::watch::{Phase, Traffic};
 use super::*;
 use crate::engine::session::{ExecSession, PortForwardSession};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -394,20 +396,69 @@ async fn a_connection_that_its_pod_does_not_read_does_not_hold_the_others_up_for
     let most = Duration::from_secs(600);
     tokio::time::timeout(most, hear).await.expect("it goes on");
     drop(flood.await.unwrap());
+    // Its client reads the error stream as the end of the whole session.
+    let mut decoder = Decoder::new(Limits::default().codec);
+    let mut heard = &heard[..];
+    while let Ok(Some((taken, piece))) = decoder.decode(heard, usize::MAX) {
+        let words = matches!(
+            piece,
+            Piece::Data {
+                stream: 1,
+                bytes: [_, ..],
+                ..
+            }
+        );
+        assert!(!words, "{piece:?}");
+        heard = &heard[taken..];
+    }
 }
 
-/// Its client's own reset stands behind the bytes that the pod does not take.
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_its_pod_does_not_read_ends_also_where_there_is_no_other() {
-    let (mut client, _served) = forward(Some(half_deaf_pod().await));
-    open_pair(&mut client, 1, "deaf").await;
-    for _ in 0..256 {
-        client.say(3, &[0; 64 << 10], false).await;
-    }
-    let ended = client.hear(|told| told.reset == [3] && told.ended == [1]);
-    let most = Duration::from_secs(600);
-    let told = tokio::time::timeout(most, ended).await.expect("it ends");
-    assert_eq!((told.text(1), told.reset), (String::new(), vec![3]));
+/// It reads when it is told to, and says how much that was.
+async fn pausing_pod() -> (
+    std::net::SocketAddr,
+    tokio::sync::oneshot::Sender<()>,
+    JoinHandle<usize>,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (go_on, told) = tokio::sync::oneshot::channel();
+    let heard = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        told.await.unwrap();
+        let mut all = Vec::new();
+        connection.read_to_end(&mut all).await.unwrap();
+        all.len()
+    });
+    (address, go_on, heard)
+}
+
+#[tokio::test]
+async fn a_connection_whose_pod_pauses_is_left_alone_where_no_other_waits() {
+    const LENGTH: usize = 16 << 20;
+    let (pod, go_on, heard) = pausing_pod().await;
+    let (mut client, served) = forward(Some(pod));
+    open_pair(&mut client, 1, "paused").await;
+    let (mut hears, mut says) = tokio::io::split(client.io);
+    let said = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&said);
+    let saying = tokio::spawn(async move {
+        for _ in 0..LENGTH >> 16 {
+            let frame = [&data_header(3, 64 << 10, false)[..], &[0; 64 << 10]].concat();
+            says.write_all(&frame).await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        says.write_all(&data_header(3, 0, true)).await.unwrap();
+        says
+    });
+    tokio::spawn(async move { tokio::io::copy(&mut hears, &mut tokio::io::sink()).await });
+    held_up(&said).await;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(3000)).await;
+    tokio::time::resume();
+    assert!(!saying.is_finished() && !served.is_finished());
+    go_on.send(()).unwrap();
+    assert_eq!(heard.await.unwrap(), LENGTH);
+    drop(saying.await.unwrap());
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
+mod ports;
+
 use super::super::source::Source;
 use super::super::source::fakes::{FakeSource, says};
 use super::super::watch::{Phase, Traffic};
 use super::*;
 use crate::engine::session::{ExecSession, PortForwardSession};
 use std::io;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -16,29 +18,43 @@ const V5: Spoken = Spoken {
 };
 
 /// A client, message by message.
-struct Client {
-    io: DuplexStream,
+type Client = Listener<DuplexStream>;
+
+/// Who hears what comes.
+struct Listener<R> {
+    io: R,
     held: Vec<u8>,
+}
+
+fn framed(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
+    let header = FrameHeader {
+        opcode,
+        mask: Some([1, 2, 3, 4]),
+        ..FrameHeader::default()
+    };
+    let mut bytes = Vec::new();
+    let frame = Frame::from_payload(header, payload.to_vec().into());
+    frame.format(&mut bytes).unwrap();
+    bytes
+}
+
+async fn say(io: &mut (impl AsyncWrite + Unpin), payload: &[u8]) {
+    let bytes = framed(OpCode::Data(Data::Binary), payload);
+    io.write_all(&bytes).await.unwrap();
 }
 
 impl Client {
     async fn say(&mut self, opcode: OpCode, payload: &[u8]) {
-        let header = FrameHeader {
-            opcode,
-            mask: Some([1, 2, 3, 4]),
-            ..FrameHeader::default()
-        };
-        let mut bytes = Vec::new();
-        let frame = Frame::from_payload(header, payload.to_vec().into());
-        frame.format(&mut bytes).unwrap();
         // A session that has ended does not read any more.
-        let _ = self.io.write_all(&bytes).await;
+        let _ = self.io.write_all(&framed(opcode, payload)).await;
     }
 
     async fn binary(&mut self, payload: &[u8]) {
         self.say(OpCode::Data(Data::Binary), payload).await;
     }
+}
 
+impl<R: AsyncRead + Unpin> Listener<R> {
     async fn hear(&mut self) -> Option<(OpCode, Vec<u8>)> {
         loop {
             let mut cursor = io::Cursor::new(&self.held);

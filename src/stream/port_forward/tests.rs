@@ -1,6 +1,6 @@
 use super::super::source::fakes::FakeDialer;
 use super::*;
-use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, BufReader, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 
@@ -8,30 +8,38 @@ struct Scene {
     /// The client's: what it sends and hears.
     data: (DuplexStream, DuplexStream),
     error: DuplexStream,
-    reset: oneshot::Sender<()>,
+    reset: oneshot::Sender<Cut>,
     traffic: Arc<Traffic>,
 }
 
 fn scene(pod: Option<std::net::SocketAddr>) -> (Scene, tokio::task::JoinHandle<()>) {
+    counted_scene(pod, Traffic::default())
+}
+
+fn counted_scene(
+    pod: Option<std::net::SocketAddr>,
+    traffic: Traffic,
+) -> (Scene, tokio::task::JoinHandle<()>) {
     let (sends, from) = duplex(1024);
     let (hears, to) = duplex(1024);
     let (error, errors) = duplex(1024);
     let (reset, until_reset) = oneshot::channel();
-    let traffic = Arc::<Traffic>::default();
-    let flow = Flow::new(Arc::clone(&traffic));
+    let traffic = Arc::new(traffic);
+    let counted = Arc::clone(&traffic);
     let pair = Pair {
         port: 80,
-        from: Box::new(from),
+        from: Box::new(BufReader::new(from)),
         to: Outlet::Stream(Box::new(to)),
         error: Outlet::Stream(Box::new(errors)),
-        reset: Box::pin(async move {
-            if until_reset.await.is_err() {
-                std::future::pending::<()>().await;
+        cut: Box::pin(async move {
+            match until_reset.await {
+                Ok(cut) => cut,
+                Err(_) => std::future::pending().await,
             }
         }),
     };
     let dialer = dialing(async move { Ok(FakeDialer(pod)) });
-    let running = tokio::spawn(async move { forward(dialer, pair, &flow).await });
+    let running = tokio::spawn(async move { forward(dialer, pair, &counted).await });
     let scene = Scene {
         data: (sends, hears),
         error,
@@ -127,12 +135,32 @@ async fn a_clients_reset_ends_a_connection_that_its_pod_does_not_read() {
     while let Ok(said) = tokio::time::timeout(most, scene.data.0.write_all(&flood)).await {
         said.unwrap();
     }
-    scene.reset.send(()).unwrap();
+    assert!(scene.reset.send(Cut::Reset).is_ok());
     let told = tokio::time::timeout(Duration::from_secs(20), text(&mut scene.error)).await;
     assert_eq!(told.expect("its error stream ends"), "");
     running.await.unwrap();
     let heard = last_heard(&mut pod).await.unwrap_err();
     assert_eq!(heard.kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// What is said on an error stream of SPDY would end all of the session's connections.
+#[tokio::test]
+async fn a_connection_that_held_up_others_is_reset_and_counted_without_words() {
+    let metrics = crate::metrics::Metrics::default();
+    let live = metrics.streaming().start("portforward", "spdy");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pod = Some(listener.local_addr().unwrap());
+    let (mut scene, running) = counted_scene(pod, Traffic::counting(live.stalls()));
+    let (mut pod, _) = listener.accept().await.unwrap();
+    assert!(scene.reset.send(Cut::Stalled).is_ok());
+    assert_eq!(text(&mut scene.error).await, "");
+    running.await.unwrap();
+    let heard = last_heard(&mut pod).await.unwrap_err();
+    assert_eq!(heard.kind(), io::ErrorKind::ConnectionReset);
+    let counted =
+        "corten_streaming_connections_stalled_total{kind=\"portforward\",transport=\"spdy\"} 1\n";
+    let figures = metrics.text();
+    assert!(figures.contains(counted), "{figures}");
 }
 
 #[tokio::test]

@@ -102,6 +102,10 @@ pub fn says(length: usize, code: i32) -> Joint<Arc<FakeProcess>> {
 pub struct FakeDialer(pub Option<SocketAddr>);
 
 impl Dial for FakeDialer {
+    fn pod(&self) -> &'static str {
+        "ns/p"
+    }
+
     async fn connect(&self, port: u16) -> Result<TcpStream> {
         match self.0 {
             Some(address) => Ok(TcpStream::connect(address).await.unwrap()),

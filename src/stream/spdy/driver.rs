@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::SpdyError;
 use super::codec::{Decoder, Frame, GoAwayStatus, Piece, ResetStatus, Setting};
@@ -27,14 +27,8 @@ pub(super) struct Driver<R> {
     buffer: Vec<u8>,
     /// What of the buffer is not decoded.
     filled: std::ops::Range<usize>,
-    /// Runs while the connection is not read for a stream that nobody reads.
-    stalled: Option<Stalled>,
-}
-
-/// Since when nothing is read, and when to look again.
-struct Stalled {
-    since: Instant,
-    look: Pin<Box<Sleep>>,
+    /// Runs while the connection is not read for streams that nobody reads.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 /// How a session ends well.
@@ -143,30 +137,21 @@ impl<R: AsyncRead + Unpin> Driver<R> {
         Ok(may.then_some(room))
     }
 
-    /// Resets the stream for which the others have waited long enough.
+    /// Resets the stream for which the others have waited long enough. Where there are none it is looked
+    /// again.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) {
         let Some(limit) = self.session.limits.stall else {
             return;
         };
-        let stalled = self.stalled.get_or_insert_with(|| Stalled {
-            since: Instant::now(),
-            look: Box::pin(sleep(limit.others)),
-        });
-        if stalled.look.as_mut().poll(cx).is_pending() {
+        let waited = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if waited.as_mut().poll(cx).is_pending() {
             return;
         }
-        let inbound = self.session.inbound();
-        if !inbound.has_others() && stalled.since.elapsed() < limit.alone {
-            stalled.look.as_mut().reset(stalled.since + limit.alone);
-            cx.waker().wake_by_ref();
-            return;
-        }
-        let staller = inbound.staller();
-        drop(inbound);
         self.stalled = None;
+        cx.waker().wake_by_ref();
+        let staller = self.session.inbound().staller();
         if let Some(stream) = staller {
             self.session.reset(stream, ResetStatus::FLOW_CONTROL_ERROR);
-            cx.waker().wake_by_ref();
         }
     }
 
@@ -257,18 +242,19 @@ fn open(session: &Session, opened: Opened, fin: bool) -> Result<(), SpdyError> {
         outbound.forget(stream);
         let status = ResetStatus::REFUSED_STREAM;
         outbound.send(&Frame::RstStream { stream, status });
+        return Ok(());
     }
+    session.share_window();
     Ok(())
 }
 
 /// The peer resets: it needs not be told.
 fn reset(session: &Session, stream: u32, status: ResetStatus) -> Result<(), SpdyError> {
-    let credit = {
+    {
         let mut inbound = session.inbound();
         inbound.known("RST_STREAM", stream)?;
-        inbound.reset(stream, status)
-    };
-    session.give(0, &credit);
+        inbound.reset(stream, status);
+    }
     session.outbound().end(stream, status);
     Ok(())
 }
@@ -277,9 +263,16 @@ fn apply(session: &Session, settings: &[Setting]) -> Result<(), SpdyError> {
     let window = settings
         .iter()
         .find(|setting| setting.id == Setting::INITIAL_WINDOW);
-    match window {
-        Some(window) => session.outbound().initial_window(window.value),
-        None => Ok(()),
+    let Some(window) = window else { return Ok(()) };
+    keeps_windows(session);
+    session.outbound().initial_window(window.value)
+}
+
+/// The peer has shown that it keeps windows: ours as well.
+fn keeps_windows(session: &Session) {
+    let is_new = session.inbound().keeps_windows();
+    if is_new {
+        session.share_window();
     }
 }
 
@@ -294,5 +287,6 @@ fn credit(session: &Session, stream: u32, delta: u32) -> Result<(), SpdyError> {
     if stream != 0 {
         session.inbound().known("WINDOW_UPDATE", stream)?;
     }
+    keeps_windows(session);
     session.outbound().credit(stream, delta)
 }

@@ -1,5 +1,15 @@
 //! The reading direction: what came for each stream and was not read, and streams that nobody has
-//! accepted. All of it counts against one bound.
+//! accepted. All of it counts against one bound, until whoever took it has passed it on.
+//!
+//! ```text
+//! the session's window   opened again as bytes come: no stream has it for itself
+//! a stream's window      opened again as its bytes are read: what it leaves unread is its own affair
+//! ```
+//!
+//! A peer that keeps windows is told a smaller one the more streams are open: all that leave everything
+//! unread are together within the bound then, and the connection is still read for the next.
+
+mod reading;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -16,6 +26,8 @@ use super::{Limits, SpdyError};
 pub(super) const WINDOW: usize = 64 << 10;
 /// About what a chunk costs besides its bytes.
 const CHUNK: usize = 64;
+/// The least that a window begins with.
+const LEAST_WINDOW: usize = 64;
 
 /// The reading direction of all streams.
 pub(super) struct Inbound {
@@ -28,8 +40,12 @@ pub(super) struct Inbound {
     stalled: bool,
     /// What [`Limits::unread`] bounds.
     unread: usize,
-    /// Read since the session's window was last opened.
+    /// Came since the session's window was last opened.
     consumed: usize,
+    /// The window of each stream, as the peer knows it.
+    window: usize,
+    /// The peer keeps windows.
+    keeps_windows: bool,
     /// The highest id so far.
     last: u32,
     /// Refused since one was taken.
@@ -59,6 +75,8 @@ pub(super) struct Opened {
 #[derive(Default)]
 struct Inlet {
     chunks: VecDeque<Bytes>,
+    /// Bytes of chunks, here and with who passes them on.
+    unread: usize,
     end: Option<End>,
     reading: Option<Waker>,
     /// Who waits for nothing but a reset.
@@ -67,6 +85,17 @@ struct Inlet {
     consumed: usize,
     /// Nobody reads it.
     discarded: bool,
+    /// It was reset here, for what it left unread.
+    stalled: bool,
+}
+
+/// Why a stream was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Its peer has reset it, or the session is over.
+    Reset,
+    /// It was not read, and others waited behind it for too long ([`Limits::stall`]).
+    Stalled,
 }
 
 /// Why nothing more comes.
@@ -77,7 +106,7 @@ enum End {
     Over,
 }
 
-/// What to tell the peer after something was read.
+/// What to tell the peer after something came or was read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Credit {
     /// For the stream.
@@ -115,6 +144,8 @@ impl Inbound {
             stalled: false,
             unread: 0,
             consumed: 0,
+            window: WINDOW,
+            keeps_windows: false,
             last: 0,
             refused: 0,
             stage: Stage::Open,
@@ -122,12 +153,37 @@ impl Inbound {
         }
     }
 
-    /// How many bytes may still come. After 0, `waker` is woken when half of the bound is free.
+    /// How many bytes may still come. After 0, nothing may before half of the bound is free, and `waker`
+    /// is woken then: who takes a trickle holds the others up as well as who takes nothing.
     pub fn room(&mut self, waker: &Waker) -> usize {
         self.driver.clone_from(waker);
-        let room = self.limits.unread.saturating_sub(self.unread);
-        self.stalled = room == 0;
-        room
+        self.stalled |= self.unread >= self.limits.unread;
+        if self.stalled {
+            return 0;
+        }
+        self.limits.unread - self.unread
+    }
+
+    /// The peer keeps windows. Says whether that was not known.
+    pub fn keeps_windows(&mut self) -> bool {
+        !std::mem::replace(&mut self.keeps_windows, true)
+    }
+
+    /// The window that each stream shall have from now on, where the peer has to be told.
+    pub fn new_window(&mut self) -> Option<usize> {
+        if !self.keeps_windows {
+            return None;
+        }
+        let reading = self.inlets.values().filter(|inlet| !inlet.discarded);
+        let window = match reading.count() {
+            0 | 1 => WINDOW,
+            // An eighth is left for what chunks cost.
+            many => (self.limits.unread / many.next_power_of_two() / 8 * 7)
+                .saturating_sub(CHUNK)
+                .clamp(LEAST_WINDOW, WINDOW),
+        };
+        let told = std::mem::replace(&mut self.window, window);
+        (window != told).then_some(window)
     }
 
     /// Nothing is open, and nothing will be.
@@ -197,30 +253,31 @@ impl Inbound {
     /// Bytes of a data frame.
     pub fn receive(&mut self, stream: u32, bytes: &[u8], fin: bool) -> Result<Receipt, SpdyError> {
         self.known("DATA", stream)?;
+        let mut credit = Credit {
+            stream: 0,
+            session: self.came(bytes.len()),
+        };
+        let window = self.window;
         let Some(inlet) = self.inlets.get_mut(&stream) else {
             // Reset a moment ago: the peer may not know.
-            return Ok(Receipt::Kept(self.pass_over(bytes.len())));
+            return Ok(Receipt::Kept(credit));
         };
         match inlet.end {
-            Some(End::Fin) => return Ok(Receipt::AfterEnd(self.pass_over(bytes.len()))),
-            Some(End::Reset(_) | End::Over) => {
-                return Ok(Receipt::Kept(self.pass_over(bytes.len())));
-            }
+            Some(End::Fin) => return Ok(Receipt::AfterEnd(credit)),
+            Some(End::Reset(_) | End::Over) => return Ok(Receipt::Kept(credit)),
             None => {}
         }
-        let mut credit = Credit::default();
         if inlet.discarded {
-            credit = inlet.consume(bytes.len());
+            credit.stream = inlet.consume(bytes.len(), window);
         } else if !bytes.is_empty() {
             inlet.chunks.push_back(Bytes::copy_from_slice(bytes));
+            inlet.unread += bytes.len();
             self.unread += bytes.len() + CHUNK;
         }
         if fin {
             inlet.end = Some(End::Fin);
         }
         wake(&mut inlet.reading);
-        let passed = if inlet.discarded { bytes.len() } else { 0 };
-        credit.session = self.pass_over(passed).session;
         Ok(Receipt::Kept(credit))
     }
 
@@ -243,88 +300,43 @@ impl Inbound {
     }
 
     /// Nothing of it is read any more; who reads hears of it.
-    pub fn reset(&mut self, stream: u32, status: ResetStatus) -> Credit {
+    pub fn reset(&mut self, stream: u32, status: ResetStatus) {
         let Some(inlet) = self.inlets.get_mut(&stream) else {
-            return Credit::default();
+            return;
         };
         inlet.end = Some(End::Reset(status));
         wake(&mut inlet.reading);
         wake(&mut inlet.watching);
-        self.throw_away(stream)
+        self.throw_away(stream);
     }
 
     /// The stream is reset, or the session over: also where nobody reads it now.
-    pub fn poll_reset(&mut self, stream: u32, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_cut(&mut self, stream: u32, cx: &Context<'_>) -> Poll<Cut> {
         let is_over = self.stage == Stage::Over;
         match self.inlets.get_mut(&stream) {
+            Some(inlet) if inlet.stalled => Poll::Ready(Cut::Stalled),
             Some(inlet) if !is_over && !matches!(inlet.end, Some(End::Reset(_))) => {
                 wait(&mut inlet.watching, cx.waker());
                 Poll::Pending
             }
-            _ => Poll::Ready(()),
+            _ => Poll::Ready(Cut::Reset),
         }
     }
 
-    /// The stream of which most is unread.
-    pub fn staller(&self) -> Option<u32> {
-        let unread = |inlet: &Inlet| inlet.chunks.iter().map(Bytes::len).sum::<usize>();
-        let most = self.inlets.iter().max_by_key(|(_, inlet)| unread(inlet));
-        let (stream, inlet) = most?;
-        (unread(inlet) > 0).then_some(*stream)
-    }
-
-    /// There are streams besides one and the error stream that belongs to it.
-    pub fn has_others(&self) -> bool {
-        self.inlets.len() > 2
-    }
-
-    pub fn poll_read(
-        &mut self,
-        stream: u32,
-        cx: &Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Credit>> {
-        let Some(inlet) = self.inlets.get_mut(&stream) else {
-            return Poll::Ready(Err(aborted()));
+    /// The stream of which most is unread, where another may wait behind it: one whose peer may still
+    /// say something. It is to be reset, and will know why.
+    pub fn staller(&mut self) -> Option<u32> {
+        let unread = self.inlets.iter_mut();
+        let (stream, inlet) = unread.max_by_key(|(_, inlet)| inlet.unread)?;
+        let (stream, unread) = (*stream, inlet.unread);
+        let waits = |(other, inlet): (&u32, &Inlet)| {
+            *other != stream && !inlet.discarded && inlet.end.is_none()
         };
-        if inlet.chunks.is_empty() {
-            return match inlet.end {
-                Some(end) => Poll::Ready(end.result()),
-                None => {
-                    wait(&mut inlet.reading, cx.waker());
-                    Poll::Pending
-                }
-            };
+        if unread == 0 || !self.inlets.iter().any(waits) {
+            return None;
         }
-        let (taken, freed) = inlet.read(buf);
-        let stream_credit = inlet.consume(taken);
-        self.release(freed);
-        let session = self.pass_over(taken).session;
-        Poll::Ready(Ok(Credit {
-            session,
-            ..stream_credit
-        }))
-    }
-
-    /// Nobody reads it. Says whether the peer may still send.
-    pub fn discard(&mut self, stream: u32) -> (bool, Credit) {
-        let Some(inlet) = self.inlets.get_mut(&stream) else {
-            return (false, Credit::default());
-        };
-        inlet.discarded = true;
-        let unfinished = inlet.end.is_none();
-        (unfinished, self.throw_away(stream))
-    }
-
-    /// What nobody will read is as good as read for the session's window.
-    fn throw_away(&mut self, stream: u32) -> Credit {
-        let Some(inlet) = self.inlets.get_mut(&stream) else {
-            return Credit::default();
-        };
-        let chunks = std::mem::take(&mut inlet.chunks);
-        let bytes = chunks.iter().map(Bytes::len).sum();
-        self.release(bytes + chunks.len() * CHUNK);
-        self.pass_over(bytes)
+        self.inlets.get_mut(&stream)?.stalled = true;
+        Some(stream)
     }
 
     /// Both handles are dropped.
@@ -361,18 +373,17 @@ impl Inbound {
         }
     }
 
-    /// Bytes that are not held any more, or never were.
-    fn pass_over(&mut self, bytes: usize) -> Credit {
+    /// How far the session's window is opened for what came.
+    fn came(&mut self, bytes: usize) -> usize {
         self.consumed += bytes;
-        let session = due(&mut self.consumed);
-        Credit { stream: 0, session }
+        due(&mut self.consumed, WINDOW)
     }
 }
 
 impl Inlet {
-    /// Gives what was read, and what is free now.
+    /// Gives how much was read, and how many chunks are gone.
     fn read(&mut self, buf: &mut ReadBuf<'_>) -> (usize, usize) {
-        let (mut taken, mut freed) = (0, 0);
+        let (mut taken, mut chunks) = (0, 0);
         while let Some(chunk) = self.chunks.front_mut() {
             let part = chunk.len().min(buf.remaining());
             if part == 0 {
@@ -382,24 +393,28 @@ impl Inlet {
             chunk.advance(part);
             taken += part;
             if chunk.is_empty() {
-                freed += CHUNK;
+                chunks += 1;
                 self.chunks.pop_front();
             }
         }
-        (taken, freed + taken)
+        (taken, chunks)
     }
 
-    fn consume(&mut self, bytes: usize) -> Credit {
+    /// How far the stream's window is opened for what was read.
+    fn consume(&mut self, bytes: usize, window: usize) -> usize {
         self.consumed += bytes;
         let ended = self.end.is_some();
-        let stream = if ended { 0 } else { due(&mut self.consumed) };
-        Credit { stream, session: 0 }
+        if ended {
+            0
+        } else {
+            due(&mut self.consumed, window)
+        }
     }
 }
 
 /// A window is opened again when half of it was used.
-fn due(consumed: &mut usize) -> usize {
-    if *consumed < WINDOW / 2 {
+fn due(consumed: &mut usize, window: usize) -> usize {
+    if *consumed < window / 2 {
         return 0;
     }
     std::mem::take(consumed)

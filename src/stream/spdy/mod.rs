@@ -7,13 +7,18 @@
 //!            └─ outbound: the connection's writing half, one frame at a time ◀── SpdyWriter (writes by itself)
 //! ```
 //!
-//! - **Reading.** A peer that keeps windows is told how far it may go on as streams are read. One that
-//!   does not (spdystream) is held back by TCP: while [`Limits::unread`] bytes wait for their readers,
-//!   the connection is not read. That is more than a window, so that nobody who keeps windows is held
-//!   back so; and where one stream stalls others, it is reset after [`Limits::stall`].
+//! - **Reading.** A peer that keeps windows is told how far it may go on with a stream as that is read;
+//!   the session's window is opened as bytes come, so that no stream has it for itself. The more streams,
+//!   the less each may leave unread (SETTINGS): all that are not read at all are together within
+//!   [`Limits::unread`], and hold up nobody (but for what the peer sent before it heard of that). Who keeps no windows (spdystream) is held back by TCP: while
+//!   [`Limits::unread`] bytes wait for their readers, the connection is not read. Where that lasts for
+//!   [`Limits::stall`] and other streams may wait behind, the one with most unread is reset; where there are
+//!   none it is waited for.
 //! - **Writing.** A writer hands its own buffer to the connection, with the frame's head before it, in
 //!   one call. What the connection does not take at once is kept (less than one frame); who comes
-//!   meanwhile waits in line, each for one frame, so that all streams go on equally.
+//!   meanwhile waits in line, each for one frame, so that all streams go on equally. Who passes bytes on
+//!   ([`SpdyWriter::relay`]) reads them when it is its turn, behind the frame's head: who waits, for its
+//!   turn or for a window, holds nothing.
 //! - **Windows.** A peer's windows are obeyed once it has shown that it keeps them, by a WINDOW_UPDATE
 //!   or a SETTINGS frame with an initial window. A peer that never does would otherwise be written to
 //!   for 64 KiB and no more.
@@ -40,7 +45,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use codec::{Headers, ResetStatus};
 pub use error::SpdyError;
-pub use stream::{Incoming, Opening, SpdyReader, SpdyStream, SpdyWriter};
+pub use inbound::Cut;
+pub use outbound::Fill;
+pub use stream::{Incoming, Opening, SpdyReader, SpdyStream, SpdyUpload, SpdyWriter};
 
 /// What a peer may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -54,19 +61,9 @@ pub struct Limits {
     pub unread: usize,
     /// How long a peer that broke the protocol has to take the last bytes and to close.
     pub linger: Duration,
-    /// How long the connection may stay unread for one stream that nobody reads: then that stream is
-    /// reset. `None`: for ever.
-    pub stall: Option<Stall>,
-}
-
-/// How long one stream may hold up its session.
-#[derive(Debug, Clone, Copy)]
-pub struct Stall {
-    /// Where other streams are open.
-    pub others: Duration,
-    /// Where there are none: what the peer would say next, a reset of its own for one, stands behind
-    /// the stream's bytes.
-    pub alone: Duration,
+    /// How long the connection may stay unread where streams may wait behind one that nobody reads:
+    /// then that stream is reset. `None`: for ever.
+    pub stall: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -82,12 +79,14 @@ impl Default for Limits {
 }
 
 /// The most that a session holds besides its streams' own buffers, in bytes: what is unread, not
-/// decoded, decompressed and not yet sent, and zlib's window with its tables.
+/// decoded, decompressed and not yet sent, what is to be said of each stream at its end, and zlib's window
+/// with its tables.
 #[cfg(test)]
 #[must_use]
 pub const fn most_held(limits: Limits) -> usize {
     let zlib = 44 << 10;
-    limits.unread + driver::BUFFER + limits.codec.header_block + outbound::CONGESTED + zlib
+    let ends = limits.streams * outbound::LAST_WORDS;
+    limits.unread + driver::BUFFER + limits.codec.header_block + outbound::CONGESTED + ends + zlib
 }
 
 /// Serves SPDY/3.1 on a connection whose upgrade is done. The future is the driver: nothing is read

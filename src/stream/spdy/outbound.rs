@@ -3,6 +3,7 @@
 //! ```text
 //! writer ── nothing pending, nobody before it ──▶ head + its own buffer, one writev
 //!                                                   └ what was not taken: pending (less than a frame)
+//! relay  ── the same ──▶ head + what is read behind it, one write
 //! writer ── something pending ──▶ in line ◀── turn ── driver, when the connection took what was pending
 //! ```
 //!
@@ -10,12 +11,17 @@
 //! that is not used until the driver comes by again goes to the next in line as well, so that a writer
 //! that was cancelled holds up nobody.
 
+mod relay;
+mod sending;
+
+pub use relay::Fill;
+
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 
 use super::SpdyError;
@@ -30,6 +36,11 @@ pub(super) type Connection = Box<dyn AsyncWrite + Send + Unpin>;
 pub(super) const FRAME: usize = 32 << 10;
 /// While this much is pending the peer is not listened to: it does not listen either.
 pub(super) const CONGESTED: usize = FRAME + (4 << 10);
+/// What is said of a stream at its end, whatever is pending: an empty frame and a RST_STREAM, in bytes.
+#[cfg(test)]
+pub(super) const LAST_WORDS: usize = 8 + 16;
+/// More than a control frame of ours has, in bytes.
+const CONTROL: usize = 64;
 /// What a peer's windows begin with, in bytes.
 const WINDOW: i64 = 64 << 10;
 /// The largest that a window can be.
@@ -148,6 +159,7 @@ impl Outbound {
         if self.said_all {
             return;
         }
+        self.make_room(CONTROL);
         self.encoder.put(frame, &mut self.pending);
         self.flush();
     }
@@ -205,6 +217,7 @@ impl Outbound {
         if self.said_all {
             return Err(aborted());
         }
+        self.make_room(CONTROL);
         self.pending
             .extend_from_slice(&data_header(stream, 0, true));
         self.flush();
@@ -399,105 +412,6 @@ impl Outbound {
     /// The connection has taken all, and passed it on.
     fn is_clear(&self) -> bool {
         self.pending.is_empty() && !self.unflushed
-    }
-
-    /// Nothing is pending.
-    fn put_data(&mut self, stream: u32, data: &[u8]) {
-        let length = i64::try_from(data.len()).unwrap_or(LARGEST);
-        self.session.left -= length;
-        if let Some(outlet) = self.outlets.get_mut(&stream) {
-            outlet.window -= length;
-            outlet.called = false;
-        }
-        let head = data_header(stream, data.len(), false);
-        let sent = if self.is_vectored() {
-            self.try_write(&head, data)
-        } else {
-            0
-        };
-        let data = &data[sent.saturating_sub(head.len())..];
-        let head = head.get(sent..).unwrap_or_default();
-        // Grown by itself it would take twice as much.
-        self.pending.reserve(head.len() + data.len());
-        self.pending.extend_from_slice(head);
-        self.pending.extend_from_slice(data);
-        self.flush();
-    }
-
-    /// Where it is not, two writes would be two packets, or two records of TLS.
-    fn is_vectored(&self) -> bool {
-        let connection = self.connection.as_ref();
-        connection.is_some_and(Connection::is_write_vectored)
-    }
-
-    /// Writes until all is taken or the connection takes no more; gives how much it took.
-    fn try_write(&mut self, head: &[u8], data: &[u8]) -> usize {
-        let mut sent = 0;
-        while sent < head.len() + data.len() {
-            let rest = sent.saturating_sub(head.len());
-            let slices = [
-                IoSlice::new(head.get(sent..).unwrap_or_default()),
-                IoSlice::new(&data[rest..]),
-            ];
-            match self.poll_write(&slices) {
-                Some(written) => sent += written,
-                None => break,
-            }
-        }
-        sent
-    }
-
-    /// Sends what is pending as far as the connection takes it. Says whether all was sent.
-    fn flush(&mut self) -> bool {
-        while !self.pending.is_empty() {
-            let pending = std::mem::take(&mut self.pending);
-            let written = self.poll_write(&[IoSlice::new(&pending)]);
-            self.pending = pending;
-            match written {
-                Some(written) => self.pending.advance(written),
-                None => return false,
-            }
-        }
-        !self.unflushed || self.pass_on()
-    }
-
-    /// Lets the connection pass on what it keeps. Says whether it did.
-    fn pass_on(&mut self) -> bool {
-        let Some(connection) = self.connection.as_mut() else {
-            return false;
-        };
-        let mut cx = Context::from_waker(&self.driver);
-        match Pin::new(connection).poll_flush(&mut cx) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(())) => self.unflushed = false,
-            Poll::Ready(Err(error)) => return self.has_broken(error).is_some(),
-        }
-        true
-    }
-
-    /// `None`: the connection takes no more, or it is broken.
-    fn poll_write(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
-        let connection = self.connection.as_mut()?;
-        let mut cx = Context::from_waker(&self.driver);
-        match Pin::new(connection).poll_write_vectored(&mut cx, slices) {
-            Poll::Pending => None,
-            Poll::Ready(Ok(0)) => self.has_broken(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(written)) => {
-                self.unflushed = true;
-                Some(written)
-            }
-            Poll::Ready(Err(error)) => self.has_broken(error),
-        }
-    }
-
-    /// Everybody hears of it, the driver first.
-    fn has_broken(&mut self, error: io::Error) -> Option<usize> {
-        self.broken.get_or_insert(error);
-        self.driver.wake_by_ref();
-        for outlet in self.outlets.values_mut() {
-            wake(&mut outlet.writing);
-        }
-        None
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::Limits;
-use super::codec::{Frame, ResetStatus};
+use super::codec::{Frame, ResetStatus, Setting};
 use super::inbound::Inbound;
 use super::outbound::{Connection, Outbound};
 
@@ -41,11 +41,23 @@ impl Session {
 
     /// Ends a stream at once, both ways, and tells the peer unless it knows.
     pub fn reset(&self, stream: u32, status: ResetStatus) {
-        let credit = self.inbound().reset(stream, status);
-        self.give(0, &credit);
+        self.inbound().reset(stream, status);
         let mut outbound = self.outbound();
         if outbound.end(stream, status) {
             outbound.send(&Frame::RstStream { stream, status });
+        }
+    }
+
+    /// Tells a peer that keeps windows of those that streams have now.
+    pub fn share_window(&self) {
+        let window = self.inbound().new_window();
+        if let Some(Ok(value)) = window.map(u32::try_from) {
+            let window = Setting {
+                flags: 0,
+                id: Setting::INITIAL_WINDOW,
+                value,
+            };
+            self.outbound().send(&Frame::Settings(vec![window]));
         }
     }
 

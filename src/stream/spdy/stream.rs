@@ -1,15 +1,18 @@
 //! The handles: of the session's new streams, of one stream, and of its halves.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::codec::{Frame, Headers, ResetStatus};
-use super::inbound::{Credit, Opened};
+use super::inbound::{Credit, Cut, Opened};
+use super::outbound::Fill;
 use super::session::Session;
 
 /// The streams that the peer opens. Dropping it refuses those to come; the session then ends with
@@ -154,15 +157,23 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.session.outbound().forget(self.stream);
         self.session.inbound().forget(self.stream);
+        self.session.share_window();
     }
 }
 
 impl SpdyReader {
     /// Waits until the stream is reset or the session over: also while what the peer sends is not
     /// read. The stream is not forgotten before this future is.
-    pub fn until_reset(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub fn until_cut(&self) -> impl Future<Output = Cut> + Send + use<> {
         let handle = self.handle.clone();
-        poll_fn(move |cx| handle.session.inbound().poll_reset(handle.stream, cx))
+        poll_fn(move |cx| handle.session.inbound().poll_cut(handle.stream, cx))
+    }
+
+    /// For who passes on what the peer sends, from where it came to.
+    #[must_use]
+    pub fn into_upload(self) -> SpdyUpload {
+        let held = VecDeque::new();
+        SpdyUpload { reader: self, held }
     }
 }
 
@@ -198,11 +209,69 @@ impl AsyncRead for SpdyReader {
 
 impl Drop for SpdyReader {
     fn drop(&mut self) {
-        let (unfinished, credit) = self.handle.session.inbound().discard(self.handle.stream);
-        self.handle.give(&credit);
+        let unfinished = self.handle.session.inbound().discard(self.handle.stream);
         if unfinished && !self.keeps {
             self.reset(ResetStatus::CANCEL);
         }
+    }
+}
+
+/// What the peer sends, not copied any more: it counts as unread until it is consumed. Else as a
+/// [`SpdyReader`].
+pub struct SpdyUpload {
+    reader: SpdyReader,
+    held: VecDeque<Bytes>,
+}
+
+impl SpdyUpload {
+    /// Gives what there is, as far as there are slices for it, and how many were needed; none is the
+    /// peer's end.
+    pub fn poll_chunks<'a>(
+        &'a mut self,
+        cx: &mut Context<'_>,
+        slices: &mut [IoSlice<'a>],
+    ) -> Poll<io::Result<usize>> {
+        if self.held.is_empty() {
+            let Handle { stream, session } = &*self.reader.handle;
+            let mut inbound = session.inbound();
+            ready!(inbound.poll_take(*stream, cx, &mut self.held))?;
+        }
+        let mut used = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.held) {
+            *slice = IoSlice::new(chunk);
+            used += 1;
+        }
+        Poll::Ready(Ok(used))
+    }
+
+    /// So many bytes of it were passed on.
+    pub fn consume(&mut self, mut bytes: usize) {
+        let (passed, mut chunks) = (bytes, 0);
+        while let Some(chunk) = self.held.front_mut() {
+            let part = chunk.len().min(bytes);
+            chunk.advance(part);
+            bytes -= part;
+            if !chunk.is_empty() {
+                break;
+            }
+            self.held.pop_front();
+            chunks += 1;
+        }
+        let handle = &self.reader.handle;
+        let credit = handle
+            .session
+            .inbound()
+            .passed(handle.stream, passed, chunks);
+        handle.give(&credit);
+    }
+}
+
+impl Drop for SpdyUpload {
+    fn drop(&mut self) {
+        let left = self.held.iter().map(Bytes::len).sum();
+        let Handle { stream, session } = &*self.reader.handle;
+        // What nobody has taken opens no window.
+        let _ = session.inbound().passed(*stream, left, self.held.len());
     }
 }
 
@@ -217,6 +286,19 @@ impl SpdyWriter {
     /// Ends both directions at once.
     pub fn reset(&self, status: ResetStatus) {
         self.handle.session.reset(self.handle.stream, status);
+    }
+
+    /// Writes one frame of what `fill` gives, once the connection takes it: who waits for that has
+    /// nothing in its hands. Nothing written is what `fill` says with 0; so are its errors.
+    ///
+    /// # Errors
+    /// Those of `fill`, and those of a write.
+    pub async fn relay(&mut self, fill: &mut Fill<'_>) -> io::Result<usize> {
+        poll_fn(|cx| {
+            let mut outbound = self.handle.session.outbound();
+            outbound.poll_relay(self.handle.stream, fill, cx.waker())
+        })
+        .await
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod flow;
 mod hostile;
+mod passing;
+mod stall;
 
 use std::time::Duration;
 
@@ -126,6 +128,22 @@ impl Peer {
         all
     }
 
+    /// How far a window was opened, which must come next.
+    async fn given(&mut self, stream: u32) -> usize {
+        match self.hear().await {
+            Some(Heard::Frame(Frame::WindowUpdate { stream: of, delta })) if of == stream => {
+                usize::try_from(delta).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Passes over all until the answer to a ping.
+    async fn hear_all_until(&mut self, ping: Frame) {
+        self.say(&ping).await;
+        while self.hear().await.expect("an answer") != Heard::Frame(ping.clone()) {}
+    }
+
     async fn open(&mut self, incoming: &mut Incoming, stream: u32) -> (SpdyReader, SpdyWriter) {
         self.say(&syn_stream(stream)).await;
         let opening = incoming.accept().await.expect("a stream");
@@ -137,7 +155,12 @@ impl Peer {
             fin: false,
             headers: Headers::default(),
         };
-        assert_eq!(self.hear().await, Some(Heard::Frame(reply)));
+        let mut heard = self.hear().await;
+        // The windows that streams have now, where it keeps them.
+        while matches!(heard, Some(Heard::Frame(Frame::Settings(_)))) {
+            heard = self.hear().await;
+        }
+        assert_eq!(heard, Some(Heard::Frame(reply)));
         halves
     }
 }

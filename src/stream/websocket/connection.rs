@@ -3,23 +3,25 @@
 //!
 //! There is no flow control between the channels of a WebSocket: while one is not read, the
 //! connection is not read. A client that is held back so hears a pong from time to time, since those
-//! of its own pings stand in the queue behind its bytes.
+//! of its own pings stand in the queue behind its bytes. Where others may wait behind such a channel, it
+//! is given up after a time ([`Receiver::with_stall`]).
 //!
 //! Invariant: a frame is written whole. What is left of one whose writer was dropped in the middle goes
 //! before the next.
 
 use super::channels::{ChannelError, Channels, Coding, Said};
 use super::frames::{Header, LEAST_ROOM};
+use super::route::{Fed, Route};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf, BytesMut};
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut, BytesMut};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 /// How much is read at once, in bytes.
@@ -73,6 +75,7 @@ pub fn open(io: Io, coding: Coding) -> (Receiver, Sender) {
         held: vec![0; READ],
         filled: 0,
         channels: Channels::new(coding),
+        stall: None,
     };
     let sending = Sending {
         io: write,
@@ -157,16 +160,44 @@ impl Sender {
     /// # Errors
     /// Where the connection is broken.
     pub async fn message(&self, channel: u8, payload: &[u8]) -> io::Result<()> {
+        let turn = self.sending.lock().await;
+        self.say(turn, channel, payload).await
+    }
+
+    /// A message of what `fill` reads, at most so many bytes, when it is its turn: who waits for that
+    /// holds nothing. Nothing is sent where `fill` gives nothing.
+    ///
+    /// # Errors
+    /// Those of `fill`, and as [`Sender::message`].
+    pub async fn relay(
+        &self,
+        channel: u8,
+        most: usize,
+        fill: &mut (dyn FnMut(&mut Limit<&mut BytesMut>) -> io::Result<usize> + Send + '_),
+    ) -> io::Result<usize> {
+        let turn = self.sending.lock().await;
+        let mut payload = BytesMut::with_capacity(most);
+        let read = fill(&mut (&mut payload).limit(most))?;
+        if read > 0 {
+            self.say(turn, channel, &payload).await?;
+        }
+        Ok(read)
+    }
+
+    async fn say(
+        &self,
+        turn: MutexGuard<'_, Sending>,
+        channel: u8,
+        payload: &[u8],
+    ) -> io::Result<()> {
         match self.coding {
             Coding::Base64 => {
                 let text = STANDARD.encode(payload);
                 let digit = channel.wrapping_add(b'0');
-                self.frame(OpCode::Data(Data::Text), &[digit], text.as_bytes())
-                    .await
+                frame(turn, OpCode::Data(Data::Text), &[digit], text.as_bytes()).await
             }
             Coding::Binary | Coding::BinaryHalfClose => {
-                self.frame(OpCode::Data(Data::Binary), &[channel], payload)
-                    .await
+                frame(turn, OpCode::Data(Data::Binary), &[channel], payload).await
             }
         }
     }
@@ -184,16 +215,16 @@ impl Sender {
     pub async fn end(&self, channel: u8) -> io::Result<()> {
         match self.coding {
             Coding::BinaryHalfClose => {
-                self.frame(OpCode::Data(Data::Binary), &[255], &[channel])
-                    .await
+                let turn = self.sending.lock().await;
+                frame(turn, OpCode::Data(Data::Binary), &[255], &[channel]).await
             }
             Coding::Binary | Coding::Base64 => Ok(()),
         }
     }
 
     async fn pong(&self, payload: &[u8]) -> io::Result<()> {
-        self.frame(OpCode::Control(Control::Pong), &[], payload)
-            .await
+        let turn = self.sending.lock().await;
+        frame(turn, OpCode::Control(Control::Pong), &[], payload).await
     }
 
     /// Says goodbye.
@@ -202,22 +233,26 @@ impl Sender {
     /// As [`Sender::message`].
     pub async fn close(&self, why: Close) -> io::Result<()> {
         let code = why.code().to_be_bytes();
-        self.frame(OpCode::Control(Control::Close), &[], &code)
-            .await?;
+        let turn = self.sending.lock().await;
+        frame(turn, OpCode::Control(Control::Close), &[], &code).await?;
         self.sending.lock().await.io.shutdown().await
     }
+}
 
-    async fn frame(&self, opcode: OpCode, first: &[u8], payload: &[u8]) -> io::Result<()> {
-        let header = Header::new(opcode, first.len() + payload.len());
-        let mut sending = self.sending.lock().await;
-        sending.mend().await?;
-        let mut underway = Underway {
-            sending,
-            parts: [header.bytes(), first, payload],
-            written: 0,
-        };
-        underway.write_all().await
-    }
+async fn frame(
+    mut sending: MutexGuard<'_, Sending>,
+    opcode: OpCode,
+    first: &[u8],
+    payload: &[u8],
+) -> io::Result<()> {
+    let header = Header::new(opcode, first.len() + payload.len());
+    sending.mend().await?;
+    let mut underway = Underway {
+        sending,
+        parts: [header.bytes(), first, payload],
+        written: 0,
+    };
+    underway.write_all().await
 }
 
 /// The direction from the client.
@@ -226,12 +261,20 @@ pub struct Receiver {
     held: Vec<u8>,
     filled: usize,
     channels: Channels,
+    stall: Option<Duration>,
 }
 
 impl Receiver {
+    /// A channel that is not read is given up after so long where others may wait behind it.
+    #[must_use]
+    pub fn with_stall(mut self, limit: Duration) -> Self {
+        self.stall = Some(limit);
+        self
+    }
+
     /// Reads until the client closes, and passes on what it says: channel N to the N-th route, as
     /// far as there is one and somebody reads it.
-    pub async fn pass_on(&mut self, routes: &mut [Option<DuplexStream>], sender: &Sender) -> Over {
+    pub async fn pass_on(&mut self, routes: &mut [Option<Route>], sender: &Sender) -> Over {
         loop {
             match self.passed(routes, sender).await {
                 Ok(true) => {}
@@ -255,7 +298,7 @@ impl Receiver {
     /// Passes on all that is held and whole; whether the client goes on.
     async fn passed(
         &mut self,
-        routes: &mut [Option<DuplexStream>],
+        routes: &mut [Option<Route>],
         sender: &Sender,
     ) -> Result<bool, Over> {
         let mut at = 0;
@@ -266,13 +309,14 @@ impl Receiver {
             };
             match said {
                 Said::Bytes(channel, bytes) => {
+                    let limit = self.stall.filter(|_| others_wait(routes, channel));
                     if let Some(route) = routes.get_mut(usize::from(channel)) {
-                        feed(route, bytes, sender).await;
+                        feed(route, bytes, (sender, limit)).await;
                     }
                 }
                 Said::End(channel) => {
-                    if let Some(route) = routes.get_mut(usize::from(channel)) {
-                        shut(route).await;
+                    if let Some(Some(route)) = routes.get_mut(usize::from(channel)) {
+                        route.end().await;
                     }
                 }
                 Said::Ping(payload) => sender.pong(payload).await.map_err(Over::Broken)?,
@@ -287,26 +331,41 @@ impl Receiver {
     }
 }
 
-/// Waits until a channel has taken the bytes; one that nobody reads any more takes all.
-async fn feed(route: &mut Option<DuplexStream>, bytes: &[u8], sender: &Sender) {
-    let Some(open) = route else { return };
-    let mut taken = std::pin::pin!(open.write_all(bytes));
-    let outcome = loop {
-        match tokio::time::timeout(SIGN_OF_LIFE, &mut taken).await {
-            Ok(outcome) => break outcome,
-            // Where it cannot be sent the connection is broken, which the next read finds.
-            Err(_) => drop(sender.pong(&[]).await),
-        }
-    };
-    if outcome.is_err() {
-        *route = None;
-    }
+/// Whether a client may have something to say on another channel.
+fn others_wait(routes: &[Option<Route>], channel: u8) -> bool {
+    let mut others = routes.iter().zip(0..);
+    others.any(|(route, at)| at != channel && route.as_ref().is_some_and(Route::is_open))
 }
 
-/// The reader of the channel hears its end; what it says itself still comes.
-async fn shut(route: &mut Option<DuplexStream>) {
-    if let Some(open) = route {
-        // Nobody is there to hear it.
-        let _ = open.shutdown().await;
+/// Waits until a channel has taken the bytes; one that nobody reads any more takes all, and so does one
+/// that others have waited for long enough.
+async fn feed(
+    place: &mut Option<Route>,
+    bytes: &[u8],
+    (sender, limit): (&Sender, Option<Duration>),
+) {
+    let Some(route) = place else { return };
+    let began = Instant::now();
+    let fed = {
+        let mut taken = std::pin::pin!(route.feed(bytes));
+        loop {
+            match tokio::time::timeout(SIGN_OF_LIFE, &mut taken).await {
+                Ok(fed) => break fed,
+                Err(_) if limit.is_some_and(|limit| began.elapsed() >= limit) => {
+                    break Fed::Stalled;
+                }
+                // Where it cannot be sent the connection is broken, which the next read finds.
+                Err(_) => drop(sender.pong(&[]).await),
+            }
+        }
+    };
+    match fed {
+        Fed::Taken => {}
+        Fed::Gone => *place = None,
+        Fed::Stalled => {
+            if let Some(route) = place.take() {
+                route.give_up();
+            }
+        }
     }
 }

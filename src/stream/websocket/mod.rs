@@ -11,7 +11,9 @@
 pub mod channels;
 mod connection;
 pub mod frames;
+mod route;
 mod tunnel;
 
 pub use connection::{Close, Duplex, Io, Over, READ, Receiver, Sender, open};
+pub use route::Route;
 pub use tunnel::Tunnel;

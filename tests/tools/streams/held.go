@@ -12,7 +12,8 @@ import (
 )
 
 // held: sessions whose client takes one piece of what it is sent and then nothing, and sends more than is taken. Says how
-// many there are once each has heard something, and keeps them until this program's input ends.
+// many there are once each has heard something, and keeps them until this program's input ends. Of port-forward each may
+// have several connections, of which the first is waited for.
 func held(ctx context.Context, o options, s *source) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -68,14 +69,23 @@ func (s *source) holdForward(ctx context.Context, into *deaf) error {
 		return err
 	}
 	defer session.connection.Close()
-	pair, err := session.connect()
-	if err != nil {
-		return err
+	// All are there before the first sends: what is sent for one stands before what is sent for another.
+	pairs := make([]*pair, s.pairs)
+	for at := range pairs {
+		if pairs[at], err = session.connect(); err != nil {
+			return err
+		}
 	}
-	go func() {
-		fmt.Fprint(pair.data, "GET /large HTTP/1.0\r\n\r\n")
-		io.Copy(pair.data, zeros{})
-	}()
-	_, err = io.Copy(into, pair.data)
-	return err
+	failed := make(chan error, s.pairs)
+	for _, pair := range pairs {
+		go func() {
+			fmt.Fprint(pair.data, "GET /large HTTP/1.0\r\n\r\n")
+			io.Copy(pair.data, zeros{})
+		}()
+		go func() {
+			_, err := io.Copy(into, pair.data)
+			failed <- err
+		}()
+	}
+	return <-failed
 }

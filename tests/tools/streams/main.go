@@ -36,7 +36,7 @@ import (
 type options struct {
 	endpoint, container, sandbox, url, transport, address string
 	tty, noStdin                                          bool
-	port, resetting, counting, count, atOnce              int
+	port, resetting, counting, count, atOnce, pairs       int
 	bytes                                                 int64
 	limit                                                 time.Duration
 	command                                               []string
@@ -94,6 +94,7 @@ func parse(verb string, words []string) (options, error) {
 	flags.IntVar(&o.counting, "counting", 0, "a port of the pod's that says how many bytes it has heard")
 	flags.IntVar(&o.count, "count", 1, "how often")
 	flags.IntVar(&o.atOnce, "at-once", 1, "how many at once")
+	flags.IntVar(&o.pairs, "pairs", 1, "connections of each session that is held")
 	flags.Int64Var(&o.bytes, "bytes", 100<<20, "how much")
 	flags.DurationVar(&o.limit, "limit", 10*time.Minute, "how long at most")
 	err := flags.Parse(words)
