@@ -14,7 +14,8 @@ pub use lap::{Lap, Part};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The newest protocol version that this build speaks.
+/// The newest protocol version that this build speaks. Only what a shim of another version may be told has one: a container is
+/// made by a shim of the daemon's own version (`SandboxRequest::Seal`).
 pub const NEWEST: u16 = 2;
 /// The oldest protocol version that this build speaks.
 pub const OLDEST: u16 = 1;

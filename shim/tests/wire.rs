@@ -84,7 +84,7 @@ fn create() -> CreateRequest {
         stdin_once: false,
         seccomp_filter: Some("/run/corten/seccomp/default".into()),
         exit_record: "/var/lib/corten/containers/0a/exit.json".into(),
-        bare: None,
+        bare: Some("/proc/7/fd/9".into()),
     }
 }
 
@@ -103,6 +103,7 @@ fn others() -> Packets {
         .add(4, 0, &SandboxRequest::Unpin(pin().pins))
         .add(4, 0, &SandboxRequest::Probe("/var/lib/corten".into()))
         .add(4, 0, &SandboxRequest::Seal(sealed.into()))
+        .add(4, 0, &SandboxRequest::Bare)
         .add(5, 1, &dial(1, DialWish::Join))
         .add(5, 0, &dial(2, DialWish::Sockets))
         .add(5, 1, &dial(3, DialWish::Rest))

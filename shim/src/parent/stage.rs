@@ -398,8 +398,15 @@ fn clone_init(
         join_pid_namespace(path)?;
     }
     let birthplace = cgroup.birthplace()?;
-    if bare.is_some_and(|bare| bare::enter(bare).is_ok()) {
-        init.root_path = bare::ROOT.into();
+    match bare.map(|bare| bare::enter(bare, cgroup)) {
+        None => {}
+        Some(Ok(())) => init.root_path = bare::ROOT.into(),
+        Some(Err(errno)) => warn(
+            init.id,
+            &[format!(
+                "it begins with a copy of the host's mounts: {errno}"
+            )],
+        ),
     }
     // The last thing done with power over the host: what is made from here on is the namespace's.
     if let Some(user) = &init.user {
